@@ -1,0 +1,30 @@
+"""ganlab: GAN experiments, composed by Hydra, trained by plain PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ganlab.sample import TrainedGenerator
+
+__version__ = "0.1.0"
+
+
+def load_run(
+    folder: str | Path, *, weights: str | None = None, checkpoint: str = "last", trust: tuple[str, ...] = ()
+) -> TrainedGenerator:
+    """The trained generator of a run: `load_run("outputs/...").sample(36)`.
+
+    Args:
+        folder: the run's folder.
+        weights: `ema`, `raw`, or None for the average where the run kept one.
+        checkpoint: `last`, or the number of a step whose checkpoint was kept.
+        trust: names of your own modules which the run's config may build objects from.
+
+    Raises:
+        ganlab.errors.CheckpointError: nothing there to load, or it is damaged.
+    """
+    from ganlab.sample import TrainedGenerator  # imported late: torch takes seconds, `--help` must not
+
+    return TrainedGenerator.load(folder, weights=weights, checkpoint=checkpoint, trust=trust)

@@ -1,0 +1,93 @@
+"""Checkpoints: one file with everything in it, written whole or not at all, and loaded as data, never as code."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ganlab.errors import CheckpointError
+from ganlab.ranges import Count
+from ganlab.runs import replace_file
+
+FORMAT = 1
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Checkpoints:
+    """The checkpoints of a run: `step_00001000.pt`, ..., and `last.pt`, which is the latest of them.
+
+    Args:
+        folder: where they lie.
+        keep: how many of the latest numbered ones stay; None: all of them.
+    """
+
+    def __init__(self, folder: Path, keep: Count | None = None) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+        """Write the state of every named object, and plain facts beside them."""
+        content = {"format": FORMAT, "step": step, **facts, **{name: part.state_dict() for name, part in state.items()}}
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        numbered = self.folder / f"step_{step:08d}.pt"
+        replace_file(numbered, buffer.getvalue())
+        self._point("last.pt", numbered)
+        if self.keep is not None:
+            for old in sorted(self.folder.glob("step_*.pt"))[: -self.keep]:
+                old.unlink()
+
+    def _point(self, name: str, numbered: Path) -> None:
+        """A second name for the same file, taken in one move and without a second copy where the disk can."""
+        temporary = self.folder / f".{name}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(numbered, temporary)
+        except OSError:  # a file system without hard links
+            temporary.write_bytes(numbered.read_bytes())
+        os.replace(temporary, self.folder / name)
+
+    def has(self, name: str) -> bool:
+        return (self.folder / f"{name}.pt").is_file()
+
+    def load(self, which: str = "last") -> dict[str, Any]:
+        """A checkpoint's content, on the CPU.
+
+        Args:
+            which: `last`, `best`, or the number of a step.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or not one of ours.
+        """
+        path = self.folder / (f"step_{int(which):08d}.pt" if which.isdecimal() else f"{which}.pt")
+        if not path.is_file():
+            kept = [f.stem.removeprefix("step_").lstrip("0") or "0" for f in sorted(self.folder.glob("step_*.pt"))]
+            named = [name for name in ("last", "best") if self.has(name)]
+            raise CheckpointError(f"checkpoint={which}: {self.folder} has {', '.join(named + kept) or 'none'}")
+        return read(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file. torch.load accepts flipped bits; the CRC of the zip it lies in does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001: a damaged file can fail in zipfile, pickle or torch alike
+        raise CheckpointError(f"{path}: damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
+    if content is None:
+        raise CheckpointError(f"{path}: damaged, the check sum of {damaged} is wrong")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of ganlab (format {FORMAT})")
+    return content

@@ -1,0 +1,77 @@
+"""What the commands share: arguments as a function's signature has them, errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import inspect
+import logging.config
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ganlab import config
+from ganlab.errors import ConfigError, GanlabError
+
+
+def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; an error meant for the user is printed as one line."""
+    try:
+        command()
+    except GanlabError as error:
+        return _say(str(error), error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say(config.explain(error, arguments), ConfigError.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _say(str(error), 1)
+    except Exception:  # noqa: BLE001: a defect of ours or of the user's own modules, to be shown whole
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _say(message: str, exit_code: int) -> int:
+    print(f"ganlab: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
+    """Call a function with `key=value` arguments, read as YAML and checked against its annotations.
+
+    Raises:
+        ConfigError: an argument is unknown, missing or does not fit.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(inspect.getdoc(function))
+        return None
+    names = list(inspect.signature(function).parameters)
+    for argument in arguments:
+        if argument.partition("=")[0] not in names or "=" not in argument:
+            raise ConfigError(f"{argument}: must be key=value with key one of {', '.join(names)}")
+    # A name stays text where text is asked for, whatever YAML would make of it: out=1.png, checkpoint=100
+    given: dict[str, Any] = {}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))
+        given[key] = parsed["v"] if isinstance(parsed, dict) else value
+        if inspect.signature(function).parameters[key].annotation in ("str", "str | None") and value != "null":
+            given[key] = value
+    config.bind(function, given, function.__name__)
+    return function(**given)
+
+
+def configure_logging(folder: Path) -> None:
+    """Log as Hydra does for a new run: messages to the terminal, dated to the run's `ganlab.log`."""
+    settings = OmegaConf.load(config.conf_dir() / "hydra" / "job_logging" / "ganlab.yaml")
+    OmegaConf.update(settings, "handlers.file.filename", str(folder / "ganlab.log"))
+    logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]

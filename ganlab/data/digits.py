@@ -1,0 +1,32 @@
+"""The handwritten digits that come with scikit-learn."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+
+from ganlab.data.dataset import Examples
+from ganlab.data.mnist import ALL_DIGITS, Digit, check_digits, only
+
+
+class Digits:
+    """1,797 images of 8x8 pixels with 17 levels of grey (Alpaydin and Kaynak, UCI, 1998).
+
+    Args:
+        digits: which of the ten to keep.
+    """
+
+    name = "digits"
+    shape = (1, 8, 8)
+
+    def __init__(self, digits: list[Digit] = ALL_DIGITS) -> None:
+        self.digits = digits
+
+    def check(self) -> None:
+        check_digits(self.digits)
+
+    def load(self) -> Examples:
+        bunch = load_digits()
+        levels = torch.tensor(bunch.images, dtype=torch.float32)[:, None]
+        data = (levels * (255 / 16)).round().to(torch.uint8)
+        return only(self.digits, data, torch.tensor(bunch.target), source="scikit-learn")

@@ -1,0 +1,105 @@
+"""Pictures of images: grids of samples of fixed noise, the first and last of them beside real images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+from ganlab.data.batches import to_model_range, to_unit_range
+from ganlab.figures import animation, curves
+from ganlab.game import sample
+from ganlab.randomness import generator as random_generator
+from ganlab.runs import RunFolder
+
+COLUMNS = 6
+SIDE = 84  # pixels that a small image is enlarged to, at least
+GAP, BACKGROUND = 3, 110
+
+Bytes = NDArray[np.uint8]
+
+
+def to_bytes(images: Tensor) -> Bytes:
+    """Images in [0, 1] [N, C, H, W] as bytes [N, H, W, C]."""
+    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def grid(images: Bytes, columns: int = COLUMNS) -> Image.Image:
+    """Images [N, H, W, C] in rows, small ones enlarged without smoothing, so that every pixel can be seen."""
+    count, height, width, channels = images.shape
+    scale = max(1, round(SIDE / max(height, width)))
+    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = height * scale + GAP, width * scale + GAP
+    rows = -(-count // columns)
+    canvas = np.full((rows * height + GAP, min(columns, count) * width + GAP, channels), BACKGROUND, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * height + GAP, index % columns * width + GAP
+        canvas[top : top + height - GAP, left : left + width - GAP] = image
+    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+class ImagePictures:
+    """Pictures of a run on images.
+
+    Args:
+        real: all real images, bytes [N, C, H, W].
+    """
+
+    def __init__(self, run: RunFolder, real: Tensor, latent_dim: int, seed: int, device: torch.device) -> None:
+        self.run = run
+        self.noise = torch.randn(COLUMNS**2, latent_dim, generator=random_generator(seed, "pictures")).to(device)
+        shown = torch.randperm(len(real), generator=random_generator(seed, "pictures", 1))[: COLUMNS**2]
+        self.real = to_bytes(to_unit_range(to_model_range(real[shown.to(real.device)])))
+
+    def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:
+        images = to_bytes(sample(generator, self.noise))
+        np.savez_compressed(self.run.samples / f"step_{step:08d}.npz", epoch=epoch, images=images)
+        if step == 0:
+            self._draw_before(images[0], self.run.figures / "before.png")
+        file = self.run.samples / f"step_{step:08d}.png"
+        grid(images).save(file)
+        return file
+
+    def finish(
+        self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
+    ) -> dict[str, Path]:
+        figures = self.run.figures
+        for name, images in (("real", self.real), ("final", to_bytes(sample(generator, self.noise)))):
+            grid(images).save(figures / f"{name}.png")
+        return {
+            "final": figures / "final.png",
+            "real": figures / "real.png",
+            "before": figures / "before.png",
+            "animation": self._animate(figures / "training.gif"),
+            "curves": curves.draw(history, figures / "curves.png"),
+        }
+
+    def _draw_before(self, generated: Bytes, file: Path) -> None:
+        figure = Figure(figsize=(5, 2.8), layout="constrained")
+        titles = ("a real image", "the untrained generator's")
+        for axes, image, title in zip(figure.subplots(1, 2), (self.real[0], generated), titles, strict=True):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(title, fontsize=10)
+            axes.axis("off")
+        figure.savefig(file, dpi=110)
+
+    def _animate(self, file: Path) -> Path:
+        frames = []
+        for snapshot in sorted(self.run.samples.glob("step_*.npz")):
+            with np.load(snapshot) as arrays:
+                frames.append(_captioned(grid(arrays["images"]), f"epoch {float(arrays['epoch']):g}"))
+        return animation.save(frames, file)
+
+
+def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+    framed = Image.new("RGB", (picture.width, picture.height + 26), (255, 255, 255))
+    framed.paste(picture.convert("RGB"), (0, 26))
+    ImageDraw.Draw(framed).text((6, 4), caption, fill=(0, 0, 0), font=ImageFont.load_default(16))
+    return framed

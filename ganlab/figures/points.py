@@ -1,0 +1,140 @@
+"""Pictures of points in the plane: real and generated together, the discriminator's decision surface behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ganlab.figures import GENERATED, REAL, animation, curves
+from ganlab.game import sample
+from ganlab.randomness import generator as random_generator
+from ganlab.runs import RunFolder
+
+SHOWN, FINAL = 1000, 5000  # generated points in a snapshot and in the final picture
+RESOLUTION = 80  # of the decision surface, along each side
+PANELS = 5
+SURFACE = LinearSegmentedColormap.from_list("surface", ["#f6c9b0", "#ffffff", "#b9d3ea"])  # fake, undecided, real
+
+Array = NDArray[np.float32]
+
+
+class Snapshot(NamedTuple):
+    """One moment of training.
+
+    Attributes:
+        points: generated ones [N, 2].
+        surface: the discriminator's probability that a point is real, [RESOLUTION, RESOLUTION], rows from below.
+    """
+
+    epoch: float
+    points: Array
+    surface: Array
+
+
+class PointPictures:
+    """Pictures of a run on points in the plane.
+
+    Args:
+        real: all real points [N, 2].
+    """
+
+    def __init__(self, run: RunFolder, real: Tensor, latent_dim: int, seed: int, device: torch.device) -> None:
+        self.run = run
+        self.real = real.cpu().numpy()[:FINAL]
+        self.noise = torch.randn(FINAL, latent_dim, generator=random_generator(seed, "pictures")).to(device)
+        self.extent = 1.4 * float(np.abs(self.real).max())
+        side = torch.linspace(-self.extent, self.extent, RESOLUTION)
+        self.plane = torch.cartesian_prod(side, side).flip(1).to(device)  # [RESOLUTION^2, 2], x the faster
+
+    def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:
+        now = self._look(epoch, generator, discriminator, SHOWN)
+        np.savez_compressed(self.run.samples / f"step_{step:08d}.npz", **now._asdict())
+        return None
+
+    def finish(
+        self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
+    ) -> dict[str, Path]:
+        snapshots = [self._read(file) for file in sorted(self.run.samples.glob("step_*.npz"))]
+        final = self._look(snapshots[-1].epoch, generator, discriminator, FINAL)
+        figures = self.run.figures
+        return {
+            "final": self._draw_final(final, figures / "final.png"),
+            "training": self._draw_training(snapshots, figures / "training.png"),
+            "animation": self._animate(snapshots, figures / "training.gif"),
+            "curves": curves.draw(history, figures / "curves.png"),
+        }
+
+    @torch.no_grad()
+    def _look(self, epoch: float, generator: nn.Module, discriminator: nn.Module, count: int) -> Snapshot:
+        points = sample(generator, self.noise[:count]).cpu().numpy()
+        surface = discriminator(self.plane).sigmoid().view(RESOLUTION, RESOLUTION).cpu().numpy()
+        return Snapshot(epoch, points, surface)
+
+    @staticmethod
+    def _read(file: Path) -> Snapshot:
+        with np.load(file) as arrays:
+            return Snapshot(float(arrays["epoch"]), arrays["points"], arrays["surface"])
+
+    def _draw(self, axes: Axes, moment: Snapshot, size: float = 3, alpha: float = 0.6) -> None:
+        reach = self.extent
+        axes.imshow(moment.surface, origin="lower", extent=(-reach, reach, -reach, reach), cmap=SURFACE,
+                    vmin=0, vmax=1, interpolation="bilinear")  # fmt: skip
+        axes.scatter(*self.real.T, s=size, color=REAL, linewidths=0, label="real")
+        axes.scatter(*moment.points.T, s=size, color=GENERATED, linewidths=0, alpha=alpha, label="generated")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+
+    def _draw_final(self, final: Snapshot, file: Path) -> Path:
+        figure = Figure(figsize=(6, 6.6), layout="constrained")
+        axes = figure.subplots()
+        self._draw(axes, final, size=7, alpha=0.25)
+        axes.set_title(f"{len(final.points):,} generated points after {final.epoch:g} epochs")
+        _legend(figure, axes)
+        figure.savefig(file, dpi=110)
+        return file
+
+    def _draw_training(self, snapshots: list[Snapshot], file: Path) -> Path:
+        chosen = [snapshots[i] for i in sorted({round(i) for i in np.linspace(0, len(snapshots) - 1, PANELS)})]
+        figure = Figure(figsize=(2.6 * len(chosen), 3.2), layout="constrained")
+        for axes, moment in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+            self._draw(axes, moment)
+            axes.set_title("before training" if moment.epoch == 0 else f"epoch {moment.epoch:g}", fontsize=10)
+        _legend(figure, axes)
+        figure.savefig(file, dpi=110)
+        return file
+
+    def _animate(self, snapshots: list[Snapshot], file: Path) -> Path:
+        figure = Figure(figsize=(4, 4.3), dpi=90, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        frames = []
+        for moment in snapshots:
+            axes.clear()
+            self._draw(axes, moment)
+            axes.set_title(f"epoch {moment.epoch:g}", fontsize=10)
+            canvas.draw()
+            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        return animation.save(frames, file)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(1.0)))
+    handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(0.0)))
+    labels += ["judged real", "judged generated"]
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    for handle in legend.legend_handles[:2]:
+        handle.set_sizes([30])

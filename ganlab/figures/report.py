@@ -1,0 +1,65 @@
+"""The run on one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ganlab.runs import RunFolder, replace_file
+
+ORDER = ("final", "real", "training", "before", "curves")
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top; }
+th { font-weight: 600; color: #56657a; } figure { margin: 1rem 0; } figcaption { color: #56657a; }
+img { max-width: 100%; } pre { background: #f3f5f8; padding: 1rem; overflow-x: auto; font-size: 13px; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
+"""
+
+
+def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
+    """`report.html`: how the run ended, its pictures, its last metrics and its config."""
+    pictures = [run.figures / f"{name}.png" for name in ORDER] + [run.figures / "training.gif"]
+    history = run.history()
+    result = {name: value for name, value in run.result.items() if name != "dataset" and value not in (None, {})}
+    data = {f"dataset {name}": value for name, value in run.result["dataset"].items()}
+    title = f"{cfg['dataset']['_target_'].rpartition('.')[2]}, seed {run.result['seed']}"
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>ganlab: {html.escape(title)}</title><style>{STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+<p>{html.escape(str(run.path))}</p>
+{_table(result | data)}
+<h2>Pictures</h2><div class="pictures">{"".join(_picture(p) for p in pictures if p.is_file())}</div>
+<h2>Last record</h2>{_table(history[-1] if history else {})}
+<h2>Config</h2><pre>{html.escape(yaml.safe_dump(dict(cfg), sort_keys=False))}</pre>
+</body></html>
+"""
+    file = run.path / "report.html"
+    replace_file(file, page.encode())
+    return file
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return value if isinstance(value, str) else json.dumps(value)
+
+    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _picture(file: Path) -> str:
+    kind = file.suffix.removeprefix(".")
+    data = base64.b64encode(file.read_bytes()).decode()
+    caption = "training, animated" if kind == "gif" else file.stem
+    source = f"data:image/{kind};base64,{data}"
+    return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'

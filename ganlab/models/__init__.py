@@ -1,0 +1,29 @@
+"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ganlab.ranges import Count
+
+
+class ShapeError(ValueError):
+    """The examples of the dataset are of a shape that a network cannot make or judge."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The two players, still to be sized by the data.
+
+    Attributes:
+        latent_dim: numbers per latent.
+        generator: called as `generator(latent_dim=, shape=)`.
+        discriminator: called as `discriminator(shape=)`.
+    """
+
+    latent_dim: Count
+    generator: Callable[..., nn.Module]
+    discriminator: Callable[..., nn.Module]

@@ -1,0 +1,56 @@
+"""The tutorial's networks for MNIST.
+
+They work on pixels in [0, 1], as the tutorial does; the framework's [-1, 1] is converted at their borders.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganlab.models import ShapeError
+from ganlab.ranges import Count
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3 or shape[1] % 4 or shape[2] % 4:
+        raise ShapeError("tutorial_cnn is for images [C, H, W] with sides divisible by 4")
+    return shape[0], shape[1], shape[2]
+
+
+class TutorialGenerator(nn.Module):
+    """A linear layer to half the image's size, a transposed convolution that doubles it, a convolution, a sigmoid."""
+
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], width: Count = 32) -> None:
+        super().__init__()
+        channels, height, width_px = _image_shape(shape)
+        self.start = (width, height // 2, width_px // 2)
+        self.fc1 = nn.Linear(latent_dim, width * (height // 2) * (width_px // 2))
+        self.convt1 = nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
+        self.conv1 = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = F.relu(self.fc1(z)).view(-1, *self.start)  # [B, width, H/2, W/2]
+        x = F.relu(self.convt1(x))  #                    [B, width, H, W]
+        return torch.sigmoid(self.conv1(x)) * 2 - 1  #   [B, C, H, W]
+
+
+class TutorialDiscriminator(nn.Module):
+    """Two convolutions, each halved by max pooling, then linear layers of 32, 8 and 1."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, width = _image_shape(shape)
+        self.conv1 = nn.Conv2d(channels, 8, 3, padding=1)
+        self.conv2 = nn.Conv2d(8, 16, 3, padding=1)
+        self.fc1 = nn.Linear(16 * (height // 4) * (width // 4), 32)
+        self.fc2 = nn.Linear(32, 8)
+        self.fc3 = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x + 1) / 2  #                              [B, C, H, W] in [0, 1]
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  #   [B, 8, H/2, W/2]
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  #   [B, 16, H/4, W/4]
+        x = F.relu(self.fc1(x.flatten(1)))  #           [B, 32]
+        return self.fc3(F.relu(self.fc2(x))).squeeze(1)

@@ -1,0 +1,64 @@
+"""How each player is updated: torch's optimizers, with the range of each setting in the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Len
+from torch import nn
+
+from ganlab.ranges import Fraction, Momentum, NonNegative, Positive
+
+Parameters = Iterable[nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """The optimizers of both players, still to be given parameters, and the schedule of their learning rates.
+
+    Attributes:
+        generator, discriminator: called with the parameters.
+        schedule: maps the share of training done, in [0, 1), to the factor on both learning rates.
+    """
+
+    generator: Callable[[Parameters], torch.optim.Optimizer]
+    discriminator: Callable[[Parameters], torch.optim.Optimizer]
+    schedule: Callable[[float], float]
+
+
+def adam(
+    parameters: Parameters,
+    lr: Positive = 1e-3,
+    betas: Annotated[list[Momentum], Len(2, 2)] = [0.0, 0.99],  # noqa: B006: never changed, and YAML has no tuples
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.0,
+) -> torch.optim.Adam:
+    """Adam (Kingma and Ba, 2015); beta1 is 0, as a momentum makes the two players circle each other."""
+    beta1, beta2 = map(float, betas)  # torch refuses the int that YAML makes of 0
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+
+
+def rmsprop(
+    parameters: Parameters,
+    lr: Positive = 1e-3,
+    alpha: Fraction = 0.99,
+    eps: Positive = 1e-8,
+    momentum: Momentum = 0.0,
+    weight_decay: NonNegative = 0.0,
+) -> torch.optim.RMSprop:
+    """RMSprop (Hinton, 2012)."""
+    return torch.optim.RMSprop(
+        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay
+    )
+
+
+def constant(progress: float) -> float:
+    return 1.0
+
+
+def linear_decay(progress: float, start: Fraction = 0.0) -> float:
+    """1 until `start`, then in a straight line to 0 at the end of training."""
+    return min(1.0, (1.0 - progress) / (1.0 - start)) if start < 1 else 1.0

@@ -1,0 +1,105 @@
+"""The run folder: the record of a run, which every other place (terminal, trackers) holds copies of."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ganlab.errors import CheckpointError
+
+RESULT, METRICS = "result.json", "metrics.jsonl"
+WRITTEN_BY_HYDRA = (".hydra", "ganlab.log")
+
+
+class RunFolder:
+    """Where one run keeps its metrics, result, checkpoints and pictures."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.figures = self.path / "figures"
+        self.result: dict[str, Any] = {}
+
+    def start(self, facts: dict[str, Any]) -> None:
+        """Open a new run: `result.json` says that it is running, from now on until `update` says otherwise.
+
+        Raises:
+            CheckpointError: the folder holds a run already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.path / RESULT).open("x").close()  # exclusively: of two runs started at once one gets the folder
+        except FileExistsError:
+            raise CheckpointError(f"{self.path}: holds a run already; continue it with resume={self.path}") from None
+        for folder in (self.checkpoints, self.samples, self.figures):
+            folder.mkdir(exist_ok=True)
+        begun = {"status": "running", "error": None, "id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0}
+        self.update(**begun, steps_per_second=None, **facts, scores={}, best=None)
+
+    def reopen(self) -> None:
+        """Read the result of an earlier run that is to be continued or looked at.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        try:
+            self.result = json.loads((self.path / RESULT).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{self.path}: not a run's folder, its {RESULT} cannot be read: {error}") from error
+
+    def update(self, **facts: Any) -> None:
+        """Change `result.json`, which is replaced whole: a reader never sees half of it."""
+        self.result.update(facts)
+        replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """All records so far, oldest first. A line that a crash cut short is left out."""
+        try:
+            lines = (self.path / METRICS).read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        if lines and not _is_json(lines[-1]):
+            lines.pop()
+        return [json.loads(line) for line in lines]
+
+    def rewind(self, step: int) -> None:
+        """Drop the records after a step, which a resumed run will write again."""
+        kept = [record for record in self.history() if record["step"] <= step]
+        replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+    def discard(self) -> None:
+        """Remove a run that was refused before its first step, and nothing that is not the run's."""
+        for name in (*WRITTEN_BY_HYDRA, RESULT, METRICS, "wandb", "checkpoints", "samples", "figures"):
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for folder in (self.path, self.path.parent):
+            if folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
+                folder.rmdir()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that whenever the power fails, the old or the new one is there, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,291 @@
+"""The training loop: what happens when. What the players minimise is the game's business."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ganlab.checkpoints import Checkpoints, Stateful
+from ganlab.data.batches import Batches
+from ganlab.ema import AveragedGenerator
+from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
+from ganlab.figures import Pictures
+from ganlab.game import Game, share_recognised
+from ganlab.optimizers import Optimizers
+from ganlab.randomness import Noise
+from ganlab.ranges import Count, Positive
+from ganlab.runs import RunFolder
+from ganlab.signals import StopSignal
+from ganlab.trackers import Tracker
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Trainer:
+    """Trains a generator against a discriminator.
+
+    Args:
+        batch_size: examples per step, at most as many as there are.
+        epochs: passes over the data, the incomplete last batch of each being dropped.
+        steps: length in steps, instead of epochs; None: epochs decide.
+        ema_half_life: of the averaged generator, in images seen; None: no average is kept.
+        log_every: epochs between two records of the metrics. This and the next two may be fractions; None means
+            at the last step only, which is never missed.
+        sample_every: epochs between two pictures of samples of fixed noise.
+        checkpoint_every: epochs between two checkpoints.
+        keep_checkpoints: how many of the latest numbered checkpoints stay on disk; None: all.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        latent_dim: int,
+        game: Game,
+        optimizers: Optimizers,
+        data: Tensor,
+        seed: int,
+        run: RunFolder,
+        tracker: Tracker,
+        pictures: Pictures,
+        facts: Mapping[str, Any],
+        batch_size: Count = 64,
+        epochs: Count = 100,
+        steps: Count | None = None,
+        ema_half_life: Positive | None = 5000,
+        log_every: Positive | None = 1,
+        sample_every: Positive | None = 2,
+        checkpoint_every: Positive | None = 10,
+        keep_checkpoints: Count | None = None,
+    ) -> None:
+        if batch_size > len(data):
+            raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {len(data)}")
+        self.generator, self.discriminator, self.game = generator, discriminator, game
+        self.generator_parameters = list(generator.parameters())
+        self.discriminator_parameters = list(discriminator.parameters())
+        self.generator_optimizer = optimizers.generator(self.generator_parameters)
+        self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
+        self.schedule = optimizers.schedule
+        self.average = AveragedGenerator(generator, ema_half_life, batch_size) if ema_half_life else None
+        self.batches = Batches(data, batch_size, seed)
+        self.noise = Noise(latent_dim, batch_size, seed, data.device)
+
+        self.run, self.tracker, self.pictures, self.facts = run, tracker, pictures, facts
+        self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
+        self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
+        self.step = 0
+        self.last_step = steps or epochs * self.batches.per_epoch
+        self.seconds = 0.0
+        self.means = Means()
+
+    @property
+    def epoch(self) -> float:
+        return round(self.step / self.batches.per_epoch, 4)
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The generator to sample from: the average where one is kept."""
+        return self.average.module if self.average else self.generator
+
+    def summary(self) -> str:
+        """One line on what is going to be trained."""
+        generator, discriminator = (
+            sum(p.numel() for p in parameters)
+            for parameters in (self.generator_parameters, self.discriminator_parameters)
+        )
+        return (
+            f"{len(self.batches.data):,} examples on {self.batches.data.device}, {self.last_step:,} steps of "
+            f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
+        )
+
+    # One step ----------------------------------------------------------------------------------------------
+
+    def update(self) -> dict[str, Tensor]:
+        """The discriminator's update, then the generator's on the same fakes; returns their numbers, as scalars."""
+        self._set_learning_rates()
+        real = self.batches(self.step)
+        fake = self.generator(self.noise(self.step))
+
+        d = self.game.discriminator_loss(self.discriminator, real, fake.detach())
+        self.discriminator_optimizer.zero_grad()
+        d.total.backward(inputs=self.discriminator_parameters)
+        self.discriminator_optimizer.step()
+
+        generator_loss = self.game.generator_loss(self.discriminator, real, fake)
+        self.generator_optimizer.zero_grad()
+        generator_loss.backward(inputs=self.generator_parameters)  # not the discriminator's, which would go unused
+        self.generator_optimizer.step()
+
+        self.step += 1
+        if self.average:
+            self.average.update(self.generator, self.step)
+        return {
+            "loss_discriminator": d.adversarial.detach(),
+            "loss_generator": generator_loss.detach(),
+            "accuracy": share_recognised(d.real, d.fake),
+            **{f"penalty_{name}": value.detach() for name, value in d.penalties.items()},
+        }
+
+    def _set_learning_rates(self) -> None:
+        factor = self.schedule(self.step / self.last_step)
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("base_lr", group["lr"])
+
+    # The loop ----------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train from the current step to the last one, then draw the final pictures.
+
+        Raises:
+            Diverged: a loss is no longer a finite number.
+            Stopped: SIGINT or SIGTERM came; the state was saved.
+        """
+        if self.step == 0:
+            self._sample()
+        started = time.monotonic() - self.seconds
+        self.last_line = time.monotonic()
+        with StopSignal() as stop, self._progress_bar() as bar:
+            while self.step < self.last_step:
+                self.means.add(self.update())
+                self.seconds = time.monotonic() - started
+                bar.update()
+
+                if self._is_due(self.log_every):
+                    self._log(bar)
+                if self._is_due(self.sample_every):
+                    self._sample()
+                if self._is_due(self.checkpoint_every):
+                    self._save()
+                if stop.number and self.step < self.last_step:
+                    self._save()
+                    name = signal.Signals(stop.number).name
+                    raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
+        for name, file in self.pictures.finish(self.run.history(), self.sampler, self.discriminator).items():
+            self.tracker.picture(name, file, self.step)
+
+    def _is_due(self, every: float | None) -> bool:
+        """Whether something that is done every so many epochs is to be done after the step just made."""
+        if self.step == self.last_step:
+            return True
+        return every is not None and self.step % max(1, round(every * self.batches.per_epoch)) == 0
+
+    def _log(self, bar: tqdm) -> None:
+        metrics = self._finite_means()
+        self.means.reset()
+        self.run.log({"step": self.step, "epoch": self.epoch, **metrics})
+        self.run.update(**self._progress())
+        self.tracker.log({"epoch": self.epoch, **metrics}, self.step)
+        shown = {name: f"{value:.3f}" for name, value in metrics.items()}
+        bar.set_postfix({"epoch": f"{self.epoch:g}", **shown}, refresh=False)
+        if time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.step == self.last_step:
+            self.last_line = time.monotonic()
+            numbers = "  ".join(f"{name} {value}" for name, value in shown.items())
+            log.info("epoch %g  step %d/%d  %s", self.epoch, self.step, self.last_step, numbers)
+
+    def _finite_means(self) -> dict[str, float]:
+        metrics = self.means.values()
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            first = self.step - self.means.count + 1
+            raise Diverged(f"{', '.join(broken)} not finite between steps {first} and {self.step}")
+        return metrics
+
+    def _sample(self) -> None:
+        picture = self.pictures.snapshot(self.step, self.epoch, self.sampler, self.discriminator)
+        if picture is not None:
+            self.tracker.picture("samples", picture, self.step)
+
+    def _progress(self) -> dict[str, Any]:
+        speed = round(self.step / self.seconds, 2) if self.seconds else None
+        return {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 2), "steps_per_second": speed}
+
+    @contextmanager
+    def _progress_bar(self) -> Iterator[tqdm]:
+        """On a terminal a bar, with log lines above it; elsewhere log lines alone."""
+        with tqdm(total=self.last_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True) as bar:
+            if bar.disable:
+                yield bar
+            else:
+                with logging_redirect_tqdm(tqdm_class=tqdm):
+                    yield bar
+
+    # State -------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[str, Stateful]:
+        """All that must survive an interruption, besides the step, from which everything random follows."""
+        parts: dict[str, Stateful] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+            "means": self.means,
+        }
+        return {**parts, "ema": self.average.module} if self.average else parts
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless the losses have ceased to be finite."""
+        self._finite_means()
+        self.checkpoints.save(self.step, self.state, {**self.facts, "seconds": self.seconds})
+        self.run.update(**self._progress())
+
+    def restore(self) -> None:
+        """Go back to the run's last checkpoint, its record included; without one, to the start.
+
+        Raises:
+            CheckpointError: it is damaged, or of other networks.
+        """
+        if self.checkpoints.has("last"):
+            content = self.checkpoints.load("last")
+            for name, part in self.state.items():
+                try:
+                    part.load_state_dict(content[name])
+                except (KeyError, RuntimeError, ValueError) as error:
+                    reason = " ".join(str(error).split())
+                    raise CheckpointError(f"{self.checkpoints.folder}/last.pt: {name} does not fit: {reason}") from error
+            self.step, self.seconds = content["step"], content["seconds"]
+        if self.step > self.last_step:
+            raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
+        self.run.rewind(self.step)
+
+
+class Means:
+    """Means over steps, summed on the device: nothing waits for it until `values` is asked."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.count = 0
+
+    def add(self, numbers: Mapping[str, Tensor]) -> None:
+        values = torch.stack(list(numbers.values()))
+        self.names = list(numbers)
+        self.sums = values if self.sums is None else self.sums.to(values.device) + values
+        self.count += 1
+
+    def values(self) -> dict[str, float]:
+        means = [] if self.sums is None else (self.sums / self.count).tolist()
+        return dict(zip(self.names, means, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]
