@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ganlab import command_line, config
@@ -30,11 +31,19 @@ def main() -> None:
 def launch() -> None:
     """One run, or a sweep of them, as Hydra reads the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
+    ended: list[GanlabError] = []
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            train(cfg, Path(HydraConfig.get().runtime.output_dir))
+        except GanlabError as error:
+            if HydraConfig.get().mode is not RunMode.RUN:
+                raise  # a sweep goes on, and Hydra tells at its end
+            ended.append(error)
+
     hydra.main(config_path=str(config.conf_dir()), config_name=config.CONFIG_NAME, version_base="1.3")(job)()
-
-
-def job(cfg: DictConfig) -> None:
-    train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    if ended:
+        raise ended[0]
 
 
 def resume(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ganlab import config, devices
+from ganlab.data.batches import check_batch_size
 from ganlab.data.dataset import Dataset
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
@@ -55,6 +56,8 @@ def check(cfg: DictConfig) -> None:
     config.check(cfg)
     dataset: Dataset = instantiate(cfg.dataset)
     dataset.check()
+    if dataset.num_examples is not None:
+        check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
     build_networks(cfg, dataset)
     devices.resolve(cfg.device)
 

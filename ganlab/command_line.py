@@ -34,8 +34,10 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         return 1
     except OSError as error:
         return _say(str(error), 1)
-    except Exception:  # noqa: BLE001: a defect of ours or of the user's own modules, to be shown whole
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001
+        if f"{os.sep}hydra{os.sep}" in traceback.extract_tb(error.__traceback__)[-1].filename:
+            return _say(config.explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
+        traceback.print_exc()  # a defect of ours or of the user's own modules, to be shown whole
         return 1
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import inspect
 import json
 import re
@@ -53,7 +54,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             return hydra_compose(CONFIG_NAME, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises some of each
             raise ConfigError(explain(error, overrides)) from error
 
 
@@ -93,7 +94,7 @@ def check(cfg: DictConfig) -> None:
         elif isinstance(value, Mapping):
             _check_node(key, value)
         elif value is not None:
-            raise ConfigError(f"{key}={value}: {_allowed_options(key)}")
+            raise ConfigError(f"{key}={_shown(value)}: {_allowed_options(key)}")
 
 
 def _check_node(key: str, node: Any) -> None:
@@ -127,7 +128,8 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in given.items():
         if key not in parameters and not takes_any:
-            raise ConfigError(f"{prefix}{key}={value}: no such key; {name} takes {', '.join(parameters)}")
+            mine = [n for n, p in parameters.items() if not partial or p.default is not p.empty]
+            raise ConfigError(f"{prefix}{key}={_shown(value)}: no such key; {name} takes {', '.join(mine)}")
         if isinstance(value, Mapping) and "_target_" in value:
             _check_call(f"{prefix}{key}", value)
         elif key in parameters:
@@ -145,10 +147,9 @@ def locate(key: str, target: str) -> Any:
     Raises:
         ConfigError: it cannot be imported.
     """
-    from hydra.utils import get_object
-
+    module, _, name = str(target).rpartition(".")
     try:
-        return get_object(target)
+        return getattr(importlib.import_module(module), name)
     except Exception as error:  # noqa: BLE001: importing a user's module may raise anything
         raise ConfigError(f"{key}._target_={target}: cannot be imported: {_first_line(error)}") from error
 
@@ -180,9 +181,10 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
-        allowed = details[0]["msg"].replace("Input should be", "must be").replace("Value should have", "must have")
+        allowed = details[0]["msg"].replace("Input should be", "must be").replace("List should have", "must have")
         optional = " or null" if type(None) in typing.get_args(annotation) else ""
-        raise ConfigError(f"{key}{where}={details[0]['input']}: {allowed}{optional}") from error
+        shown = _shown(details[0]["input"])
+        raise ConfigError(f"{key}{where}={shown}: {allowed.replace(' after validation', '')}{optional}") from error
 
 
 class RefuseBadConfig(Callback):
@@ -292,6 +294,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         key = named.group(1)
         typed = next((o for o in overrides if o.lstrip("+~").startswith(key)), key)
         return f"{typed}: no such key; {_keys_beside(key, overrides)}"
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return f"{' '.join(overrides)}: {_first_line(error)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     return _first_line(error) if cause is error else f"{_first_line(error)}: {_first_line(cause)}"
 
@@ -337,6 +341,11 @@ def _near(key: str, keys: list[str]) -> str:
 def _allowed_options(group: str) -> str:
     options = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
     return f"must be one of {', '.join(options)}" if options else "no such key"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _first_line(error: Exception | None) -> str:

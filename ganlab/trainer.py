@@ -71,8 +71,6 @@ class Trainer:
         checkpoint_every: Positive | None = 10,
         keep_checkpoints: Count | None = None,
     ) -> None:
-        if batch_size > len(data):
-            raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {len(data)}")
         self.generator, self.discriminator, self.game = generator, discriminator, game
         self.generator_parameters = list(generator.parameters())
         self.discriminator_parameters = list(discriminator.parameters())
@@ -174,6 +172,7 @@ class Trainer:
                     self._save()
                     name = signal.Signals(stop.number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
+        log.info("Drawing the pictures")
         for name, file in self.pictures.finish(self.run.history(), self.sampler, self.discriminator).items():
             self.tracker.picture(name, file, self.step)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganlab.errors import ConfigError
 from ganlab.randomness import generator
 
 
@@ -20,6 +21,11 @@ def to_unit_range(samples: Tensor) -> Tensor:
     return samples.add(1).div(2).clamp(0, 1) if samples.dim() == 4 else samples
 
 
+def check_batch_size(batch_size: int, num_examples: int) -> None:
+    if batch_size > num_examples:
+        raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {num_examples}")
+
+
 class Batches:
     """`batches(step)` is the batch of one step. Every epoch is a new shuffle; its incomplete last batch is dropped.
 
@@ -27,9 +33,13 @@ class Batches:
         data: all examples [N, ...], already on the device.
         batch_size: at most N.
         seed: of the run.
+
+    Raises:
+        ConfigError: the batch size is larger.
     """
 
     def __init__(self, data: Tensor, batch_size: int, seed: int) -> None:
+        check_batch_size(batch_size, len(data))
         self.data = data
         self.batch_size = batch_size
         self.seed = seed

@@ -39,6 +39,7 @@ class Dataset(Protocol):
 
     name: str
     shape: tuple[int, ...]  # of one example: (C, H, W) for images, (D,) for points
+    num_examples: int | None  # where it is known beforehand
 
     def check(self) -> None:
         """Look for what would keep `load` from working, without reading or fetching any data.

@@ -18,6 +18,7 @@ class Digits:
 
     name = "digits"
     shape = (1, 8, 8)
+    num_examples = None
 
     def __init__(self, digits: list[Digit] = ALL_DIGITS) -> None:
         self.digits = digits

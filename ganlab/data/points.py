@@ -23,6 +23,6 @@ class Circle:
         pass
 
     def load(self) -> Examples:
-        points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius)
+        points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")

@@ -28,7 +28,7 @@ def draw(history: Sequence[dict[str, Any]], file: Path) -> Path:
 
     accuracy.plot(epochs, [r["accuracy"] for r in history], color=REAL, marker=marker)
     accuracy.axhline(0.5, color="grey", linewidth=1, linestyle="--")
-    accuracy.annotate("a guess", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, 4),
+    accuracy.annotate("a guess", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, -14),
                       textcoords="offset points", ha="right", color="grey")  # fmt: skip
     accuracy.set(title="Accuracy of the discriminator", xlabel="epoch", ylim=(0, 1.02))
 

@@ -45,6 +45,13 @@ def grid(images: Bytes, columns: int = COLUMNS) -> Image.Image:
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
 
 
+def save_each(images: Bytes, folder: Path) -> None:
+    """Every image [N, H, W, C] as a PNG of its own, at its own size: `000000.png`, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(folder / f"{index:06d}.png")
+
+
 class ImagePictures:
     """Pictures of a run on images.
 

@@ -42,6 +42,17 @@ class Snapshot(NamedTuple):
     surface: Array
 
 
+def scatter(points: Array, file: Path) -> Path:
+    """Generated points [N, 2] alone."""
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*points[:, :2].T, s=max(2.0, min(20.0, 5000 / len(points))), color=GENERATED, linewidths=0, alpha=0.6)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_title(f"{len(points):,} generated points")
+    figure.savefig(file, dpi=110)
+    return file
+
+
 class PointPictures:
     """Pictures of a run on points in the plane.
 
@@ -88,14 +99,15 @@ class PointPictures:
 
     def _draw(self, axes: Axes, moment: Snapshot, size: float = 3, alpha: float = 0.6) -> None:
         reach = self.extent
+        lean = float(np.abs(moment.surface - 0.5).max())  # near the end it is a few hundredths, yet all that matters
         axes.imshow(moment.surface, origin="lower", extent=(-reach, reach, -reach, reach), cmap=SURFACE,
-                    vmin=0, vmax=1, interpolation="bilinear")  # fmt: skip
+                    vmin=0.5 - lean, vmax=0.5 + lean, interpolation="bilinear")  # fmt: skip
         axes.scatter(*self.real.T, s=size, color=REAL, linewidths=0, label="real")
         axes.scatter(*moment.points.T, s=size, color=GENERATED, linewidths=0, alpha=alpha, label="generated")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
 
     def _draw_final(self, final: Snapshot, file: Path) -> Path:
-        figure = Figure(figsize=(6, 6.6), layout="constrained")
+        figure = Figure(figsize=(6.4, 7), layout="constrained")
         axes = figure.subplots()
         self._draw(axes, final, size=7, alpha=0.25)
         axes.set_title(f"{len(final.points):,} generated points after {final.epoch:g} epochs")
@@ -131,7 +143,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(1.0)))
     handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(0.0)))
-    labels += ["judged real", "judged generated"]
+    labels += ["judged rather real", "judged rather generated"]
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     for handle in legend.legend_handles:
         if handle is not None:

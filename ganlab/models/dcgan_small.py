@@ -51,13 +51,16 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Convolutions that halve the sides, leaky ReLUs, one logit; no normalisation, which would mix the examples.
+    """Convolutions that halve the sides, then a hidden layer and a logit; no normalisation, which would mix examples.
+
+    The hidden layer lets it judge the image as a whole: the convolutions alone see a third of its side.
 
     Args:
         width: channels after the first halving; they double with every further one.
+        hidden: units of the hidden layer.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: Count = 32) -> None:
+    def __init__(self, shape: tuple[int, ...], width: Count = 32, hidden: Count = 64) -> None:
         super().__init__()
         count, (height, width_px) = stages(shape)
         channels = shape[0]
@@ -66,7 +69,10 @@ class DCGANDiscriminator(nn.Module):
             blocks += [nn.Conv2d(channels, width * 2**stage, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
             channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
-        self.logit = nn.Linear(channels * height * width_px, 1)
+        self.logit = nn.Sequential(
+            nn.Linear(channels * height * width_px, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.logit(self.blocks(x).flatten(1)).squeeze(1)  # [B]
+        x = self.blocks(x)  #                         [B, width * 2^(n-1), H/2^n, W/2^n]
+        return self.logit(x.flatten(1)).squeeze(1)  # [B]

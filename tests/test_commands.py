@@ -1,0 +1,228 @@
+"""The commands as a user types them: what they print, leave behind and return."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+QUICK = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = folder.glob("outputs/*/*")
+    return run
+
+
+def test_a_run_says_where_it_lies_first_and_last_and_leaves_all_its_files(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab("trainer.epochs=2")
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"Run folder: {run.relative_to(tmp_path)}"
+    assert lines[-1] == f"Run folder: {run.relative_to(tmp_path)} (done)"
+    assert "loss_discriminator" in done.stdout
+    assert "accuracy" in done.stdout
+    names = {path.name for path in run.iterdir()}
+    assert {".hydra", "ganlab.log", "metrics.jsonl", "result.json", "checkpoints", "samples", "figures", "report.html"} <= names
+    assert "wandb" in names  # the default tracker, offline
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["epoch"], result["dataset"]["source"]) == ("done", 2.0, "scikit-learn")
+    assert "loss_discriminator" in (run / "ganlab.log").read_text()
+
+
+def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 160, 0, 0))  # 30 lines of 160 characters
+    command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.epochs=2"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=slave, stderr=slave, close_fds=True)
+    os.close(slave)
+    shown = b""
+    while chunk := _read(master):
+        shown += chunk
+    assert process.wait() == 0
+    assert b"124/124" in shown
+    assert b"loss_generator=" in shown
+    assert b"epoch=" in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
+
+
+def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
+    shown = ganlab("--help").stdout
+    for words in ("python -m ganlab.sample", "resume=FOLDER", "what is learnt", "dcgan_small, mlp, tutorial_cnn"):
+        assert words in shown
+    for group in ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker", "experiment"):
+        assert f"{group}: " in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--cfg", "job"), ("model=nope",), ("optimizer.generator.lrr=1",), ("nonsense=1",)],
+    ids=" ".join,
+)
+def test_quick_answers_do_not_import_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('torch' in sys.modules, 'matplotlib' in sys.modules, 'wandb' in sys.modules))\n"
+        "from ganlab.__main__ import main\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False False False"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["model=nope", "optimizer.generator.lrr=1", "trainer.epochs=many", "optimizer.generator.lr=-1", "model=dcgan_small",
+     "dataset=mnist5 dataset.root=/dev/null", "device=cuda" if not os.path.exists("/dev/nvidia0") else "device=mps"],
+)  # fmt: skip
+def test_a_refusal_is_one_line_exit_2_and_no_folder(argument: str, ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab(*argument.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith("ganlab: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_cannot_be_had_leave_no_folder(ganlab: Command, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    mirror = "+dataset.mirror=http://127.0.0.1:9/"
+    done = ganlab("dataset=mnist5", "dataset.source=torchvision", f"dataset.root={root}", mirror)
+    assert done.returncode == 2
+    assert "could not be fetched" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path) -> None:
+    folder = f"hydra.run.dir={tmp_path / 'run'}"
+    assert ganlab(*QUICK, "trainer=smoke", folder).returncode == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    done = ganlab(*QUICK, "trainer=smoke", "seed=5", folder)
+    assert done.returncode == 2
+    assert "holds a run" in done.stderr
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
+
+
+def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganlab", "tracker=none", "trainer.steps=60000", "trainer.log_every=0.1"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("outputs/*/*/metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by SIGINT after step" in errors
+    assert "(stopped)" in output
+    run = only_run(tmp_path)
+    stopped = json.loads((run / "result.json").read_text())
+    assert stopped["status"] == "stopped"
+    assert 0 < stopped["step"] < 60000
+
+    last = stopped["step"] + 40
+    done = ganlab(f"resume={run}", f"trainer.steps={last}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["step"], result["error"]) == ("done", last, None)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resume=nowhere",), "not a run's folder"),
+        (("resume=nowhere", "-m"), "does not go with resume="),
+    ],
+    ids=["nowhere", "sweep"],
+)
+def test_a_resume_that_cannot_be_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
+    done = ganlab(*arguments)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
+def test_a_sweep_keeps_its_runs_apart(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab("-m", *QUICK, "trainer=smoke", "optimizer.generator.lr=1e-4,1e-3", "seed=range(2)")
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("outputs/*/*/*/result.json"))]
+    assert [result["status"] for result in results] == ["done"] * 4
+    assert len({result["config_hash"] for result in results}) == 4
+
+
+def test_a_diverged_run_exits_3_and_a_sweep_goes_on_after_it(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab(*QUICK, "trainer.steps=20", "optimizer.discriminator.lr=1e38")
+    assert done.returncode == 3
+    assert "not finite" in done.stderr
+    assert json.loads((only_run(tmp_path) / "result.json").read_text())["status"] == "diverged"
+    swept = ganlab("-m", *QUICK, "trainer.steps=20", "optimizer.discriminator.lr=1e38,1e-3", "hydra.sweep.dir=sweep")
+    assert swept.returncode == 3
+    statuses = [json.loads((tmp_path / "sweep" / job / "result.json").read_text())["status"] for job in "01"]
+    assert statuses == ["diverged", "done"]
+
+
+def test_samples_as_array_grid_and_folder(ganlab: Command, tmp_path: Path) -> None:
+    assert ganlab(*QUICK, "dataset=digits", "model=dcgan_small", "trainer=smoke").returncode == 0
+    run = f"run={only_run(tmp_path)}"
+    for out in ("a.npy", "b.png", "pngs"):
+        done = ganlab(run, "num=5", "seed=3", f"out={out}", module="ganlab.sample")
+        assert done.returncode == 0, done.stderr
+    samples = np.load(tmp_path / "a.npy")
+    assert (samples.shape, samples.dtype) == ((5, 1, 8, 8), np.float32)
+    assert samples.min() >= 0
+    assert samples.max() <= 1
+    files = sorted((tmp_path / "pngs").iterdir())
+    assert len(files) == 5
+    for file, sample in zip(files, samples, strict=True):
+        with Image.open(file) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), np.round(sample[0] * 255))
+    with Image.open(tmp_path / "b.png") as picture:
+        assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("num=0",), "num=0: must be greater than or equal to 1"),
+        (("num=two",), "num=two: must be a valid integer"),
+        (("weights=best",), "weights=best: must be 'ema' or 'raw' or null"),
+        (("out=a.jpg",), "out=a.jpg: must end in .npy or .png"),
+        (("colour=red",), "key one of run, num"),
+        (("run=nowhere",), "not a run's folder"),
+        ((), "run: missing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_sample_refuses_in_one_line(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
+    run = () if not arguments or arguments[0].startswith("run=") else ("run=x",)
+    done = ganlab(*run, *arguments, module="ganlab.sample")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

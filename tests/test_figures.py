@@ -1,0 +1,92 @@
+"""The pictures exist, show something, and show the right thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_run
+from PIL import Image
+
+from ganlab.figures import images
+
+
+@pytest.fixture(scope="module")
+def circle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("circle") / "run"
+    return make_run(folder, "trainer.epochs=4", "trainer.sample_every=1")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    return make_run(folder, "dataset=digits", "model=dcgan_small", "trainer.epochs=3", "trainer.sample_every=1")
+
+
+def colours(file: Path) -> int:
+    """How many different colours a picture has: a blank one has one."""
+    with Image.open(file) as picture:
+        return len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
+
+
+@pytest.mark.parametrize("name", ["final.png", "training.png", "curves.png", "training.gif"])
+def test_pictures_of_points_are_not_blank(circle: Path, name: str) -> None:
+    assert colours(circle / "figures" / name) > 50
+
+
+@pytest.mark.parametrize("name", ["before.png", "real.png", "final.png", "curves.png", "training.gif"])
+def test_pictures_of_images_are_not_blank(digits: Path, name: str) -> None:
+    assert colours(digits / "figures" / name) > 15
+
+
+def test_a_grid_of_samples_is_drawn_every_epoch(digits: Path) -> None:
+    grids = sorted(file.name for file in (digits / "samples").glob("*.png"))
+    assert grids == [f"step_{step:08d}.png" for step in (0, 28, 56, 84)]
+
+
+@pytest.mark.parametrize("run", ["circle", "digits"])
+def test_the_animation_has_a_frame_per_snapshot_and_they_differ(run: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(run)
+    with Image.open(folder / "figures" / "training.gif") as animation:
+        assert animation.n_frames == len(list((folder / "samples").glob("*.npz"))) >= 4
+        first = np.asarray(animation.convert("RGB")).astype(int)
+        animation.seek(animation.n_frames - 1)
+        assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - first).max() > 50
+
+
+def test_the_real_picture_shows_real_images(digits: Path) -> None:
+    from ganlab.data.digits import Digits
+
+    with Image.open(digits / "figures" / "real.png") as picture:
+        grid = np.asarray(picture)
+    scale = round(images.SIDE / 8)
+    shown = grid[images.GAP : images.GAP + 8 * scale : scale, images.GAP : images.GAP + 8 * scale : scale]
+    everything = Digits().load().data[:, 0].numpy()
+    assert (np.abs(everything.astype(int) - shown).max(axis=(1, 2)) <= 1).any()
+
+
+def test_the_grid_puts_every_image_where_it_belongs() -> None:
+    black_to_white = (np.arange(5, dtype=np.uint8) * 60)[:, None, None, None] * np.ones((5, 4, 4, 1), np.uint8)
+    grid = np.asarray(images.grid(black_to_white, columns=3))
+    cell = 4 * round(images.SIDE / 4) + images.GAP
+    centres = [grid[cell // 2 + row * cell, cell // 2 + column * cell] for row in (0, 1) for column in (0, 1, 2)]
+    assert centres == [0, 60, 120, 180, 240, images.BACKGROUND]
+
+
+def test_colour_images_keep_their_colours() -> None:
+    red = torch.zeros(1, 3, 2, 2)
+    red[:, 0] = 1
+    assert images.grid(images.to_bytes(red)).getpixel((images.GAP + 1, images.GAP + 1)) == (255, 0, 0)
+
+
+def test_the_report_stands_alone(circle: Path, digits: Path) -> None:
+    for folder in (circle, digits):
+        page = (folder / "report.html").read_text()
+        assert "<th>status</th><td>done</td>" in page
+        assert page.count("data:image/png;base64,") >= 3
+        assert page.count("data:image/gif;base64,") == 1
+        assert "http" not in page
+        assert "src=" in page
+        assert 'src="data:' in page

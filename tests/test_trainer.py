@@ -1,0 +1,187 @@
+"""The trainer against the tutorial's own loop, itself interrupted, and a problem that it must solve."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_run, save_config
+from torch import nn
+
+from ganlab import config, load_run
+from ganlab.__main__ import train
+from ganlab.build import build
+from ganlab.checkpoints import read
+from ganlab.data.batches import Batches
+from ganlab.data.points import Circle
+from ganlab.errors import CheckpointError, Diverged, Stopped
+from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
+from ganlab.randomness import Noise, seeded
+from ganlab.runs import RunFolder
+from ganlab.trainer import Trainer
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return RunFolder(folder).history()
+
+
+def share_on_circle(points: np.ndarray) -> float:
+    return float((np.abs(np.hypot(*points.T) - Circle.radius) < 0.05).mean())
+
+
+def tutorial_loop(epochs: int) -> list[dict[str, float]]:
+    """The tutorial's training, with its BCELoss on probabilities, on the run's batches and noise."""
+    data, cpu = Circle().load().data, torch.device("cpu")
+    with seeded(0, "weights"):
+        generator, logits = MLPGenerator(2, (2,)), MLPDiscriminator((2,))
+    discriminator = nn.Sequential(logits, nn.Sigmoid())
+    batches, noise, loss = Batches(data, 4, 0), Noise(2, 4, 0, cpu), nn.BCELoss()
+    generator_optimizer = torch.optim.RMSprop(generator.parameters(), lr=0.001)
+    discriminator_optimizer = torch.optim.RMSprop(discriminator.parameters(), lr=0.005)
+    real_label, fake_label = torch.ones(4), torch.zeros(4)
+    records = []
+    for epoch in range(epochs):
+        sum_d = sum_g = correct = 0.0
+        for step in range(epoch * 250, (epoch + 1) * 250):
+            discriminator_optimizer.zero_grad()
+            generator_optimizer.zero_grad()
+            real_output = discriminator(batches(step))
+            fake = generator(noise(step))
+            fake_output = discriminator(fake.detach())
+            error_d = loss(real_output, real_label) + loss(fake_output, fake_label)
+            error_d.backward()
+            correct += ((real_output >= 0.5).sum() + (fake_output < 0.5).sum()).item()
+            discriminator_optimizer.step()
+            error_g = loss(discriminator(fake), real_label)
+            error_g.backward()
+            generator_optimizer.step()
+            sum_d, sum_g = sum_d + error_d.item(), sum_g + error_g.item()
+        records.append(
+            {"loss_discriminator": sum_d / 250, "loss_generator": sum_g / 250, "accuracy": correct / 2000}
+        )
+    return records
+
+
+def test_circle_tutorial_is_the_tutorial_s_loop(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "experiment=circle_tutorial", "trainer.epochs=2", "trainer.sample_every=null")
+    for mine, theirs in zip(history(folder), tutorial_loop(2), strict=True):
+        for name, value in theirs.items():
+            assert mine[name] == pytest.approx(value, rel=1e-3), name
+
+
+@pytest.mark.parametrize("overrides", [(), ("dataset=digits", "model=dcgan_small")], ids=["circle", "digits"])
+def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    short = (*overrides, "trainer.steps=5", "trainer.log_every=0.01")
+    first, again = make_run(tmp_path / "a", *short), make_run(tmp_path / "b", *short)
+    assert history(first) == history(again)
+    assert history(make_run(tmp_path / "c", *short, "seed=1")) != history(first)
+
+
+def test_a_short_circle_run_learns(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+    cfg = config.load(folder)
+    untrained = build(cfg, RunFolder(tmp_path / "untrained")).generator
+    before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
+    after = share_on_circle(load_run(folder).sample(2000).numpy())
+    assert after > 0.3
+    assert after > 2 * before
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    overrides = ("dataset=digits", "model=dcgan_small", "trainer.steps=12", "trainer.log_every=0.1")
+    whole = make_run(tmp_path / "whole", *overrides)
+    folder = tmp_path / "interrupted"
+    cfg = config.compose(["tracker=none", *overrides])
+    save_config(cfg, folder)
+    stop_at(folder, cfg, step=7)
+    assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
+    train(config.load(folder), folder, resume=True)
+    assert history(folder) == history(whole)
+    assert json.loads((folder / "result.json").read_text())["status"] == "done"
+    for name, value in read(whole / "checkpoints" / "last.pt")["ema"].items():
+        torch.testing.assert_close(read(folder / "checkpoints" / "last.pt")["ema"][name], value, rtol=0, atol=0)
+
+
+def stop_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
+    """Train until a signal comes in the middle of a step."""
+    update = Trainer.update
+
+    def interrupted(trainer: Trainer) -> dict[str, torch.Tensor]:
+        if trainer.step == step - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return update(trainer)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
+        patch.setattr(Trainer, "update", interrupted)
+        train(cfg, folder)
+    assert stopped.value.exit_code == 143
+    assert f"step {step} " in str(stopped.value)
+
+
+def test_a_run_without_a_checkpoint_starts_over(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.steps=4", "trainer.log_every=0.001")
+    expected = history(folder)
+    for file in (folder / "checkpoints").iterdir():
+        file.unlink()
+    train(config.load(folder), folder, resume=True)
+    assert history(folder) == expected
+
+
+def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.steps=2")
+    cfg = config.load(folder)
+    config.override(cfg, ["model.generator.width=9"])
+    with pytest.raises(CheckpointError, match="generator does not fit"):
+        train(cfg, folder, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    overrides = ["tracker=none", "trainer.steps=30", "trainer.checkpoint_every=0.08", "trainer.log_every=0.16"]
+    cfg = config.compose(overrides)
+    save_config(cfg, folder)
+    update = Trainer.update
+
+    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
+        numbers = update(trainer)
+        return numbers | {"loss_generator": torch.tensor(math.nan)} if trainer.step == 11 else numbers
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="loss_generator.*step"):
+        patch.setattr(Trainer, "update", broken)
+        train(cfg, folder)
+    assert Diverged.exit_code == 3
+    assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
+    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+
+
+def test_the_last_step_is_never_missed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.steps=7", "trainer.log_every=0.048")  # every 3 of 62 steps
+    assert [record["step"] for record in history(folder)] == [3, 6, 7]
+    assert read(folder / "checkpoints" / "last.pt")["step"] == 7
+
+
+def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer=smoke", "trainer.epochs=50")
+    assert history(folder)[-1]["step"] == 2
+
+
+def test_the_average_is_the_closed_form_of_its_history() -> None:
+    from ganlab.ema import AveragedGenerator
+
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 0.0)
+    average = AveragedGenerator(network, half_life=100.0, batch_size=50)
+    expected = 0.0
+    for step in range(1, 60):
+        nn.init.constant_(network.weight, float(step))
+        average.update(network, step)
+        half_life = min(100.0, 0.05 * step * 50)
+        weight = 0.5 ** (50 / half_life)
+        expected = weight * expected + (1 - weight) * step
+    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert average.decay(10**6) == pytest.approx(0.5**0.5)  # two steps of 50 images are a half-life of 100

@@ -1,0 +1,33 @@
+"""The wheel, unpacked elsewhere, finds its configs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from conftest import ROOT
+
+BUILD = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
+
+
+def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
+    built = subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
+        wheel.extractall(installed)
+    (tmp_path / "work").mkdir()
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(installed)}
+        command = [sys.executable, "-P", *arguments]
+        return subprocess.run(command, cwd=tmp_path / "work", env=env, capture_output=True, text=True, check=False)
+
+    where = run("-c", "import ganlab.config; print(ganlab.config.conf_dir())")
+    assert where.stdout.strip() == str(installed / "ganlab" / "conf")
+    done = run("-m", "ganlab", "tracker=none", "trainer=smoke")
+    assert done.returncode == 0, done.stderr
+    script = run("-c", "import sys; sys.argv = ['ganlab', '--cfg', 'job']; from ganlab.__main__ import main; main()")
+    assert "batch_size" in script.stdout
