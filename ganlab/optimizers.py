@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Len
+from annotated_types import Ge, Len, Lt
 from torch import nn
 
 from ganlab.ranges import Fraction, Momentum, NonNegative, Positive
@@ -38,7 +38,7 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam (Kingma and Ba, 2015); beta1 is 0, as a momentum makes the two players circle each other."""
     beta1, beta2 = map(float, betas)  # torch refuses the int that YAML makes of 0
-    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def rmsprop(
@@ -51,14 +51,22 @@ def rmsprop(
 ) -> torch.optim.RMSprop:
     """RMSprop (Hinton, 2012)."""
     return torch.optim.RMSprop(
-        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay
+        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True
     )
 
 
-def constant(progress: float) -> float:
-    return 1.0
+class Constant:
+    """The factor 1, throughout."""
+
+    def __call__(self, progress: float) -> float:
+        return 1.0
 
 
-def linear_decay(progress: float, start: Fraction = 0.0) -> float:
-    """1 until `start`, then in a straight line to 0 at the end of training."""
-    return min(1.0, (1.0 - progress) / (1.0 - start)) if start < 1 else 1.0
+class LinearDecay:
+    """1 until the share `start` of training is done, then in a straight line to 0 at its end."""
+
+    def __init__(self, start: Annotated[float, Ge(0), Lt(1)] = 0.0) -> None:
+        self.start = start
+
+    def __call__(self, progress: float) -> float:
+        return min(1.0, (1.0 - progress) / (1.0 - self.start))

@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,14 +118,10 @@ class Trainer:
         fake = self.generator(self.noise(self.step))
 
         d = self.game.discriminator_loss(self.discriminator, real, fake.detach())
-        self.discriminator_optimizer.zero_grad()
-        d.total.backward(inputs=self.discriminator_parameters)
-        self.discriminator_optimizer.step()
+        descend(d.total, self.discriminator_parameters, self.discriminator_optimizer)
 
         generator_loss = self.game.generator_loss(self.discriminator, real, fake)
-        self.generator_optimizer.zero_grad()
-        generator_loss.backward(inputs=self.generator_parameters)  # not the discriminator's, which would go unused
-        self.generator_optimizer.step()
+        descend(generator_loss, self.generator_parameters, self.generator_optimizer)
 
         self.step += 1
         if self.average:
@@ -260,6 +256,13 @@ class Trainer:
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
         self.run.rewind(self.step)
+
+
+def descend(loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
 
 
 class Means:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ganlab.models import ShapeError
+from ganlab.models.to_image import ToImage
 from ganlab.ranges import Count
 
 
@@ -43,7 +44,7 @@ class DCGANGenerator(nn.Module):
             ]
             channels //= 2
         self.blocks = nn.Sequential(*blocks)
-        self.to_image = nn.Sequential(nn.Conv2d(width, shape[0], 3, padding=1), nn.Tanh())
+        self.to_image = nn.Sequential(ToImage(width, shape[0]), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.project(z).view(-1, *self.start)  # [B, width * 2^n, H/2^n, W/2^n]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganlab.models import ShapeError
+from ganlab.models.to_image import ToImage
 from ganlab.ranges import Count
 
 
@@ -28,7 +29,7 @@ class TutorialGenerator(nn.Module):
         self.start = (width, height // 2, width_px // 2)
         self.fc1 = nn.Linear(latent_dim, width * (height // 2) * (width_px // 2))
         self.convt1 = nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
-        self.conv1 = nn.Conv2d(width, channels, 3, padding=1)
+        self.conv1 = ToImage(width, channels)
 
     def forward(self, z: Tensor) -> Tensor:
         x = F.relu(self.fc1(z)).view(-1, *self.start)  # [B, width, H/2, W/2]
@@ -50,7 +51,7 @@ class TutorialDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x + 1) / 2  #                              [B, C, H, W] in [0, 1]
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  #   [B, 8, H/2, W/2]
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  #   [B, 16, H/4, W/4]
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))  #   [B, 8, H/2, W/2], the same as pooling after the ReLU
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  #   [B, 16, H/4, W/4], and a quarter of the work
         x = F.relu(self.fc1(x.flatten(1)))  #           [B, 32]
         return self.fc3(F.relu(self.fc2(x))).squeeze(1)

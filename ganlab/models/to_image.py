@@ -1,0 +1,25 @@
+"""The last layer of a generator of images."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ToImage(nn.Conv2d):
+    """A 3x3 convolution to the channels of an image; to one channel, as nine 1x1 convolutions shifted and summed.
+
+    The parameters and, up to rounding, the numbers are those of `nn.Conv2d(inputs, channels, 3, padding=1)`. But a
+    CPU computes as many output channels at once as its vectors are long, and with one most of each vector is idle:
+    written this way a layer from 32 channels takes half the time.
+    """
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__(inputs, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.out_channels > 1:
+            return super().forward(x)
+        taps = self.weight.flip(2, 3).permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
+        shifted = F.conv2d(x, taps)  #                                          [B, 9, H, W]
+        return F.fold(shifted.flatten(2), x.shape[2:], 3, padding=1) + self.bias  # [B, 1, H, W]
