@@ -103,7 +103,9 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     networks = build_networks(cfg, dataset)
     is_image = len(dataset.shape) == 3
     for network in (networks.generator, networks.discriminator):
-        network.to(device, memory_format=torch.channels_last if is_image else torch.preserve_format)
+        network.to(device)
+        if is_image:  # on the CPU a third faster than channels first
+            network.to(memory_format=torch.channels_last)
 
     examples = dataset.load()
     data = examples.data.to(device)

@@ -38,7 +38,12 @@ class Checkpoints:
 
     def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
         """Write the state of every named object, and plain facts beside them."""
-        content = {"format": FORMAT, "step": step, **facts, **{name: part.state_dict() for name, part in state.items()}}
+        content = {
+            "format": FORMAT,
+            "step": step,
+            **facts,
+            **{name: part.state_dict() for name, part in state.items()},
+        }
         buffer = io.BytesIO()
         torch.save(content, buffer)
         numbered = self.folder / f"step_{step:08d}.pt"
@@ -84,7 +89,7 @@ def read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001: a damaged file can fail in zipfile, pickle or torch alike
+    except Exception as error:
         raise CheckpointError(f"{path}: damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
     if content is None:
         raise CheckpointError(f"{path}: damaged, the check sum of {damaged} is wrong")

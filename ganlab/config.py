@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.experimental.callback import Callback
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -110,7 +110,13 @@ def _check_node(key: str, node: Any) -> None:
 
 def _check_call(key: str, node: Mapping[str, Any]) -> None:
     given = {name: value for name, value in node.items() if name not in HYDRA_KEYS}
-    bind(locate(key, node["_target_"]), given, node["_target_"], prefix=f"{key}.", partial=bool(node.get("_partial_")))
+    bind(
+        locate(key, node["_target_"]),
+        given,
+        node["_target_"],
+        prefix=f"{key}.",
+        partial=bool(node.get("_partial_")),
+    )
 
 
 def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", partial: bool = False) -> None:
@@ -150,7 +156,7 @@ def locate(key: str, target: str) -> Any:
     module, _, name = str(target).rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001: importing a user's module may raise anything
+    except Exception as error:
         raise ConfigError(f"{key}._target_={target}: cannot be imported: {_first_line(error)}") from error
 
 
@@ -194,7 +200,7 @@ class RefuseBadConfig(Callback):
         from ganlab import build, command_line
 
         def check_all() -> None:
-            cfg = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             build.check(cfg)
             _refuse_used_folder(Path(config.hydra.run.dir))
 
@@ -247,7 +253,9 @@ def allow_only(tree: Any, trust: Iterable[str] = ()) -> None:
         target = tree.get("_target_")
         roots = ("ganlab", *trust)
         if target is not None and not any(str(target).startswith(f"{root}.") for root in roots):
-            raise CheckpointError(f"_target_={target}: not from {', '.join(roots)}; name its module in trust= if it is yours")
+            raise CheckpointError(
+                f"_target_={target}: not from {', '.join(roots)}; name its module in trust= if it is yours"
+            )
         for value in tree.values():
             allow_only(value, trust)
     elif isinstance(tree, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class AveragedGenerator:
@@ -29,7 +29,8 @@ class AveragedGenerator:
 
     @torch.no_grad()
     def update(self, generator: nn.Module, step: int) -> None:
-        average, current = list(self.module.parameters()), list(generator.parameters())
+        average: list[Tensor] = list(self.module.parameters())
+        current: list[Tensor] = list(generator.parameters())
         torch._foreach_lerp_(average, current, 1 - self.decay(step))
         for mine, theirs in zip(self.module.buffers(), generator.buffers(), strict=True):
             mine.copy_(theirs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -32,7 +32,7 @@ class Optimizers:
 def adam(
     parameters: Parameters,
     lr: Positive = 1e-3,
-    betas: Annotated[list[Momentum], Len(2, 2)] = [0.0, 0.99],  # noqa: B006: never changed, and YAML has no tuples
+    betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Adam:

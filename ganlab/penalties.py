@@ -21,8 +21,7 @@ class Penalty(Protocol):
 
 def squared_gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
     """|| dD(x)/dx ||^2 of each example [B], itself differentiable with respect to the discriminator."""
-    logits, pull_back = torch.func.vjp(discriminator, x)
-    (gradient,) = pull_back(torch.ones_like(logits))
+    gradient = torch.func.grad(lambda inputs: discriminator(inputs).sum())(x)
     return gradient.square().flatten(1).sum(1)
 
 

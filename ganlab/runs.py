@@ -38,7 +38,14 @@ class RunFolder:
             raise CheckpointError(f"{self.path}: holds a run already; continue it with resume={self.path}") from None
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
-        begun = {"status": "running", "error": None, "id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0}
+        begun = {
+            "status": "running",
+            "error": None,
+            "id": uuid.uuid4().hex[:8],
+            "step": 0,
+            "epoch": 0.0,
+            "seconds": 0.0,
+        }
         self.update(**begun, steps_per_second=None, **facts, scores={}, best=None)
 
     def reopen(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +14,6 @@ from ganlab.ranges import Count, Seed
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-log = logging.getLogger(__name__)
 
 
 class TrainedGenerator:
@@ -29,7 +27,13 @@ class TrainedGenerator:
     """
 
     def __init__(self, network: nn.Module, latent_dim: int, weights: str, step: int, device: torch.device) -> None:
-        self.network, self.latent_dim, self.weights, self.step, self.device = network, latent_dim, weights, step, device
+        self.network, self.latent_dim, self.weights, self.step, self.device = (
+            network,
+            latent_dim,
+            weights,
+            step,
+            device,
+        )
 
     @classmethod
     def load(
@@ -84,7 +88,7 @@ def sample(
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    trust: list[str] = [],  # noqa: B006: never changed, and YAML has no tuples
+    trust: Sequence[str] = (),
 ) -> None:
     """Samples of a trained generator.
 

@@ -71,7 +71,7 @@ class Wandb:
     ) -> None:
         self.mode = mode
         self.start_timeout = start_timeout
-        self.about = {
+        self.about: dict[str, Any] = {
             "project": project,
             "entity": entity,
             "name": name,
@@ -87,8 +87,16 @@ class Wandb:
 
         def begin(mode: str) -> Any:
             settings = wandb.Settings(init_timeout=0.8 * self.start_timeout, silent=True, console="off")
-            about = {"dir": str(folder), "id": run_id, "config": dict(config), "mode": mode, "settings": settings}
-            return wandb.init(**self.about, **about, resume="allow" if mode == "online" else None, reinit="finish_previous")
+            return wandb.init(
+                **self.about,
+                dir=str(folder),
+                id=run_id,
+                config=dict(config),
+                mode=mode,  # type: ignore[arg-type]  # checked against the same Literal in __init__
+                resume="allow" if mode == "online" else None,
+                reinit="finish_previous",
+                settings=settings,
+            )
 
         try:
             self.run = begin(self.mode)
@@ -160,7 +168,7 @@ class Unfailing:
             call = self._work.get()
             try:
                 call()
-            except Exception as error:  # noqa: BLE001: whatever a tracker raises must not reach the run
+            except Exception as error:  # noqa: BLE001 - whatever a tracker raises must not reach the run
                 self._give_up(f"failed: {error}")
 
     def _give_up(self, reason: str) -> None:

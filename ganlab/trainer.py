@@ -206,7 +206,12 @@ class Trainer:
 
     def _progress(self) -> dict[str, Any]:
         speed = round(self.step / self.seconds, 2) if self.seconds else None
-        return {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 2), "steps_per_second": speed}
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": round(self.seconds, 2),
+            "steps_per_second": speed,
+        }
 
     @contextmanager
     def _progress_bar(self) -> Iterator[tqdm]:
@@ -251,7 +256,9 @@ class Trainer:
                     part.load_state_dict(content[name])
                 except (KeyError, RuntimeError, ValueError) as error:
                     reason = " ".join(str(error).split())
-                    raise CheckpointError(f"{self.checkpoints.folder}/last.pt: {name} does not fit: {reason}") from error
+                    raise CheckpointError(
+                        f"{self.checkpoints.folder}/last.pt: {name} does not fit: {reason}"
+                    ) from error
             self.step, self.seconds = content["step"], content["seconds"]
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")

@@ -44,7 +44,11 @@ def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
         checkpoints.save(step, {"generator": nn.Linear(1, 1)}, {})
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt", "step_00000002.pt", "step_00000003.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "last.pt",
+        "step_00000002.pt",
+        "step_00000003.pt",
+    ]
 
 
 def test_without_hard_links_last_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +128,7 @@ def test_a_run_s_config_that_names_foreign_code_is_refused(run: Path, tmp_path: 
         (folder / name).write_bytes((run / name).read_bytes())
     config = folder / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("ganlab.models.mlp.MLPGenerator", "builtins.open"))
-    with pytest.raises(CheckpointError, match="builtins.open"):
+    with pytest.raises(CheckpointError, match=r"builtins\.open"):
         load_run(folder)
 
 

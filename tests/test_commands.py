@@ -40,7 +40,16 @@ def test_a_run_says_where_it_lies_first_and_last_and_leaves_all_its_files(ganlab
     assert "loss_discriminator" in done.stdout
     assert "accuracy" in done.stdout
     names = {path.name for path in run.iterdir()}
-    assert {".hydra", "ganlab.log", "metrics.jsonl", "result.json", "checkpoints", "samples", "figures", "report.html"} <= names
+    assert {
+        ".hydra",
+        "ganlab.log",
+        "metrics.jsonl",
+        "result.json",
+        "checkpoints",
+        "samples",
+        "figures",
+        "report.html",
+    } <= names
     assert "wandb" in names  # the default tracker, offline
     result = json.loads((run / "result.json").read_text())
     assert (result["status"], result["epoch"], result["dataset"]["source"]) == ("done", 2.0, "scikit-learn")
@@ -72,7 +81,12 @@ def _read(terminal: int) -> bytes:
 
 def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
     shown = ganlab("--help").stdout
-    for words in ("python -m ganlab.sample", "resume=FOLDER", "what is learnt", "dcgan_small, mlp, tutorial_cnn"):
+    for words in (
+        "python -m ganlab.sample",
+        "resume=FOLDER",
+        "what is learnt",
+        "dcgan_small, mlp, tutorial_cnn",
+    ):
         assert words in shown
     for group in ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker", "experiment"):
         assert f"{group}: " in shown
@@ -132,7 +146,9 @@ def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path)
 def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ganlab", "tracker=none", "trainer.steps=60000", "trainer.log_every=0.1"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while not list(tmp_path.glob("outputs/*/*/metrics.jsonl")):
         assert process.poll() is None
         time.sleep(0.05)

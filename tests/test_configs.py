@@ -49,7 +49,9 @@ def test_run_and_sweep_folders_resolve_and_differ_by_microseconds() -> None:
 
 def test_the_command_line_stands_above_a_model_s_recipe() -> None:
     assert config.compose(["dataset=mnist5", "model=dcgan_small"]).penalty.r1.weight > 0
-    cfg = config.compose(["model=dcgan_small", "dataset=mnist5", "penalty=none", "optimizer=rmsprop", "trainer.epochs=3"])
+    cfg = config.compose(
+        ["model=dcgan_small", "dataset=mnist5", "penalty=none", "optimizer=rmsprop", "trainer.epochs=3"]
+    )
     assert cfg.penalty == {}
     assert "rmsprop" in cfg.optimizer.generator._target_
     assert cfg.trainer.epochs == 3
@@ -100,7 +102,10 @@ BAD = {
     "model.latent_dim=seven": ("model.latent_dim=seven", "integer"),
     "model.latent_dim=null": ("model.latent_dim=null", "integer"),
     "model.generator=null": ("model", "generator"),
-    "model.generator._target_=ganlab.nope.X": ("model.generator._target_=ganlab.nope.X", "cannot be imported"),
+    "model.generator._target_=ganlab.nope.X": (
+        "model.generator._target_=ganlab.nope.X",
+        "cannot be imported",
+    ),
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "0"),
     "loss=5": ("loss=5", "string"),

@@ -133,7 +133,10 @@ def test_missing_files_are_fetched_once(server: Server, tmp_path: Path) -> None:
     server.requests.clear()
     dataset.load()
     assert server.requests == []
-    assert {file.name for file in raw(tmp_path).iterdir()} <= {*mnist.MD5, ".lock"}  # nothing temporary is left
+    assert {file.name for file in raw(tmp_path).iterdir()} <= {
+        *mnist.MD5,
+        ".lock",
+    }  # nothing temporary is left
 
 
 def test_only_the_truncated_file_is_fetched_again(server: Server, tmp_path: Path) -> None:

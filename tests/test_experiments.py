@@ -13,9 +13,7 @@ from ganlab.runs import RunFolder
 
 EXPERIMENTS = sorted(file.stem for file in (config.conf_dir() / "experiment").glob("*.yaml"))
 IMAGES = [
-    (dataset, model)
-    for dataset in ("digits", "mnist5", "mnist")
-    for model in ("mlp", "tutorial_cnn", "dcgan_small")
+    (dataset, model) for dataset in ("digits", "mnist5", "mnist") for model in ("mlp", "tutorial_cnn", "dcgan_small")
 ]
 
 

@@ -89,7 +89,7 @@ def of_type(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def test_wandb_holds_the_history_of_metrics_jsonl(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run", "tracker=wandb", "tracker.group=g", "tracker.tags=[a,b]", "tracker.job_type=j",
-        "dataset=digits", "model=dcgan_small", "trainer.steps=6", "trainer.log_every=0.08",
+        "dataset=digits", "model=dcgan_small", "trainer.steps=6", "trainer.log_every=0.04",
     )  # fmt: skip
     records = read_back(folder)
     (about,) = of_type(records, "run")

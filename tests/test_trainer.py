@@ -61,9 +61,7 @@ def tutorial_loop(epochs: int) -> list[dict[str, float]]:
             error_g.backward()
             generator_optimizer.step()
             sum_d, sum_g = sum_d + error_d.item(), sum_g + error_g.item()
-        records.append(
-            {"loss_discriminator": sum_d / 250, "loss_generator": sum_g / 250, "accuracy": correct / 2000}
-        )
+        records.append({"loss_discriminator": sum_d / 250, "loss_generator": sum_g / 250, "accuracy": correct / 2000})
     return records
 
 
@@ -83,7 +81,9 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, overrides: 
 
 
 def test_a_short_circle_run_learns(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+    folder = make_run(
+        tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null"
+    )
     cfg = config.load(folder)
     untrained = build(cfg, RunFolder(tmp_path / "untrained")).generator
     before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
@@ -142,7 +142,12 @@ def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    overrides = ["tracker=none", "trainer.steps=30", "trainer.checkpoint_every=0.08", "trainer.log_every=0.16"]
+    overrides = [
+        "tracker=none",
+        "trainer.steps=30",
+        "trainer.checkpoint_every=0.08",
+        "trainer.log_every=0.16",
+    ]
     cfg = config.compose(overrides)
     save_config(cfg, folder)
     update = Trainer.update
@@ -151,7 +156,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         numbers = update(trainer)
         return numbers | {"loss_generator": torch.tensor(math.nan)} if trainer.step == 11 else numbers
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="loss_generator.*step"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match=r"loss_generator.*step"):
         patch.setattr(Trainer, "update", broken)
         train(cfg, folder)
     assert Diverged.exit_code == 3

@@ -14,7 +14,9 @@ BUILD = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv
 
 
 def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
-    built = subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    built = subprocess.run(
+        [sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     installed = tmp_path / "installed"
     with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
         wheel.extractall(installed)

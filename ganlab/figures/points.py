@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -46,7 +48,8 @@ def scatter(points: Array, file: Path) -> Path:
     """Generated points [N, 2] alone."""
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    axes.scatter(*points[:, :2].T, s=max(2.0, min(20.0, 5000 / len(points))), color=GENERATED, linewidths=0, alpha=0.6)
+    size = max(2.0, min(20.0, 5000 / len(points)))
+    axes.scatter(points[:, 0], points[:, 1], s=size, color=GENERATED, linewidths=0, alpha=0.6)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title(f"{len(points):,} generated points")
     figure.savefig(file, dpi=110)
@@ -102,8 +105,16 @@ class PointPictures:
         lean = float(np.abs(moment.surface - 0.5).max())  # near the end it is a few hundredths, yet all that matters
         axes.imshow(moment.surface, origin="lower", extent=(-reach, reach, -reach, reach), cmap=SURFACE,
                     vmin=0.5 - lean, vmax=0.5 + lean, interpolation="bilinear")  # fmt: skip
-        axes.scatter(*self.real.T, s=size, color=REAL, linewidths=0, label="real")
-        axes.scatter(*moment.points.T, s=size, color=GENERATED, linewidths=0, alpha=alpha, label="generated")
+        axes.scatter(self.real[:, 0], self.real[:, 1], s=size, color=REAL, linewidths=0, label="real")
+        axes.scatter(
+            moment.points[:, 0],
+            moment.points[:, 1],
+            s=size,
+            color=GENERATED,
+            linewidths=0,
+            alpha=alpha,
+            label="generated",
+        )
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
 
     def _draw_final(self, final: Snapshot, file: Path) -> Path:
@@ -111,7 +122,7 @@ class PointPictures:
         axes = figure.subplots()
         self._draw(axes, final, size=7, alpha=0.25)
         axes.set_title(f"{len(final.points):,} generated points after {final.epoch:g} epochs")
-        _legend(figure, axes)
+        _legend(figure)
         figure.savefig(file, dpi=110)
         return file
 
@@ -121,7 +132,7 @@ class PointPictures:
         for axes, moment in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
             self._draw(axes, moment)
             axes.set_title("before training" if moment.epoch == 0 else f"epoch {moment.epoch:g}", fontsize=10)
-        _legend(figure, axes)
+        _legend(figure)
         figure.savefig(file, dpi=110)
         return file
 
@@ -139,14 +150,9 @@ class PointPictures:
         return animation.save(frames, file)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(1.0)))
-    handles.append(axes.scatter([], [], marker="s", s=60, color=SURFACE(0.0)))
-    labels += ["judged rather real", "judged rather generated"]
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(1)
-    for handle in legend.legend_handles[:2]:
-        handle.set_sizes([30])
+def _legend(figure: Figure) -> None:
+    kinds = {"real": REAL, "generated": GENERATED}
+    sides = {"judged rather real": SURFACE(1.0), "judged rather generated": SURFACE(0.0)}
+    dots = [Line2D([], [], color=colour, marker="o", linestyle="", label=label) for label, colour in kinds.items()]
+    areas = [Patch(color=colour, label=label) for label, colour in sides.items()]
+    figure.legend(handles=[*dots, *areas], loc="outside lower center", ncols=4, frameon=False, fontsize=9)

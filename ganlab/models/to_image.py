@@ -18,7 +18,7 @@ class ToImage(nn.Conv2d):
         super().__init__(inputs, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.out_channels > 1:
+        if self.out_channels > 1 or self.bias is None:
             return super().forward(x)
         taps = self.weight.flip(2, 3).permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
         shifted = F.conv2d(x, taps)  #                                          [B, 9, H, W]

@@ -131,7 +131,10 @@ def main(arguments: Sequence[str]) -> None:
             command = [sys.executable, __file__, "--once", which]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{which:8s}" + "".join(f"  {name} {value:9.2f}" for name, value in rows[-1].items()), flush=True)
+            print(
+                f"{which:8s}" + "".join(f"  {name} {value:9.2f}" for name, value in rows[-1].items()),
+                flush=True,
+            )
         medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
         print(f"{which:8s}" + "".join(f"  {name} {value:9.2f}" for name, value in medians.items()) + "  (medians)")
 
