@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +18,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ganlab import command_line, config
-from ganlab.errors import ConfigError, GanlabError, OperationalError, Refused, Stopped
+from ganlab.config_files import CONFIG_NAME, conf_dir
+from ganlab.errors import ConfigError, GanlabError, OperationalError, Stopped
+from ganlab.signals import StopSignal
+
+if TYPE_CHECKING:
+    from ganlab.runs import RunFolder
+    from ganlab.trackers import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +43,14 @@ def launch() -> None:
     def job(cfg: DictConfig) -> None:
         try:
             train(cfg, Path(HydraConfig.get().runtime.output_dir))
+        except Stopped as error:
+            raise SystemExit(command_line.say(error)) from error  # Hydra would start a sweep's next job
         except GanlabError as error:
             if HydraConfig.get().mode is not RunMode.RUN:
                 raise  # a sweep goes on, and Hydra tells at its end
             ended.append(error)
 
-    hydra.main(config_path=str(config.conf_dir()), config_name=config.CONFIG_NAME, version_base="1.3")(job)()
+    hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
     if ended:
         raise ended[0]
 
@@ -63,37 +72,46 @@ def train(cfg: DictConfig, folder: Path, *, resume: bool = False) -> None:
     """Train one run in its folder, and leave there how it ended.
 
     Raises:
-        GanlabError: as its kind says; a run refused before its first step leaves no folder.
+        GanlabError: as its kind says; a run that ends before its first step leaves no folder.
     """
     from ganlab.build import build
-    from ganlab.figures import report
     from ganlab.runs import RunFolder
 
     run = RunFolder(folder)
     try:
         trainer = build(cfg, run, resume=resume)
-    except Refused:
+    except BaseException:
+        run.close()
         if not resume:
             logging.shutdown()
             run.discard()
         raise
-    shown = os.path.relpath(folder)
-    log.info("Run folder: %s", shown)
+    if resume:
+        config.save(cfg, folder)
+    log.info("Run folder: %s", os.path.relpath(folder))
     log.info("%s", trainer.summary())
-    run.update(status="running", error=None)
     trainer.tracker.start(folder, run.result["id"], config.plain(cfg))
-    try:
-        trainer.train()
-    except BaseException as error:
-        ended = as_ganlab_error(error)
-        run.update(status=ended.status, error=str(ended))
-        trainer.tracker.finish(ended.exit_code, run.result)
-        log.info("Run folder: %s (%s)", shown, ended.status)
-        raise ended from error
-    run.update(status="done")
-    trainer.tracker.finish(0, run.result)
+    with StopSignal() as stop:
+        try:
+            trainer.train(stop)
+        except BaseException as error:
+            ended = as_ganlab_error(error)
+            finish(cfg, run, trainer.tracker, ended.status, str(ended), ended.exit_code)
+            if ended is error:
+                raise
+            raise ended from error
+        finish(cfg, run, trainer.tracker, "done", None, 0)
+
+
+def finish(cfg: DictConfig, run: RunFolder, tracker: Tracker, status: str, error: str | None, exit_code: int) -> None:
+    """Write down how a run ended, and say so."""
+    from ganlab.figures import report
+
+    run.update(status=status, error=error)
+    tracker.finish(exit_code, run.result)
     report.write(run, config.plain(cfg))
-    log.info("Run folder: %s (done)", shown)
+    run.close()
+    log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
 
 
 def as_ganlab_error(error: BaseException) -> GanlabError:

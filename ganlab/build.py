@@ -120,8 +120,6 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         run.reopen()
         if run.result["dataset"] != about_data:
             raise ConfigError(f"dataset: the run was trained on {run.result['dataset']}, and here is {about_data}")
-    else:
-        run.start({"seed": cfg.seed, "config_hash": facts["config_hash"], "dataset": about_data})
 
     tracker = Unfailing(instantiate(cfg.tracker))
     draw = ImagePictures if is_image else PointPictures
@@ -140,4 +138,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     )
     if resume:
         trainer.restore()
+        run.update(config_hash=facts["config_hash"], status="running", error=None)
+    else:
+        run.start({"seed": cfg.seed, "config_hash": facts["config_hash"], "dataset": about_data})
     return trainer

@@ -60,7 +60,8 @@ class Checkpoints:
         try:
             os.link(numbered, temporary)
         except OSError:  # a file system without hard links
-            temporary.write_bytes(numbered.read_bytes())
+            replace_file(self.folder / name, numbered.read_bytes())
+            return
         os.replace(temporary, self.folder / name)
 
     def has(self, name: str) -> bool:
@@ -89,8 +90,11 @@ def read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise  # the disk's fault, not the file's
     except Exception as error:
-        raise CheckpointError(f"{path}: damaged or not a checkpoint: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: damaged or not a checkpoint: {reason}") from error
     if content is None:
         raise CheckpointError(f"{path}: damaged, the check sum of {damaged} is wrong")
     if not isinstance(content, dict) or content.get("format") != FORMAT:

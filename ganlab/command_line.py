@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganlab import config
+from ganlab.config_files import conf_dir
 from ganlab.errors import ConfigError, GanlabError
+from ganlab.explain import explain
+from ganlab.signatures import bind
 
 
 def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
@@ -24,9 +27,9 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     try:
         command()
     except GanlabError as error:
-        return _say(str(error), error.exit_code)
+        return say(error)
     except (HydraException, OmegaConfBaseException) as error:
-        return _say(config.explain(error, arguments), ConfigError.exit_code)
+        return _say(explain(error, arguments), ConfigError.exit_code)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
@@ -36,10 +39,15 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         return _say(str(error), 1)
     except Exception as error:  # noqa: BLE001
         if f"{os.sep}hydra{os.sep}" in traceback.extract_tb(error.__traceback__)[-1].filename:
-            return _say(config.explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
+            return _say(explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
         traceback.print_exc()  # a defect of ours or of the user's own modules, to be shown whole
         return 1
     return 0
+
+
+def say(error: GanlabError) -> int:
+    """Print an error as one line, and return its exit code."""
+    return _say(str(error), error.exit_code)
 
 
 def _say(message: str, exit_code: int) -> int:
@@ -60,20 +68,29 @@ def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
     for argument in arguments:
         if argument.partition("=")[0] not in names or "=" not in argument:
             raise ConfigError(f"{argument}: must be key=value with key one of {', '.join(names)}")
-    # A name stays text where text is asked for, whatever YAML would make of it: out=1.png, checkpoint=100
     given: dict[str, Any] = {}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"]))
-        given[key] = parsed["v"] if isinstance(parsed, dict) else value
-        if inspect.signature(function).parameters[key].annotation in ("str", "str | None") and value != "null":
-            given[key] = value
-    config.bind(function, given, function.__name__)
+        is_text = inspect.signature(function).parameters[key].annotation == "str"
+        given[key] = value if is_text else yaml_value(value)  # out=1 and checkpoint=100 stay text
+    bind(function, given, function.__name__)
     return function(**given)
+
+
+def yaml_value(text: str) -> Any:
+    """A value as Hydra would read it from `key=text`.
+
+    Raises:
+        ConfigError: it cannot be parsed.
+    """
+    try:
+        return OverridesParser.create().parse_override(f"value={text}").value()
+    except HydraException as error:
+        raise ConfigError(explain(error, [text])) from error
 
 
 def configure_logging(folder: Path) -> None:
     """Log as Hydra does for a new run: messages to the terminal, dated to the run's `ganlab.log`."""
-    settings = OmegaConf.load(config.conf_dir() / "hydra" / "job_logging" / "ganlab.yaml")
+    settings = OmegaConf.load(conf_dir() / "hydra" / "job_logging" / "ganlab.yaml")
     OmegaConf.update(settings, "handlers.file.filename", str(folder / "ganlab.log"))
     logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]

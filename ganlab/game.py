@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -50,16 +51,22 @@ class Game:
         return self.loss.generator(real_logit, discriminator(fake)).mean()
 
 
-def share_recognised(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's accuracy on logits [B] of real and of fake examples: a scalar, 1/2 for a guess."""
+def discriminator_accuracy(real: Tensor, fake: Tensor) -> Tensor:
+    """The share that it judges rightly, of logits [B] of real and of fake examples: a scalar, 1/2 for a guess."""
     return torch.cat([real >= 0, fake < 0]).float().mean()
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """The network as it is used, not trained: no dropout, no batch statistics, no gradients; then as it was."""
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        yield network
+    network.train(was_training)
+
+
 def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
     """Examples for latents [N, latent_dim], as they look outside: images in [0, 1] [N, C, H, W], points [N, D]."""
-    was_training = generator.training
-    generator.eval()
-    samples = torch.cat([to_unit_range(generator(part)) for part in z.split(batch_size)])
-    generator.train(was_training)
-    return samples.contiguous()
+    with evaluating(generator):
+        return torch.cat([to_unit_range(generator(part)) for part in z.split(batch_size)]).contiguous()

@@ -9,14 +9,20 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ganlab.errors import CheckpointError
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 WRITTEN_BY_HYDRA = (".hydra", "ganlab.log")
 
 
+def holds_a_run(folder: Path) -> bool:
+    return (folder / RESULT).is_file()
+
+
 class RunFolder:
-    """Where one run keeps its metrics, result, checkpoints and pictures."""
+    """Where one run keeps its metrics, result, checkpoints and pictures, one process at a time."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -24,6 +30,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.figures = self.path / "figures"
         self.result: dict[str, Any] = {}
+        self._lock = FileLock(self.path / ".lock")
 
     def start(self, facts: dict[str, Any]) -> None:
         """Open a new run: `result.json` says that it is running, from now on until `update` says otherwise.
@@ -36,28 +43,35 @@ class RunFolder:
             (self.path / RESULT).open("x").close()  # exclusively: of two runs started at once one gets the folder
         except FileExistsError:
             raise CheckpointError(f"{self.path}: holds a run already; continue it with resume={self.path}") from None
+        self._hold()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
-        begun = {
-            "status": "running",
-            "error": None,
-            "id": uuid.uuid4().hex[:8],
-            "step": 0,
-            "epoch": 0.0,
-            "seconds": 0.0,
-        }
-        self.update(**begun, steps_per_second=None, **facts, scores={}, best=None)
+        begun = {"status": "running", "error": None, "id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0}
+        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, best=None)
 
     def reopen(self) -> None:
-        """Read the result of an earlier run that is to be continued or looked at.
+        """Continue an earlier run, whose result is read.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is none, or another process is at it.
         """
         try:
             self.result = json.loads((self.path / RESULT).read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{self.path}: not a run's folder, its {RESULT} cannot be read: {error}") from error
+        self._hold()
+        for folder in (self.checkpoints, self.samples, self.figures):
+            folder.mkdir(exist_ok=True)
+
+    def _hold(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise CheckpointError(f"{self.path}: another process is training this run") from None
+
+    def close(self) -> None:
+        """Let other processes continue the run."""
+        self._lock.release()
 
     def update(self, **facts: Any) -> None:
         """Change `result.json`, which is replaced whole: a reader never sees half of it."""
@@ -70,14 +84,23 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """All records so far, oldest first. A line that a crash cut short is left out."""
+        """All records so far, oldest first. A last line that a crash cut short is left out.
+
+        Raises:
+            CheckpointError: another line is damaged.
+        """
         try:
             lines = (self.path / METRICS).read_text().splitlines()
         except FileNotFoundError:
             return []
-        if lines and not _is_json(lines[-1]):
-            lines.pop()
-        return [json.loads(line) for line in lines]
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise CheckpointError(f"{self.path / METRICS}: line {number} is damaged: {error}") from error
+        return records
 
     def rewind(self, step: int) -> None:
         """Drop the records after a step, which a resumed run will write again."""
@@ -85,12 +108,14 @@ class RunFolder:
         replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def discard(self) -> None:
-        """Remove a run that was refused before its first step, and nothing that is not the run's."""
-        for name in (*WRITTEN_BY_HYDRA, RESULT, METRICS, "wandb", "checkpoints", "samples", "figures"):
+        """Remove what Hydra wrote for a run that never started, and the folder if nothing else is in it."""
+        if holds_a_run(self.path):
+            return  # another one's
+        for name in WRITTEN_BY_HYDRA:
             path = self.path / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for folder in (self.path, self.path.parent):
-            if folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
+            if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
                 folder.rmdir()
 
 
@@ -102,11 +127,3 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return True

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
+    patience: float  # seconds that starting may take, before the run goes on without it
+
     def start(self, folder: Path, run_id: str, config: Mapping[str, Any]) -> None:
         """Begin, or go on, with the run of that id, whose folder and whole config are given."""
 
@@ -34,6 +36,8 @@ class Tracker(Protocol):
 
 class NoTracker:
     """Copies nothing."""
+
+    patience = 1.0
 
     def start(self, folder: Path, run_id: str, config: Mapping[str, Any]) -> None:
         pass
@@ -71,6 +75,7 @@ class Wandb:
     ) -> None:
         self.mode = mode
         self.start_timeout = start_timeout
+        self.patience = start_timeout + 10  # to import wandb, and to start offline after all
         self.about: dict[str, Any] = {
             "project": project,
             "entity": entity,
@@ -128,20 +133,19 @@ class Unfailing:
     """A tracker that can neither raise into the run nor block it.
 
     Args:
-        tracker: the one that does the work, from now on in a thread of its own.
-        patience: seconds that starting may take, and finishing twice as many; then the run goes on without it.
+        tracker: the one that does the work, from now on in a thread of its own. Its `patience` bounds how long
+            starting may take, twice of it how long finishing may.
     """
 
-    def __init__(self, tracker: Tracker, patience: float = 15.0) -> None:
+    def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
-        self.patience = patience
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._broken = False
+        self._failed = self._hangs = False
         threading.Thread(target=self._serve, daemon=True, name="tracker").start()
 
     def start(self, folder: Path, run_id: str, config: Mapping[str, Any]) -> None:
         self._put(lambda: self.tracker.start(folder, run_id, config))
-        self._wait("start", self.patience)
+        self._wait("start", self.tracker.patience)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._put(lambda: self.tracker.log(metrics, step))
@@ -150,17 +154,19 @@ class Unfailing:
         self._put(lambda: self.tracker.picture(name, file, step))
 
     def finish(self, exit_code: int, summary: Mapping[str, Any]) -> None:
-        self._put(lambda: self.tracker.finish(exit_code, summary))
-        self._wait("finish", 2 * self.patience)
+        if not self._hangs:  # also after a failure: what has been started is to be closed
+            self._work.put(lambda: self.tracker.finish(exit_code, summary))
+            self._wait("finish", 2 * self.tracker.patience)
 
     def _put(self, call: Callable[[], None]) -> None:
-        if not self._broken:
+        if not self._failed:
             self._work.put(call)
 
     def _wait(self, what: str, seconds: float) -> None:
         done = threading.Event()
-        self._put(done.set)
-        if not self._broken and not done.wait(seconds):
+        self._work.put(done.set)
+        if not done.wait(seconds):
+            self._hangs = True
             self._give_up(f"did not {what} within {seconds:g} s")
 
     def _serve(self) -> None:
@@ -172,6 +178,6 @@ class Unfailing:
                 self._give_up(f"failed: {error}")
 
     def _give_up(self, reason: str) -> None:
-        if not self._broken:
-            self._broken = True
+        if not self._failed:
+            self._failed = True
             log.warning("The tracker %s; the run goes on without it.", reason)

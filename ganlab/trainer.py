@@ -20,7 +20,7 @@ from ganlab.data.batches import Batches
 from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
 from ganlab.figures import Pictures
-from ganlab.game import Game, share_recognised
+from ganlab.game import Game, discriminator_accuracy
 from ganlab.optimizers import Optimizers
 from ganlab.randomness import Noise
 from ganlab.ranges import Count, Positive
@@ -77,6 +77,10 @@ class Trainer:
         self.generator_optimizer = optimizers.generator(self.generator_parameters)
         self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
         self.schedule = optimizers.schedule
+        self.base_lrs = {  # of each optimizer's groups, before the schedule's factor
+            optimizer: [group["lr"] for group in optimizer.param_groups]
+            for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
+        }
         self.average = AveragedGenerator(generator, ema_half_life, batch_size) if ema_half_life else None
         self.batches = Batches(data, batch_size, seed)
         self.noise = Noise(latent_dim, batch_size, seed, data.device)
@@ -129,30 +133,33 @@ class Trainer:
         return {
             "loss_discriminator": d.adversarial.detach(),
             "loss_generator": generator_loss.detach(),
-            "accuracy": share_recognised(d.real, d.fake),
+            "accuracy": discriminator_accuracy(d.real, d.fake),
             **{f"penalty_{name}": value.detach() for name, value in d.penalties.items()},
         }
 
     def _set_learning_rates(self) -> None:
         factor = self.schedule(self.step / self.last_step)
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group.setdefault("base_lr", group["lr"])
+        for optimizer, base_lrs in self.base_lrs.items():
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = factor * base_lr
 
     # The loop ----------------------------------------------------------------------------------------------
 
-    def train(self) -> None:
+    def train(self, stop: StopSignal) -> None:
         """Train from the current step to the last one, then draw the final pictures.
 
+        Args:
+            stop: looked at after every step; once the last one is made and saved, it is let pass.
+
         Raises:
-            Diverged: a loss is no longer a finite number.
-            Stopped: SIGINT or SIGTERM came; the state was saved.
+            Diverged: a loss or weight is no longer a finite number.
+            Stopped: a signal came; the state was saved.
         """
         if self.step == 0:
             self._sample()
         started = time.monotonic() - self.seconds
         self.last_line = time.monotonic()
-        with StopSignal() as stop, self._progress_bar() as bar:
+        with self._progress_bar() as bar:
             while self.step < self.last_step:
                 self.means.add(self.update())
                 self.seconds = time.monotonic() - started
@@ -238,8 +245,11 @@ class Trainer:
         return {**parts, "ema": self.average.module} if self.average else parts
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the losses have ceased to be finite."""
+        """Write a checkpoint, unless the losses or weights have ceased to be finite."""
         self._finite_means()
+        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+                raise Diverged(f"weights of the {name} not finite at step {self.step}")
         self.checkpoints.save(self.step, self.state, {**self.facts, "seconds": self.seconds})
         self.run.update(**self._progress())
 
@@ -253,7 +263,10 @@ class Trainer:
             content = self.checkpoints.load("last")
             for name, part in self.state.items():
                 try:
-                    part.load_state_dict(content[name])
+                    if isinstance(part, torch.optim.Optimizer):
+                        _restore_optimizer(part, content[name])
+                    else:
+                        part.load_state_dict(content[name])
                 except (KeyError, RuntimeError, ValueError) as error:
                     reason = " ".join(str(error).split())
                     raise CheckpointError(
@@ -270,6 +283,14 @@ def descend(loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.O
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
         parameter.grad = gradient
     optimizer.step()
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Its moments as they were, its settings as they are now: torch would bring back the old learning rate."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, now in zip(optimizer.param_groups, settings, strict=True):
+        group.update(now)
 
 
 class Means:

@@ -143,6 +143,14 @@ def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path)
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
+def test_two_runs_into_one_folder_leave_the_first_alone(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab("-m", *QUICK, "trainer=smoke", "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=same")
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr
+    result = json.loads((tmp_path / "sweep" / "same" / "result.json").read_text())
+    assert (result["status"], result["seed"]) == ("done", 1)
+
+
 def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ganlab", "tracker=none", "trainer.steps=60000", "trainer.log_every=0.1"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -170,6 +178,35 @@ def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> N
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert steps[-1] == last
+
+
+def test_a_signal_stops_a_whole_sweep(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganlab", "-m", *QUICK, "trainer.steps=60000", "seed=1,2", "hydra.sweep.dir=sweep"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "sweep" / "0" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "stopped by SIGTERM after step" in errors
+    assert [path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()] == ["0"]
+
+
+def test_a_run_in_training_is_not_resumed_by_another(tmp_path: Path, ganlab: Command) -> None:
+    command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.steps=60000", "hydra.run.dir=run"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    refused = ganlab("resume=run")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert (refused.returncode, "another process is training this run" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

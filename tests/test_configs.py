@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ganlab import build, config
+from ganlab import build, config, signatures
 from ganlab.errors import CheckpointError, ConfigError
 
 CONF = config.conf_dir()
@@ -36,6 +38,15 @@ def test_no_config_file_is_left_untested() -> None:
 @pytest.mark.parametrize("dataset", ["mnist5", "mnist", "digits"])
 def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> None:
     build.check(config.compose([f"dataset={dataset}", f"model={model}"]))
+
+
+def test_all_keys_of_a_signature_stand_in_its_config() -> None:
+    """A key that is only in the signature would need a `+` on the command line, and `--help` would not show it."""
+    for overrides in ([], ["dataset=mnist"], ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
+        cfg = config.plain(config.compose(overrides))
+        for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"], cfg["optimizer"]["generator"]):
+            parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
+            assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
 
 
 def test_run_and_sweep_folders_resolve_and_differ_by_microseconds() -> None:
@@ -81,6 +92,7 @@ def test_tutorial_experiments_have_the_tutorial_s_parameters() -> None:
 def test_config_hash_knows_what_decides_the_result() -> None:
     base = config.config_hash(config.compose(["dataset=mnist5"]))
     assert config.config_hash(config.compose(["dataset=mnist5", "tracker=none", "dataset.root=/elsewhere"])) == base
+    assert config.config_hash(config.compose(["dataset=mnist5", "trainer.log_every=7"])) == base
     assert config.config_hash(config.compose(["dataset=mnist5", "seed=1"])) != base
     assert config.config_hash(config.compose(["dataset=mnist5", "optimizer.generator.lr=0.5"])) != base
 
@@ -94,23 +106,26 @@ BAD = {
     "optimizer.generator.lr=inf": ("optimizer.generator.lr=", "must be a finite number"),
     "optimizer.generator.betas=[0.5]": ("optimizer.generator.betas=[0.5]", "2 items"),
     "optimizer.generator.betas=[0.5,1.5]": ("optimizer.generator.betas[1]=1.5", "less than 1"),
-    "trainer.batch_size=-4": ("trainer.batch_size=-4", "1"),
+    "trainer.batch_size=-4": ("trainer.batch_size=-4", "must be greater than or equal to 1"),
     "trainer.batch_size=2000": ("trainer.batch_size=2000", "1000"),
     "trainer.epochs=1.5": ("trainer.epochs=1.5", "integer"),
     "trainer.epochs=???": ("trainer.epochs", "Missing"),
     "trainer.epochs=${nope}": ("trainer.epochs", "nope"),
     "model.latent_dim=seven": ("model.latent_dim=seven", "integer"),
     "model.latent_dim=null": ("model.latent_dim=null", "integer"),
-    "model.generator=null": ("model", "generator"),
+    "model.generator=null": ("model.discriminator.width", "generator"),
+    "~loss": ("loss=null", "must be one of bce"),
+    "+trainer.seed=5": ("trainer.seed=5", "no such key"),
+    "+model.generator.latent_dim=9": ("model.generator.latent_dim=9", "width, depth"),
     "model.generator._target_=ganlab.nope.X": (
         "model.generator._target_=ganlab.nope.X",
         "cannot be imported",
     ),
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
-    "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "0"),
+    "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),
     "loss=5": ("loss=5", "string"),
     "model.latent_dim=[": ("model.latent_dim=[", "parsed"),
-    "seed=-1": ("seed=-1", "0"),
+    "seed=-1": ("seed=-1", "must be greater than or equal to 0"),
     "device=gpu": ("device=gpu", "'cuda'"),
     "tracker.mode=sometimes": ("tracker.mode=sometimes", "'offline'"),
     "dataset=mnist dataset.digits=[3,12]": ("dataset.digits[1]=12", "9"),
@@ -133,20 +148,30 @@ def test_bad_override_is_refused_with_key_value_and_what_is_allowed(overrides: s
         assert part in message
 
 
-def test_a_config_from_a_file_builds_only_what_is_ours_or_trusted() -> None:
-    tree = {"model": {"generator": {"_target_": "os.system", "command": "true"}}}
-    with pytest.raises(CheckpointError, match=r"_target_=os\.system"):
+FOREIGN = {
+    "another module": {"_target_": "os.system", "command": "true"},
+    "a module with our name in front": {"_target_": "ganlab_evil.X"},
+    "a tool of ours": {"_target_": "ganlab.signatures.locate", "key": "k", "target": "os.system"},
+    "what one of our rooms imports": {"_target_": "ganlab.trackers.threading.Thread"},
+    "a name that one of our rooms imports": {"_target_": "ganlab.data.mnist.FileLock"},
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_config_from_a_file_builds_only_what_is_ours_or_trusted(kind: str) -> None:
+    tree = {"model": {"generator": FOREIGN[kind]}}
+    with pytest.raises((CheckpointError, ConfigError), match=re.escape(FOREIGN[kind]["_target_"])):
         config.allow_only(tree)
-    with pytest.raises(CheckpointError, match="ganlab_evil"):
-        config.allow_only({"_target_": "ganlab_evil.X"})
-    config.allow_only(tree, trust=["os"])
+    config.allow_only({"model": {"generator": FOREIGN["another module"]}}, trust=["os"])
+    config.allow_only(config.plain(config.compose([])))
 
 
-def test_values_of_a_finished_run_can_be_changed_but_not_its_groups() -> None:
+def test_values_of_a_finished_run_can_be_changed_but_not_what_it_is() -> None:
     cfg = OmegaConf.create(OmegaConf.to_container(config.compose([])))
     config.override(cfg, ["trainer.steps=5", "optimizer.generator.lr=1e-4"])
     assert (cfg.trainer.steps, cfg.optimizer.generator.lr) == (5, 1e-4)
     with pytest.raises(ConfigError, match=r"trainer\.step=5: no such key.*trainer\.steps"):
         config.override(cfg, ["trainer.step=5"])
-    with pytest.raises(ConfigError, match="keeps its model"):
-        config.override(cfg, ["model=mlp"])
+    for kept in ("seed=5", "trainer.batch_size=8", "model=mlp", "model.latent_dim=3", "optimizer=adam"):
+        with pytest.raises(ConfigError, match=f"{kept}: a run keeps its "):
+            config.override(cfg, [kept])

@@ -129,7 +129,7 @@ def raw(root: Path) -> Path:
 def test_missing_files_are_fetched_once(server: Server, tmp_path: Path) -> None:
     dataset = MNIST(root=str(tmp_path), source="torchvision", mirror=server.address)
     assert len(dataset.load()) == 20
-    assert set(server.requests) == set(server.files)
+    assert set(server.requests) == {name for name in server.files if name.startswith("train")}
     server.requests.clear()
     dataset.load()
     assert server.requests == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganlab.game import Game, share_recognised
+from ganlab.game import Game, discriminator_accuracy
 from ganlab.losses import BCE
 from ganlab.penalties import R1, squared_gradient_norm
 
@@ -71,7 +71,7 @@ def test_game_adds_the_penalties_to_what_the_discriminator_minimises() -> None:
     assert d.total.item() == pytest.approx(math.log(4) + 3.0)
 
 
-def test_share_recognised_counts_a_logit_of_zero_as_real() -> None:
+def test_discriminator_accuracy_counts_a_logit_of_zero_as_real() -> None:
     logits = torch.tensor([0.0, 1.0, -1.0])
-    assert share_recognised(real=logits, fake=logits).item() == pytest.approx(0.5)
-    assert share_recognised(real=logits[:2], fake=logits[2:]).item() == 1.0
+    assert discriminator_accuracy(real=logits, fake=logits).item() == pytest.approx(0.5)
+    assert discriminator_accuracy(real=logits[:2], fake=logits[2:]).item() == 1.0

@@ -21,9 +21,10 @@ from ganlab.trackers import NoTracker, Unfailing
 
 
 class Failing(NoTracker):
-    def __init__(self, method: str, seconds: float = 0.0) -> None:
-        self.method, self.seconds = method, seconds
+    def __init__(self, method: str, seconds: float = 0.0, patience: float = 10.0) -> None:
+        self.method, self.seconds, self.patience = method, seconds, patience
         self.seen: list[int] = []
+        self.finished = False
 
     def _act(self, method: str) -> None:
         if method == self.method:
@@ -39,6 +40,7 @@ class Failing(NoTracker):
         self._act("log")
 
     def finish(self, exit_code: int, summary: Mapping[str, Any]) -> None:
+        self.finished = True
         self._act("finish")
 
 
@@ -62,10 +64,16 @@ def test_what_a_tracker_raises_is_one_warning(method: str, caplog: pytest.LogCap
 def test_a_tracker_that_hangs_is_left_behind(method: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         started = time.monotonic()
-        use(Unfailing(Failing(method, seconds=30.0), patience=0.1))
+        use(Unfailing(Failing(method, seconds=30.0, patience=0.1)))
         assert time.monotonic() - started < 10
     assert len(caplog.records) == 1
     assert "did not" in caplog.text
+
+
+def test_what_was_started_is_finished_after_a_failure() -> None:
+    tracker = Failing("log")
+    use(Unfailing(tracker))
+    assert tracker.finished
 
 
 def test_calls_arrive_in_order() -> None:

@@ -19,7 +19,7 @@ from ganlab.build import build
 from ganlab.checkpoints import read
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
-from ganlab.errors import CheckpointError, Diverged, Stopped
+from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.randomness import Noise, seeded
 from ganlab.runs import RunFolder
@@ -92,19 +92,50 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
     assert after > 2 * before
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    overrides = ("dataset=digits", "model=dcgan_small", "trainer.steps=12", "trainer.log_every=0.1")
-    whole = make_run(tmp_path / "whole", *overrides)
+@pytest.mark.parametrize("how", ["a signal", "a crash between two checkpoints"])
+def test_a_resumed_run_is_the_uninterrupted_one(how: str, tmp_path: Path) -> None:
+    overrides = ("dataset=digits", "model=dcgan_small", "trainer.steps=12")
+    cadence = ("trainer.log_every=0.05", "trainer.checkpoint_every=0.08")  # 3 and 4 of 56 steps
+    whole = make_run(tmp_path / "whole", *overrides, *cadence)
     folder = tmp_path / "interrupted"
-    cfg = config.compose(["tracker=none", *overrides])
+    cfg = config.compose(["tracker=none", *overrides, *cadence])
     save_config(cfg, folder)
-    stop_at(folder, cfg, step=7)
-    assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
+    if how == "a signal":
+        stop_at(folder, cfg, step=7)
+    else:
+        crash_at(folder, cfg, step=7)
+        assert [record["step"] for record in history(folder)] == [3, 6]  # 6 is after the checkpoint of step 4
     train(config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
     assert json.loads((folder / "result.json").read_text())["status"] == "done"
-    for name, value in read(whole / "checkpoints" / "last.pt")["ema"].items():
-        torch.testing.assert_close(read(folder / "checkpoints" / "last.pt")["ema"][name], value, rtol=0, atol=0)
+    mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
+    for part in ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer"):
+        torch.testing.assert_close(mine[part], theirs[part], rtol=0, atol=0)
+
+
+def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.steps=2")
+    cfg = config.load(folder)
+    config.override(cfg, ["trainer.steps=4", "optimizer.generator.lr=0.25"])
+    train(cfg, folder, resume=True)
+    content = read(folder / "checkpoints" / "last.pt")
+    assert content["generator_optimizer"]["param_groups"][0]["lr"] == 0.25
+    assert config.load(folder).optimizer.generator.lr == 0.25
+    assert config.load(folder).trainer.steps == 4
+
+
+def crash_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
+    update = Trainer.update
+
+    def crash(trainer: Trainer) -> dict[str, torch.Tensor]:
+        if trainer.step == step - 1:
+            raise RuntimeError("a cosmic ray")
+        return update(trainer)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OperationalError, match="RuntimeError: a cosmic ray"):
+        patch.setattr(Trainer, "update", crash)
+        train(cfg, folder)
+    assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
 def stop_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
@@ -135,7 +166,7 @@ def test_a_run_without_a_checkpoint_starts_over(tmp_path: Path) -> None:
 def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2")
     cfg = config.load(folder)
-    config.override(cfg, ["model.generator.width=9"])
+    cfg.model.generator.width = 9
     with pytest.raises(CheckpointError, match="generator does not fit"):
         train(cfg, folder, resume=True)
 
@@ -162,6 +193,33 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert Diverged.exit_code == 3
     assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
     assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    cfg = config.compose(
+        ["tracker=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
+    )
+    save_config(cfg, folder)
+    update = Trainer.update
+
+    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
+        numbers = update(trainer)
+        if trainer.step == 20:  # due to be logged and saved, the losses being those of before
+            torch.nn.init.constant_(trainer.generator_parameters[0], math.nan)
+        return numbers
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="weights of the generator"):
+        patch.setattr(Trainer, "update", broken)
+        train(cfg, folder)
+    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+
+
+def test_pictures_change_nothing(tmp_path: Path) -> None:
+    short = ("dataset=digits", "model=dcgan_small", "trainer.steps=8", "trainer.log_every=0.02")
+    often = make_run(tmp_path / "often", *short, "trainer.sample_every=0.02")
+    never = make_run(tmp_path / "never", *short, "trainer.sample_every=null")
+    assert history(often) == history(never)
 
 
 def test_the_last_step_is_never_missed(tmp_path: Path) -> None:

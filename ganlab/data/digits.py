@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ganlab.data.dataset import Examples
-from ganlab.data.mnist import ALL_DIGITS, Digit, check_digits, only
+from ganlab.data.mnist import ALL_DIGITS, Digit, check_digits, select_digits
 
 
 class Digits:
@@ -30,4 +30,4 @@ class Digits:
         bunch = load_digits()
         levels = torch.tensor(bunch.images, dtype=torch.float32)[:, None]
         data = (levels * (255 / 16)).round().to(torch.uint8)
-        return only(self.digits, data, torch.tensor(bunch.target), source="scikit-learn")
+        return select_digits(self.digits, data, torch.tensor(bunch.target), source="scikit-learn")

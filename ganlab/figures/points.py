@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganlab.figures import GENERATED, REAL, animation, curves
-from ganlab.game import sample
+from ganlab.game import evaluating, sample
 from ganlab.randomness import generator as random_generator
 from ganlab.runs import RunFolder
 
@@ -89,10 +89,10 @@ class PointPictures:
             "curves": curves.draw(history, figures / "curves.png"),
         }
 
-    @torch.no_grad()
     def _look(self, epoch: float, generator: nn.Module, discriminator: nn.Module, count: int) -> Snapshot:
         points = sample(generator, self.noise[:count]).cpu().numpy()
-        surface = discriminator(self.plane).sigmoid().view(RESOLUTION, RESOLUTION).cpu().numpy()
+        with evaluating(discriminator):
+            surface = discriminator(self.plane).sigmoid().view(RESOLUTION, RESOLUTION).cpu().numpy()
         return Snapshot(epoch, points, surface)
 
     @staticmethod

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from ganlab.runs import RunFolder, replace_file
 
@@ -39,7 +39,7 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
 {_table(result | data)}
 <h2>Pictures</h2><div class="pictures">{"".join(_picture(p) for p in pictures if p.is_file())}</div>
 <h2>Last record</h2>{_table(history[-1] if history else {})}
-<h2>Config</h2><pre>{html.escape(yaml.safe_dump(dict(cfg), sort_keys=False))}</pre>
+<h2>Config</h2><pre>{html.escape(OmegaConf.to_yaml(OmegaConf.create(dict(cfg))))}</pre>
 </body></html>
 """
     file = run.path / "report.html"

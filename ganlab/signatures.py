@@ -1,0 +1,132 @@
+"""The schema of the config: the Python signatures that its nodes name.
+
+Every node with a `_target_` is bound to the signature of that function or class, and its values are validated against
+the annotations there (see `ganlab.ranges`). In ganlab, what a partial node is given at run time has no default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ganlab.errors import ConfigError
+
+HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def check_node(key: str, node: Any) -> None:
+    """Bind every call that a node of the config describes, however deep.
+
+    Raises:
+        ConfigError: the first that does not fit, with its key, value and what is allowed.
+    """
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            check_node(f"{key}[{index}]", child)
+    elif isinstance(node, Mapping) and "_target_" in node:
+        _check_call(key, node)
+    elif isinstance(node, Mapping):
+        for name, child in node.items():
+            check_node(f"{key}.{name}", child)
+
+
+def _check_call(key: str, node: Mapping[str, Any]) -> None:
+    given = {name: value for name, value in node.items() if name not in HYDRA_KEYS}
+    bind(
+        locate(key, node["_target_"]),
+        given,
+        node["_target_"],
+        prefix=f"{key}.",
+        partial=bool(node.get("_partial_")),
+    )
+
+
+def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", partial: bool = False) -> None:
+    """Check that a function or class can be called with the given values.
+
+    Args:
+        name: what the message calls it.
+        prefix: of the keys, in the message.
+        partial: whether more arguments will be given later.
+
+    Raises:
+        ConfigError: an argument that it does not have, lacks, or whose annotation the value does not meet.
+    """
+    parameters = _parameters(function)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    ours = str(getattr(function, "__module__", "")).startswith("ganlab.")
+    mine = [n for n, p in parameters.items() if not (partial and ours) or p.default is not p.empty]
+    for key, value in given.items():
+        if key not in mine and not takes_any:
+            raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine)}")
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_call(f"{prefix}{key}", value)
+        elif key in parameters:
+            check_value(f"{prefix}{key}", value, parameters[key].annotation)
+            check_node(f"{prefix}{key}", value)
+    for key, parameter in parameters.items():
+        optional = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if not partial and not optional and parameter.default is parameter.empty and key not in given:
+            raise ConfigError(f"{prefix}{key}: missing; {name} needs it")
+
+
+def locate(key: str, target: str) -> Any:
+    """The object that a `_target_` names.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ConfigError(f"{key}._target_={target}: cannot be imported: {' '.join(str(error).split())}") from error
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or class, their annotations resolved."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a third party's annotation that only its type checker can resolve
+        hints = {}
+    signature = inspect.signature(target)
+    return {n: p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()}
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Validate a value against an annotation, strictly: a string is no number, 1.5 is no int.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return
+    rules = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=rules)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return  # a third party's annotation: its own constructor will have to judge
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
+        where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
+        allowed = details[0]["msg"].replace("Input should be", "must be").replace("List should have", "must have")
+        optional = " or null" if type(None) in typing.get_args(annotation) else ""
+        value_shown = shown(details[0]["input"])
+        raise ConfigError(
+            f"{key}{where}={value_shown}: {allowed.replace(' after validation', '')}{optional}"
+        ) from error
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
