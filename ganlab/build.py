@@ -5,12 +5,13 @@ What comes out holds no config: every object was handed what it uses.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ganlab import config, devices
@@ -20,11 +21,16 @@ from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
 from ganlab.game import Game
+from ganlab.losses import Loss
 from ganlab.models import Model, ShapeError
+from ganlab.optimizers import Optimizers
+from ganlab.penalties import Penalty
 from ganlab.randomness import seeded
 from ganlab.runs import RunFolder
-from ganlab.trackers import Unfailing
+from ganlab.trackers import Tracker, Unfailing
 from ganlab.trainer import Trainer
+
+Kind = TypeVar("Kind")
 
 
 class Networks(NamedTuple):
@@ -33,18 +39,22 @@ class Networks(NamedTuple):
     latent_dim: int
 
 
-def instantiate(node: DictConfig) -> Any:
+def instantiate(cfg: DictConfig, key: str, kind: type[Kind]) -> Kind:
     """The object that a node of the config describes.
 
     Raises:
-        ConfigError: its constructor refused the values.
+        ConfigError: its constructor refused the values, or it is not of that kind.
     """
+    node = OmegaConf.select(cfg, key)
     try:
-        return hydra_instantiate(node, _convert_="all")
+        made = hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, GanlabError):
             raise error.__cause__ from error
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
+    if not isinstance(made, kind):
+        raise ConfigError(f"{key}._target_={node._target_}: does not make a {kind.__name__}")
+    return made
 
 
 def check(cfg: DictConfig) -> None:
@@ -54,12 +64,20 @@ def check(cfg: DictConfig) -> None:
         ConfigError: with the key, its value and what is allowed.
     """
     config.check(cfg)
-    dataset: Dataset = instantiate(cfg.dataset)
+    dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     if dataset.num_examples is not None:
         check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
     build_networks(cfg, dataset)
+    build_game(cfg)
+    instantiate(cfg, "optimizer", Optimizers)
+    instantiate(cfg, "tracker", Tracker)
     devices.resolve(cfg.device)
+
+
+def build_game(cfg: DictConfig) -> Game:
+    penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
+    return Game(instantiate(cfg, "loss", Loss), penalties)
 
 
 def build_networks(cfg: DictConfig, dataset: Dataset) -> Networks:
@@ -68,7 +86,7 @@ def build_networks(cfg: DictConfig, dataset: Dataset) -> Networks:
     Raises:
         ConfigError: they cannot make or judge examples of that shape.
     """
-    model: Model = instantiate(cfg.model)
+    model = instantiate(cfg, "model", Model)
     misfit = f"model does not fit dataset {dataset.name} with examples of shape {list(dataset.shape)}"
     with seeded(cfg.seed, "weights"):
         try:
@@ -98,7 +116,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     device = devices.resolve(cfg.device)
     devices.keep_freed_memory()
 
-    dataset: Dataset = instantiate(cfg.dataset)
+    dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     networks = build_networks(cfg, dataset)
     is_image = len(dataset.shape) == 3
@@ -121,14 +139,15 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         if run.result["dataset"] != about_data:
             raise ConfigError(f"dataset: the run was trained on {run.result['dataset']}, and here is {about_data}")
 
-    tracker = Unfailing(instantiate(cfg.tracker))
+    tracker = Unfailing(instantiate(cfg, "tracker", Tracker))
     draw = ImagePictures if is_image else PointPictures
-    trainer: Trainer = instantiate(cfg.trainer)(
+    make_trainer = instantiate(cfg, "trainer", partial)
+    trainer: Trainer = make_trainer(
         generator=networks.generator,
         discriminator=networks.discriminator,
         latent_dim=networks.latent_dim,
-        game=Game(instantiate(cfg.loss), instantiate(cfg.penalty)),
-        optimizers=instantiate(cfg.optimizer),
+        game=build_game(cfg),
+        optimizers=instantiate(cfg, "optimizer", Optimizers),
         data=data,
         seed=cfg.seed,
         run=run,

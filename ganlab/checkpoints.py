@@ -76,6 +76,8 @@ class Checkpoints:
         Raises:
             CheckpointError: it is missing, damaged, or not one of ours.
         """
+        if which not in ("last", "best") and not which.isdecimal():
+            raise CheckpointError(f"checkpoint={which}: must be last, best or the number of a step")
         path = self.folder / (f"step_{int(which):08d}.pt" if which.isdecimal() else f"{which}.pt")
         if not path.is_file():
             kept = [f.stem.removeprefix("step_").lstrip("0") or "0" for f in sorted(self.folder.glob("step_*.pt"))]

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ganlab.config_files import conf_dir
 from ganlab.errors import ConfigError, GanlabError
@@ -28,13 +29,15 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         command()
     except GanlabError as error:
         return say(error)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         return _say(explain(error, arguments), ConfigError.exit_code)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError as error:
+        return _say(f"out of memory: {error}", 1)
     except OSError as error:
         return _say(str(error), 1)
     except Exception as error:  # noqa: BLE001

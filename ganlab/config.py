@@ -14,8 +14,9 @@ from typing import Any, Literal
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from ganlab.config_files import CONFIG_NAME, conf_dir, options
+from ganlab.config_files import CONFIG_NAME, conf_dir, options_of
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.explain import explain, first_line
 from ganlab.ranges import Seed
@@ -47,7 +48,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             return hydra_compose(CONFIG_NAME, overrides=list(overrides))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises some of each
+        except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:  # Hydra raises some of each
             raise ConfigError(explain(error, overrides)) from error
 
 
@@ -83,11 +84,19 @@ def check(cfg: DictConfig) -> None:
         ConfigError: the first node or value that does not fit, with its key, value and what is allowed.
     """
     tree = plain(cfg)
+    for key, value in tree.items():
+        if key not in (*GROUPS, *VALUES):
+            raise ConfigError(f"{key}={shown(value)}: no such key; the config has {', '.join((*GROUPS, *VALUES))}")
     for key, annotation in VALUES.items():
         check_value(key, tree.get(key), annotation)
     for group in GROUPS:
         if not isinstance(tree.get(group), Mapping):
-            raise ConfigError(f"{group}={shown(tree.get(group))}: must be one of {', '.join(options(group))}")
+            raise ConfigError(f"{group}={shown(tree.get(group))}: must be one of {', '.join(options_of(group))}")
+        nodes = tree[group] if group == "penalty" else {group: tree[group]}
+        for name, node in nodes.items():
+            if not isinstance(node, Mapping) or "_target_" not in node:
+                key = f"{group}.{name}" if group == "penalty" else group
+                raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")
         check_node(group, tree[group])
 
 
@@ -108,7 +117,10 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
     file = Path(folder) / ".hydra" / "config.yaml"
     if not file.is_file():
         raise CheckpointError(f"{folder}: not a run's folder, it has no .hydra/config.yaml")
-    cfg = OmegaConf.load(file)
+    try:
+        cfg = OmegaConf.load(file)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(cfg, DictConfig):
         raise CheckpointError(f"{file}: not a config")
     allow_only(plain(cfg), trust)
@@ -156,6 +168,8 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
         raise ConfigError(explain(error, overrides)) from error
     for change in parsed:
         key = change.key_or_group
+        if change.is_sweep_override():
+            raise ConfigError(f"{change.input_line}: must be one value; a resumed run is no sweep")
         known = OmegaConf.select(cfg, key, throw_on_missing=False)
         if known is None and key not in _leaves(cfg):
             raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")

@@ -14,6 +14,6 @@ def conf_dir() -> Path:
     return packaged if packaged.is_dir() else package.parent / "conf"
 
 
-def options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
     """The options of a group that ganlab comes with."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))

@@ -15,7 +15,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganlab.config_files import CONFIG_NAME, conf_dir
+from ganlab.config_files import CONFIG_NAME, conf_dir, options_of
 from ganlab.signatures import HYDRA_KEYS
 
 
@@ -26,6 +26,10 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         options = error.options or []
         if group:
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
+    if "Config group override must be" in str(error):
+        groups = {override.partition("=")[0]: override for override in overrides}
+        group = next((name for name in groups if options_of(name) and not _is_option(groups[name])), "")
+        return f"{groups.get(group, ' '.join(overrides))}: must be one of {', '.join(options_of(group))}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be parsed: {first_line(error)}"
     named = re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", str(error))
@@ -37,6 +41,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         return f"{' '.join(overrides)}: {first_line(error)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     return first_line(error) if cause is error else f"{first_line(error)}: {first_line(cause)}"
+
+
+def _is_option(override: str) -> bool:
+    group, _, option = override.partition("=")
+    return option in options_of(group)
 
 
 def _keys_beside(key: str, overrides: Sequence[str]) -> str:
@@ -60,7 +69,7 @@ def _keys_beside(key: str, overrides: Sequence[str]) -> str:
     names = [str(name) for name in found if name not in HYDRA_KEYS] if isinstance(found, DictConfig) else []
     near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{parent or 'the config'} has {', '.join(names)}{hint}"
+    return f"{parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"
 
 
 def first_line(error: Exception) -> str:

@@ -7,12 +7,13 @@ which then costs one more pass of the discriminator.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
+@runtime_checkable
 class Loss(Protocol):
     generator_sees_real: bool
 

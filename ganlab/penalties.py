@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ganlab.ranges import NonNegative
 Discriminator = Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Penalty(Protocol):
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
         """The penalty of each example: [B]."""

@@ -12,4 +12,5 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Epochs = Annotated[float, Gt(0), Le(1e9)]  # between two events, fractions allowed
 Seed = Annotated[int, Ge(0), Lt(2**63)]

@@ -57,8 +57,11 @@ class RunFolder:
         """
         try:
             self.result = json.loads((self.path / RESULT).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            missing = {"id", "seed", "dataset", "step"} - set(self.result)
+        except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{self.path}: not a run's folder, its {RESULT} cannot be read: {error}") from error
+        if missing:
+            raise CheckpointError(f"{self.path / RESULT}: damaged, it lacks {', '.join(sorted(missing))}")
         self._hold()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
@@ -90,14 +93,16 @@ class RunFolder:
             CheckpointError: another line is damaged.
         """
         try:
-            lines = (self.path / METRICS).read_text().splitlines()
+            lines = (self.path / METRICS).read_bytes().splitlines()
         except FileNotFoundError:
             return []
         records = []
         for number, line in enumerate(lines, start=1):
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                record = json.loads(line)
+                record["step"], record["epoch"]
+                records.append(record)
+            except (ValueError, KeyError, TypeError) as error:
                 if number < len(lines):
                     raise CheckpointError(f"{self.path / METRICS}: line {number} is damaged: {error}") from error
         return records

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, Le
 
 from ganlab import command_line, config
 from ganlab.errors import CheckpointError, ConfigError
-from ganlab.ranges import Count, Seed
+from ganlab.ranges import Seed
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +51,7 @@ class TrainedGenerator:
         from ganlab import devices
         from ganlab.build import build_networks, instantiate
         from ganlab.checkpoints import Checkpoints
+        from ganlab.data.dataset import Dataset
 
         cfg = config.load(folder, trust)
         content = Checkpoints(Path(folder) / "checkpoints").load(str(checkpoint))
@@ -57,7 +60,7 @@ class TrainedGenerator:
         if name not in content:
             kept = ", ".join(w for w, n in (("ema", "ema"), ("raw", "generator")) if n in content)
             raise CheckpointError(f"weights={chosen}: this checkpoint has {kept}")
-        networks = build_networks(cfg, instantiate(cfg.dataset))
+        networks = build_networks(cfg, instantiate(cfg, "dataset", Dataset))
         try:
             networks.generator.load_state_dict(content[name])
         except RuntimeError as error:
@@ -82,7 +85,7 @@ class TrainedGenerator:
 
 def sample(
     run: str,
-    num: Count = 36,
+    num: Annotated[int, Ge(1), Le(10_000_000)] = 36,
     seed: Seed = 0,
     out: str = "samples.png",
     weights: Literal["ema", "raw"] | None = None,

@@ -56,13 +56,15 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
     Raises:
         ConfigError: an argument that it does not have, lacks, or whose annotation the value does not meet.
     """
+    if not callable(function):
+        raise ConfigError(f"{prefix}_target_={name}: must be a function or class")
     parameters = _parameters(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     ours = str(getattr(function, "__module__", "")).startswith("ganlab.")
     mine = [n for n, p in parameters.items() if not (partial and ours) or p.default is not p.empty]
     for key, value in given.items():
         if key not in mine and not takes_any:
-            raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine)}")
+            raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine) or 'none'}")
         if isinstance(value, Mapping) and "_target_" in value:
             _check_call(f"{prefix}{key}", value)
         elif key in parameters:

@@ -23,7 +23,7 @@ from ganlab.figures import Pictures
 from ganlab.game import Game, discriminator_accuracy
 from ganlab.optimizers import Optimizers
 from ganlab.randomness import Noise
-from ganlab.ranges import Count, Positive
+from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal
 from ganlab.trackers import Tracker
@@ -66,9 +66,9 @@ class Trainer:
         epochs: Count = 100,
         steps: Count | None = None,
         ema_half_life: Positive | None = 5000,
-        log_every: Positive | None = 1,
-        sample_every: Positive | None = 2,
-        checkpoint_every: Positive | None = 10,
+        log_every: Epochs | None = 1,
+        sample_every: Epochs | None = 2,
+        checkpoint_every: Epochs | None = 10,
         keep_checkpoints: Count | None = None,
     ) -> None:
         self.generator, self.discriminator, self.game = generator, discriminator, game

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -161,6 +162,33 @@ def test_a_run_without_a_checkpoint_starts_over(tmp_path: Path) -> None:
         file.unlink()
     train(config.load(folder), folder, resume=True)
     assert history(folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("result.json", b"{}"),
+        ("result.json", b"no json"),
+        ("metrics.jsonl", b'{"step": 1, "epoch": 0.1}\nrubbish\n{"step": 2, "epoch": 0.2}\n'),
+        ("metrics.jsonl", b'\xff\xfe\n{"step": 2, "epoch": 0.2}\n'),
+        ("metrics.jsonl", b'{"loss": 1}\n{"step": 2, "epoch": 0.2}\n'),
+        (".hydra/config.yaml", b"a: [1"),
+        ("checkpoints/last.pt", b"rubbish"),
+    ],
+)
+def test_resume_names_a_file_that_is_broken(file: str, content: bytes, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer=smoke", "trainer.sample_every=null")
+    (folder / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=file):
+        train(config.load(folder), folder, resume=True)
+
+
+def test_resume_makes_folders_that_are_gone(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer=smoke")
+    for name in ("samples", "figures", "checkpoints"):
+        shutil.rmtree(folder / name)
+    train(config.load(folder), folder, resume=True)
+    assert (folder / "figures" / "final.png").exists()
 
 
 def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -34,6 +34,7 @@ class Examples:
         return digest.hexdigest()[:16]
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Facts that are known before any data are read, and the reading."""
 

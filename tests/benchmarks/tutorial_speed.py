@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from ganlab import config
 from ganlab.build import build
 from ganlab.runs import RunFolder
+from ganlab.signals import StopSignal
 
 EPOCHS = {"circle": 12, "mnist5": 3}
 
@@ -107,15 +108,16 @@ def measure(which: str) -> dict[str, float]:
     cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", f"trainer.epochs={EPOCHS[which]}", *source])
     with tempfile.TemporaryDirectory() as folder:
         from ganlab.build import instantiate
+        from ganlab.data.dataset import Dataset
 
-        examples = instantiate(cfg.dataset).load()
+        examples = instantiate(cfg, "dataset", Dataset).load()
         data = examples.data.float() / (255 if which == "mnist5" else 1)
         tutorial(data, which, 1)  # warm up
         theirs = tutorial(data, which, EPOCHS[which])
         trainer = build(cfg, RunFolder(folder))
         trainer.pictures = NoPictures()
         started = time.perf_counter()
-        trainer.train()
+        trainer.train(StopSignal())
         mine = trainer.step / (time.perf_counter() - started)
     return {"tutorial": theirs, "ganlab": mine, "ratio": mine / theirs}
 
