@@ -280,8 +280,9 @@ class Trainer:
 
 def descend(loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
     """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-        parameter.grad = gradient
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward(inputs=parameters)  # not autograd.grad, whose results need not have their parameters' layout
     optimizer.step()
 
 

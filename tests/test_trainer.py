@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from conftest import make_run, save_config
 from torch import nn
 
-from ganlab import config, load_run
+from ganlab import config, load_run, optimizers
 from ganlab.__main__ import train
 from ganlab.build import build
 from ganlab.checkpoints import read
@@ -24,7 +26,7 @@ from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.randomness import Noise, seeded
 from ganlab.runs import RunFolder
-from ganlab.trainer import Trainer
+from ganlab.trainer import Trainer, descend
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -259,6 +261,29 @@ def test_the_last_step_is_never_missed(tmp_path: Path) -> None:
 def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer=smoke", "trainer.epochs=50")
     assert history(folder)[-1]["step"] == 2
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
+def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    """A gradient whose layout is not its parameter's would be read in the wrong order by a fused optimizer."""
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.ConvTranspose2d(4, 6, 3), nn.Tanh(), nn.Conv2d(6, 5, 3), nn.Flatten(), nn.Linear(45, 1))
+    last = copy.deepcopy(first).to(memory_format=torch.channels_last)
+    reference = copy.deepcopy(first)
+    plain = {optimizers.adam: torch.optim.Adam, optimizers.rmsprop: torch.optim.RMSprop}[optimizer]
+    settings = {"betas": (0.0, 0.99)} if plain is torch.optim.Adam else {}
+    reference_optimizer = plain(reference.parameters(), lr=0.01, foreach=False, **settings)
+    ours = [(net, optimizer(net.parameters(), lr=0.01)) for net in (first, last)]
+    for _ in range(3):
+        x = torch.randn(8, 4, 3, 3)
+        for network, its_optimizer in ours:
+            descend(network(x).square().mean(), list(network.parameters()), its_optimizer)
+        reference_optimizer.zero_grad()
+        reference(x).square().mean().backward()
+        reference_optimizer.step()
+    for network in (first, last):
+        for mine, theirs in zip(network.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_the_average_is_the_closed_form_of_its_history() -> None:
