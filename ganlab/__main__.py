@@ -119,7 +119,7 @@ def as_ganlab_error(error: BaseException) -> GanlabError:
     if isinstance(error, GanlabError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Stopped("stopped by a second signal before it could save", signal.SIGINT)
+        return Stopped("stopped at once by a second signal", signal.SIGINT)
     if isinstance(error, OSError):
         return OperationalError(str(error))
     log.error("The run failed", exc_info=error)

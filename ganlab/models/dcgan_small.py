@@ -1,4 +1,4 @@
-"""A small DCGAN (Radford, Metz and Chintala, 2016) for images of any size and number of channels."""
+"""A small DCGAN (Radford, Metz and Chintala, 2016) for images with even sides of 8 pixels or more."""
 
 from __future__ import annotations
 
