@@ -6,23 +6,26 @@ What comes out holds no config: every object was handed what it uses.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from ganlab import config, devices
-from ganlab.data.batches import check_batch_size
+from ganlab.augment import Augment
+from ganlab.conditioning import Conditioning
+from ganlab.data.batches import Batches, Units, check_batch_size
 from ganlab.data.dataset import Dataset
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
-from ganlab.game import Game
+from ganlab.game import Game, Players, told
+from ganlab.inits import Init
+from ganlab.latents import Latent
 from ganlab.losses import Loss
-from ganlab.models import Model, ShapeError
+from ganlab.models import Model, ShapeError, spectral_norm
 from ganlab.optimizers import Optimizers
 from ganlab.penalties import Penalty
 from ganlab.randomness import seeded
@@ -31,12 +34,6 @@ from ganlab.trackers import Tracker, Unfailing
 from ganlab.trainer import Trainer
 
 Kind = TypeVar("Kind")
-
-
-class Networks(NamedTuple):
-    generator: nn.Module
-    discriminator: nn.Module
-    latent_dim: int
 
 
 def instantiate(cfg: DictConfig, key: str, kind: type[Kind]) -> Kind:
@@ -68,7 +65,7 @@ def check(cfg: DictConfig) -> None:
     dataset.check()
     if dataset.num_examples is not None:
         check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
-    build_networks(cfg, dataset)
+    build_players(cfg, dataset)
     build_game(cfg)
     instantiate(cfg, "optimizer", Optimizers)
     instantiate(cfg, "tracker", Tracker)
@@ -77,31 +74,46 @@ def check(cfg: DictConfig) -> None:
 
 def build_game(cfg: DictConfig) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
-    return Game(instantiate(cfg, "loss", Loss), penalties)
+    return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment))
 
 
-def build_networks(cfg: DictConfig, dataset: Dataset) -> Networks:
+def build_players(cfg: DictConfig, dataset: Dataset) -> Players:
     """Both players, sized by the dataset's shape, with initial weights that depend on the seed alone.
 
     Raises:
-        ConfigError: they cannot make or judge examples of that shape.
+        ConfigError: they cannot make or judge examples of that shape, or be told of its classes.
     """
-    model = instantiate(cfg, "model", Model)
-    misfit = f"model does not fit dataset {dataset.name} with examples of shape {list(dataset.shape)}"
+    model, condition = instantiate(cfg, "model", Model), instantiate(cfg, "condition", Conditioning)
+    num_classes = len(dataset.classes) if condition.uses_classes else 0
+    if condition.uses_classes and num_classes < 2:
+        raise ConfigError(f"condition: dataset {dataset.name} has no classes to tell apart; use condition=none")
+    if num_classes and model.pack > 1:
+        raise ConfigError(f"model.pack={model.pack}: packs are of no single class; use condition=none, or model.pack=1")
+    if cfg.trainer.batch_size % model.pack:
+        raise ConfigError(f"model.pack={model.pack}: must divide trainer.batch_size={cfg.trainer.batch_size}")
+    shape = tuple(dataset.shape)
+    judged = (model.pack * shape[0], *shape[1:])
+    initialise = instantiate(cfg, "init", Init)
+    misfit = f"model does not fit dataset {dataset.name} with examples of shape {list(shape)}"
     with seeded(cfg.seed, "weights"):
         try:
-            generator = model.generator(latent_dim=model.latent_dim, shape=tuple(dataset.shape))
-            discriminator = model.discriminator(shape=tuple(dataset.shape))
+            generator = condition.generator(model, shape, num_classes)
+            discriminator = condition.discriminator(model, judged, num_classes)
+            for network in (generator, discriminator):
+                initialise(network)
+                spectral_norm.update(network, num_iterations=15)
+            label = torch.zeros(2, dtype=torch.int64) if num_classes else None
             with torch.no_grad():
-                fake = generator.eval()(torch.zeros(2, model.latent_dim))
-                logit = discriminator.eval()(torch.zeros(2, *dataset.shape))
+                fake = told(generator.eval(), label)(torch.zeros(2, model.latent_dim))
+                logit = told(discriminator.eval(), label)(torch.zeros(2, *judged))
         except (ShapeError, RuntimeError, ValueError, TypeError) as error:
             raise ConfigError(f"{misfit}: {' '.join(str(error).split())}") from error
-    if fake.shape != (2, *dataset.shape):
+    if fake.shape != (2, *shape):
         raise ConfigError(f"{misfit}: the generator makes {list(fake.shape[1:])}")
     if logit.shape != (2,):
         raise ConfigError(f"{misfit}: the discriminator must give one logit an example, [2], not {list(logit.shape)}")
-    return Networks(generator.train(), discriminator.train(), model.latent_dim)
+    latent = instantiate(cfg, "latent", Latent)
+    return Players(generator.train(), discriminator.train(), model.latent_dim, latent, num_classes, model.pack)
 
 
 def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
@@ -118,16 +130,23 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
 
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
-    networks = build_networks(cfg, dataset)
+    players = build_players(cfg, dataset)
     is_image = len(dataset.shape) == 3
-    for network in (networks.generator, networks.discriminator):
+    for network in (players.generator, players.discriminator):
         network.to(device)
         if is_image:  # on the CPU a third faster than channels first
             network.to(memory_format=torch.channels_last)
 
     examples = dataset.load()
+    units = Units(tuple(examples.center), examples.scale)
     data = examples.data.to(device)
-    facts = {"config": config.plain(cfg), "config_hash": config.config_hash(cfg)}
+    labels = examples.labels.to(device) if players.num_classes else None
+    batches = partial(Batches, data, seed=cfg.seed, labels=labels, flip=examples.flip)
+    facts = {
+        "config": config.plain(cfg),
+        "config_hash": config.config_hash(cfg),
+        "units": {"center": list(units.center), "scale": units.scale},
+    }
     about_data = {
         "name": dataset.name,
         "source": examples.source,
@@ -143,16 +162,14 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     draw = ImagePictures if is_image else PointPictures
     make_trainer = instantiate(cfg, "trainer", partial)
     trainer: Trainer = make_trainer(
-        generator=networks.generator,
-        discriminator=networks.discriminator,
-        latent_dim=networks.latent_dim,
+        players=players,
         game=build_game(cfg),
         optimizers=instantiate(cfg, "optimizer", Optimizers),
-        data=data,
+        batches=batches,
         seed=cfg.seed,
         run=run,
         tracker=tracker,
-        pictures=draw(run, data, networks.latent_dim, cfg.seed, device),
+        pictures=draw(run, data, players, units, cfg.seed),
         facts=facts,
     )
     if resume:

@@ -74,8 +74,8 @@ def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
     given: dict[str, Any] = {}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        is_text = inspect.signature(function).parameters[key].annotation == "str"
-        given[key] = value if is_text else yaml_value(value)  # out=1 and checkpoint=100 stay text
+        is_text = inspect.signature(function).parameters[key].annotation in ("str", "str | None")
+        given[key] = value if is_text else yaml_value(value)  # out=1 and label=007 stay text
     bind(function, given, function.__name__)
     return function(**given)
 

@@ -24,8 +24,15 @@ from ganlab.runs import replace_file
 from ganlab.signatures import check_node, check_value, locate, shown
 
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
-GROUPS = ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker")
-ROOMS = ("data", "models", "losses", "penalties", "optimizers", "trainer", "trackers")  # what a run is built from
+GROUPS = (
+    *("dataset", "model", "condition", "latent", "init"),
+    *("loss", "penalty", "augment", "optimizer", "trainer", "tracker"),
+)
+NAMED = ("penalty",)  # groups of several choices at once, each under a name
+ROOMS = (  # what a run is built from
+    *("data", "models", "conditioning", "latents", "inits"),
+    *("losses", "penalties", "augment", "optimizers", "schedules", "trainer", "trackers"),
+)
 # What does not change the result of a run: where things lie, what is copied, how often it reports
 WITHOUT_EFFECT = (
     "tracker",
@@ -33,7 +40,10 @@ WITHOUT_EFFECT = (
     *(f"trainer.{key}" for key in ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")),
 )
 # What a run keeps when it is resumed: with another value it would not be the same run
-KEPT = ("seed", "dataset", "model", "loss", "trainer.batch_size", "trainer.ema_half_life")
+KEPT = (
+    *("seed", "dataset", "model", "condition", "latent", "init", "loss", "augment"),
+    *(f"trainer.{key}" for key in ("batch_size", "discriminator_steps", "ema_half_life")),
+)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -92,10 +102,9 @@ def check(cfg: DictConfig) -> None:
     for group in GROUPS:
         if not isinstance(tree.get(group), Mapping):
             raise ConfigError(f"{group}={shown(tree.get(group))}: must be one of {', '.join(options_of(group))}")
-        nodes = tree[group] if group == "penalty" else {group: tree[group]}
-        for name, node in nodes.items():
+        nodes = {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
+        for key, node in nodes.items():
             if not isinstance(node, Mapping) or "_target_" not in node:
-                key = f"{group}.{name}" if group == "penalty" else group
                 raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")
         check_node(group, tree[group])
 

@@ -11,20 +11,21 @@ from torch import Tensor, nn
 class AveragedGenerator:
     """An exponential moving average with its half-life in images seen, so that it means the same at any batch size.
 
-    Early on the half-life is at most a twentieth of the images seen so far, or the random start would linger
-    (the ramp of Karras et al., 2020, StyleGAN2).
+    Args:
+        ramp: early on the half-life is at most this share of the images seen so far, or the random start would linger
+            (Karras et al., 2020, StyleGAN2); None: no such limit.
     """
 
-    ramp = 0.05
-
-    def __init__(self, generator: nn.Module, half_life: float, batch_size: int) -> None:
+    def __init__(self, generator: nn.Module, half_life: float, batch_size: int, ramp: float | None = 0.05) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
         self.half_life = half_life
         self.batch_size = batch_size
+        self.ramp = ramp
 
     def decay(self, step: int) -> float:
         """The weight of the past in step number `step`, counted from 1."""
-        half_life = min(self.half_life, self.ramp * step * self.batch_size)
+        seen = step * self.batch_size
+        half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * seen)
         return 0.5 ** (self.batch_size / half_life)
 
     @torch.no_grad()

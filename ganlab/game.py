@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ganlab.data.batches import to_unit_range
+from ganlab.augment import Augment, Unchanged
+from ganlab.data.batches import Units
+from ganlab.latents import Latent, Normal
 from ganlab.losses import Loss
 from ganlab.penalties import Discriminator, Penalty
+from ganlab.randomness import Draws
+from ganlab.randomness import generator as random_generator
+
+
+@dataclass(frozen=True)
+class Players:
+    """The two networks and how they are called.
+
+    Attributes:
+        generator: maps latents [B, latent_dim] to examples [B, ...].
+        discriminator: maps examples, `pack` of them joined to one, to logits [B / pack].
+        latent: what latents are drawn from.
+        num_classes: how many classes both are told of; 0: none.
+        pack: examples that the discriminator judges at a time (Lin et al., 2018, PacGAN).
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+    latent: Latent = Normal()
+    num_classes: int = 0
+    pack: int = 1
+
+    def draw(self, num: int, seed: int, stream: str, index: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Latents [num, latent_dim] and, where there are classes, labels [num], evenly distributed; on the CPU."""
+        z = self.latent((num, self.latent_dim), random_generator(seed, stream, index))
+        if not self.num_classes:
+            return z, None
+        return z, torch.randint(self.num_classes, (num,), generator=random_generator(seed, f"{stream} label", index))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in training an update of a player is.
+
+    Attributes:
+        update: its number, from 0.
+        progress: the share of training done, in [0, 1).
+        draws: what it draws at random.
+    """
+
+    update: int
+    progress: float
+    draws: Draws
 
 
 @dataclass(frozen=True)
@@ -21,7 +67,7 @@ class DiscriminatorLoss:
     Attributes:
         total: what the discriminator minimises.
         adversarial: its part from the loss.
-        penalties: its parts from the penalties, by name.
+        penalties: its parts from the penalties, by name; 0 where one is not due.
         real, fake: the logits of the batch.
     """
 
@@ -36,19 +82,39 @@ class DiscriminatorLoss:
 class Game:
     loss: Loss
     penalties: Mapping[str, Penalty]
+    augment: Augment = Unchanged()
 
-    def discriminator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> DiscriminatorLoss:
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment
+    ) -> DiscriminatorLoss:
         """Of a batch of real and of (detached) fake examples, [B, ...] each."""
+        real, fake = self.augment(real, moment.draws), self.augment(fake, moment.draws)
         real_logit, fake_logit = discriminator(real), discriminator(fake)
         adversarial = self.loss.discriminator(real_logit, fake_logit).mean()
-        penalties = {name: penalty(discriminator, real, fake).mean() for name, penalty in self.penalties.items()}
+        penalties = {
+            name: penalty(discriminator, real, fake, moment.draws).mean() * penalty.factor(moment.progress)
+            if penalty.is_due(moment.update)
+            else torch.zeros_like(adversarial)
+            for name, penalty in self.penalties.items()
+        }
         total = sum(penalties.values(), start=adversarial)
         return DiscriminatorLoss(total, adversarial, penalties, real_logit, fake_logit)
 
-    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """Of a batch of fake examples, a scalar."""
-        real_logit = discriminator(real) if self.loss.generator_sees_real else None
-        return self.loss.generator(real_logit, discriminator(fake)).mean()
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment) -> Tensor:
+        """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
+        fake_logit = discriminator(self.augment(fake, moment.draws))
+        real_logit = discriminator(self.augment(real, moment.draws)) if self.loss.generator_sees_real else None
+        return self.loss.generator(real_logit, fake_logit).mean()
+
+
+def told(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The network as a function of its input alone, the classes [B] being given if it is one that is told them."""
+    return network if label is None else lambda x: network(x, label)
+
+
+def packed(x: Tensor, pack: int) -> Tensor:
+    """Every `pack` examples [B, C, ...] joined to one along the channels, or coordinates: [B / pack, pack * C, ...]."""
+    return x if pack == 1 else x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
 
 
 def discriminator_accuracy(real: Tensor, fake: Tensor) -> Tensor:
@@ -66,7 +132,24 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     network.train(was_training)
 
 
-def sample(generator: nn.Module, z: Tensor, batch_size: int = 500) -> Tensor:
+def probability_real(players: Players, x: Tensor) -> Tensor:
+    """What the discriminator takes examples [N, ...] for, in [0, 1]: [N]; over its classes, the mean.
+
+    A discriminator of packs is given packs of the same example.
+    """
+    x = packed(x.repeat_interleave(players.pack, 0), players.pack)
+    with evaluating(players.discriminator) as discriminator:
+        if not players.num_classes:
+            return discriminator(x).sigmoid()
+        labels = (torch.full((len(x),), label, device=x.device) for label in range(players.num_classes))
+        return torch.stack([discriminator(x, label).sigmoid() for label in labels]).mean(0)
+
+
+def sample(
+    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: Units = Units(), batch_size: int = 500
+) -> Tensor:
     """Examples for latents [N, latent_dim], as they look outside: images in [0, 1] [N, C, H, W], points [N, D]."""
+    labels = [None] * len(z.split(batch_size)) if label is None else label.split(batch_size)
     with evaluating(generator):
-        return torch.cat([to_unit_range(generator(part)) for part in z.split(batch_size)]).contiguous()
+        parts = [told(generator, y)(part) for part, y in zip(z.split(batch_size), labels, strict=True)]
+    return units.outside(torch.cat(parts)).contiguous()

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Len, Lt
+from annotated_types import Len
 from torch import nn
 
+from ganlab.errors import ConfigError
 from ganlab.ranges import Fraction, Momentum, NonNegative, Positive
+from ganlab.schedules import Schedule
 
 Parameters = Iterable[nn.Parameter]
 
@@ -26,7 +28,7 @@ class Optimizers:
 
     generator: Callable[[Parameters], torch.optim.Optimizer]
     discriminator: Callable[[Parameters], torch.optim.Optimizer]
-    schedule: Callable[[float], float]
+    schedule: Schedule
 
 
 def adam(
@@ -41,6 +43,37 @@ def adam(
     return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
 
+def adamw(
+    parameters: Parameters,
+    lr: Positive = 1e-3,
+    betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.01,
+) -> torch.optim.AdamW:
+    """Adam with a weight decay that its moments do not see (Loshchilov and Hutter, 2019)."""
+    beta1, beta2 = map(float, betas)
+    return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def sgd(
+    parameters: Parameters,
+    lr: Positive = 1e-2,
+    momentum: Momentum = 0.0,
+    nesterov: bool = False,
+    weight_decay: NonNegative = 0.0,
+) -> torch.optim.SGD:
+    """Stochastic gradient descent, with Nesterov's momentum where `nesterov` says so.
+
+    Raises:
+        ConfigError: Nesterov's without a momentum.
+    """
+    if nesterov and not momentum:
+        raise ConfigError("optimizer: nesterov=true needs a momentum above 0")
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, foreach=True
+    )
+
+
 def rmsprop(
     parameters: Parameters,
     lr: Positive = 1e-3,
@@ -53,20 +86,3 @@ def rmsprop(
     return torch.optim.RMSprop(
         parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, foreach=True
     )
-
-
-class Constant:
-    """The factor 1, throughout."""
-
-    def __call__(self, progress: float) -> float:
-        return 1.0
-
-
-class LinearDecay:
-    """1 until the share `start` of training is done, then in a straight line to 0 at its end."""
-
-    def __init__(self, start: Annotated[float, Ge(0), Lt(1)] = 0.0) -> None:
-        self.start = start
-
-    def __call__(self, progress: float) -> float:
-        return min(1.0, (1.0 - progress) / (1.0 - self.start))

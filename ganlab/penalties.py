@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ganlab.ranges import NonNegative
+from ganlab.randomness import Draws
+from ganlab.ranges import Count, NonNegative, Positive
+from ganlab.schedules import Constant, Schedule
 
 Discriminator = Callable[[Tensor], Tensor]
 
 
-@runtime_checkable
-class Penalty(Protocol):
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """The penalty of each example: [B]."""
-        ...
+class Penalty(ABC):
+    """A penalty on the discriminator.
+
+    Args:
+        weight: of its formula; the paper's gamma or lambda.
+        interval: updates between two uses, each then counting as many times (Karras et al., 2020, StyleGAN2,
+            appendix B: lazy regularisation).
+        schedule: maps the share of training done to a factor on the weight.
+    """
+
+    def __init__(self, weight: NonNegative, interval: Count = 1, schedule: Schedule | None = None) -> None:
+        self.weight = weight
+        self.interval = interval
+        self.schedule = schedule or Constant()
+
+    @abstractmethod
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        """The penalty of each example, [B], for a batch of real and of fake ones, [B, ...] each."""
+
+    def is_due(self, update: int) -> bool:
+        return update % self.interval == 0
+
+    def factor(self, progress: float) -> float:
+        """What the penalty counts in an update where it is due."""
+        return self.interval * self.schedule(progress)
+
+
+def gradients(discriminator: Discriminator, x: Tensor) -> Tensor:
+    """dD(x)/dx of each example [B, numbers], differentiable with respect to the discriminator's parameters."""
+    gradient: Tensor = torch.func.grad(lambda inputs: discriminator(inputs).sum())(x)
+    return gradient.flatten(1)
 
 
 def squared_gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
-    """|| dD(x)/dx ||^2 of each example [B], itself differentiable with respect to the discriminator."""
-    gradient = torch.func.grad(lambda inputs: discriminator(inputs).sum())(x)
-    return gradient.square().flatten(1).sum(1)
+    """|| dD(x)/dx ||^2 of each example [B]."""
+    return gradients(discriminator, x).square().sum(1)
 
 
-class R1:
+def gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
+    """|| dD(x)/dx || of each example [B], whose own gradient is 0 where it is 0."""
+    return torch.linalg.vector_norm(gradients(discriminator, x), dim=1)
+
+
+def interpolates(real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    """A point on the line from each real example to its fake one, evenly distributed."""
+    share = draws.uniform(len(real)).view(-1, *[1] * (real.dim() - 1))  # [B, 1, ...]
+    return real + share * (fake - real)
+
+
+class R1(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at real x (Mescheder, Geiger and Nowozin, 2018, eq. 9)."""
 
-    def __init__(self, weight: NonNegative = 0.5) -> None:
-        self.weight = weight
-
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         return self.weight / 2 * squared_gradient_norm(discriminator, real)
+
+
+class R2(Penalty):
+    """weight / 2 * || dD(x)/dx ||^2 at fake x (Mescheder, Geiger and Nowozin, 2018, eq. 10)."""
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        return self.weight / 2 * squared_gradient_norm(discriminator, fake)
+
+
+class GradientPenalty(Penalty):
+    """weight * (|| dD(x)/dx || - 1)^2 at x between real and fake (WGAN-GP: Gulrajani et al., 2017, eq. 3)."""
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        return self.weight * (gradient_norm(discriminator, interpolates(real, fake, draws)) - 1).square()
+
+
+class DRAGAN(Penalty):
+    """weight * (|| dD(x)/dx || - 1)^2 at real x with normal noise added (Kodali et al., 2017, section 2.3).
+
+    Args:
+        noise: its standard deviation, in those of the batch's numbers.
+    """
+
+    def __init__(
+        self, weight: NonNegative, noise: Positive = 0.5, interval: Count = 1, schedule: Schedule | None = None
+    ) -> None:
+        super().__init__(weight, interval, schedule)
+        self.noise = noise
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        around = real + self.noise * real.std() * draws.normal(*real.shape)
+        return self.weight * (gradient_norm(discriminator, around) - 1).square()
+
+
+class ZeroCentered(Penalty):
+    """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019, eq. 5)."""
+
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, draws))

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-BLOCK = 64  # steps of noise drawn at a time: one generator set up per block, not per step
+from ganlab.latents import Latent
+
+BLOCK = 64  # batches of noise drawn at a time: one generator set up per block, not per batch
 
 
 def seed_of(seed: int, stream: str, index: int) -> int:
@@ -34,19 +37,40 @@ def seeded(seed: int, stream: str) -> Iterator[None]:
         yield
 
 
-class Noise:
-    """Standard normal latents, `noise(step)` being those of one step: [batch_size, latent_dim]."""
+class Draws:
+    """What an update draws besides its batch and latents: tensors on the device, in the order in which it asks."""
 
-    def __init__(self, latent_dim: int, batch_size: int, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, stream: str, index: int, device: torch.device) -> None:
+        self.device = device
+        self._source = (seed, stream, index)
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        return generator(*self._source)
+
+    def uniform(self, *size: int) -> Tensor:
+        """Evenly distributed numbers in [0, 1)."""
+        return torch.rand(size, generator=self._generator).to(self.device)
+
+    def normal(self, *size: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(size, generator=self._generator).to(self.device)
+
+
+class Noise:
+    """Latents, `noise(index)` being those of one batch: [batch_size, latent_dim]."""
+
+    def __init__(self, latent: Latent, latent_dim: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self.latent = latent
         self.size = (BLOCK, batch_size, latent_dim)
         self.seed = seed
         self.device = device
         self._index = -1
         self._block = torch.empty(0)
 
-    def __call__(self, step: int) -> Tensor:
-        index, row = divmod(step, BLOCK)
-        if index != self._index:
-            drawn = torch.randn(self.size, generator=generator(self.seed, "noise", index))
-            self._index, self._block = index, drawn.to(self.device)
+    def __call__(self, index: int) -> Tensor:
+        block, row = divmod(index, BLOCK)
+        if block != self._index:
+            drawn = self.latent(self.size, generator(self.seed, "noise", block))
+            self._index, self._block = block, drawn.to(self.device)
         return self._block[row]

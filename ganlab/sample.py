@@ -15,27 +15,34 @@ from ganlab.ranges import Seed
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+    from ganlab.data.batches import Units
+    from ganlab.game import Players
 
 
 class TrainedGenerator:
     """The generator of a run, ready to sample from.
 
     Attributes:
-        network: maps latents [B, latent_dim] to examples, images in [-1, 1].
-        latent_dim: numbers per latent.
+        network: maps latents [B, latent_dim], and labels [B] if it is told classes, to examples, images in [-1, 1].
+        players: the run's, for what latents it takes.
+        classes: the names of the classes it is told; (): none.
+        units: of the points it makes.
         weights: `ema` or `raw`, which it has.
         step: of the checkpoint it is from.
     """
 
-    def __init__(self, network: nn.Module, latent_dim: int, weights: str, step: int, device: torch.device) -> None:
-        self.network, self.latent_dim, self.weights, self.step, self.device = (
-            network,
-            latent_dim,
-            weights,
-            step,
-            device,
-        )
+    def __init__(
+        self,
+        players: Players,
+        classes: tuple[str, ...],
+        units: Units,
+        weights: str,
+        step: int,
+        device: torch.device,
+    ) -> None:
+        self.network, self.players, self.classes, self.units = players.generator, players, classes, units
+        self.weights, self.step, self.device = weights, step, device
 
     @classmethod
     def load(
@@ -49,8 +56,9 @@ class TrainedGenerator:
     ) -> TrainedGenerator:
         """From a run's folder; the arguments are those of `ganlab.load_run`."""
         from ganlab import devices
-        from ganlab.build import build_networks, instantiate
+        from ganlab.build import build_players, instantiate
         from ganlab.checkpoints import Checkpoints
+        from ganlab.data.batches import Units
         from ganlab.data.dataset import Dataset
 
         cfg = config.load(folder, trust)
@@ -60,27 +68,43 @@ class TrainedGenerator:
         if name not in content:
             kept = ", ".join(w for w, n in (("ema", "ema"), ("raw", "generator")) if n in content)
             raise CheckpointError(f"weights={chosen}: this checkpoint has {kept}")
-        networks = build_networks(cfg, instantiate(cfg, "dataset", Dataset))
+        dataset = instantiate(cfg, "dataset", Dataset)
+        players = build_players(cfg, dataset)
         try:
-            networks.generator.load_state_dict(content[name])
+            players.generator.load_state_dict(content[name])
         except RuntimeError as error:
             raise CheckpointError(f"{folder}: checkpoint and config differ: {error}") from error
         where = devices.resolve(device)
-        return cls(networks.generator.to(where).eval(), networks.latent_dim, chosen, content["step"], where)
+        players.generator.to(where).eval()
+        units = content.get("units", {"center": [], "scale": 1.0})
+        classes = tuple(dataset.classes) if players.num_classes else ()
+        return cls(players, classes, Units(tuple(units["center"]), units["scale"]), chosen, content["step"], where)
 
-    def sample(self, num: int, seed: int = 0) -> torch.Tensor:
-        """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D].
+    def sample(self, num: int, seed: int = 0, label: str | None = None) -> torch.Tensor:
+        """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.
 
         Sample number i depends on the seed and i alone, not on how many are asked for.
+
+        Args:
+            label: name of the class to make; None: of all classes, evenly, where the generator is told them.
+
+        Raises:
+            ConfigError: there is no such class.
         """
         import torch
 
         from ganlab import game
-        from ganlab.randomness import BLOCK, generator
+        from ganlab.randomness import BLOCK
 
-        blocks = range(-(-num // BLOCK))
-        z = [torch.randn(BLOCK, self.latent_dim, generator=generator(seed, "sample", index)) for index in blocks]
-        return game.sample(self.network, torch.cat(z)[:num].to(self.device)).cpu()
+        drawn = [self.players.draw(BLOCK, seed, "sample", index) for index in range(-(-num // BLOCK))]
+        z = torch.cat([z for z, _ in drawn])[:num].to(self.device)
+        labels = torch.cat([y for _, y in drawn if y is not None])[:num].to(self.device) if self.classes else None
+        if label is not None:
+            if label not in self.classes:
+                allowed = f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
+                raise ConfigError(f"label={label}: must be {allowed}")
+            labels = torch.full((num,), self.classes.index(label), device=self.device)
+        return game.sample(self.network, z, labels, self.units).cpu()
 
 
 def sample(
@@ -90,17 +114,19 @@ def sample(
     out: str = "samples.png",
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
+    label: str | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Sequence[str] = (),
 ) -> None:
     """Samples of a trained generator.
 
     python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=last|STEP]
-                            [device=auto|cpu|cuda|mps] [trust=[my_module]]
+                            [label=CLASS] [device=auto|cpu|cuda|mps] [trust=[my_module]]
 
     out      ends in .npy: float32, images [num, C, H, W] in [0, 1], points [num, D]; ends in .png: a grid of images or
              a scatter of points; anything else: a folder, into which every image is written as a PNG of its own.
     weights  the averaged ones (ema) where the run kept them, else the raw ones.
+    label    the class to make, where the run was told classes (condition=); else samples are of all of them, evenly.
     trust    your own modules that the run's networks come from.
     """
     import numpy as np
@@ -112,7 +138,7 @@ def sample(
     if not is_folder and target.suffix not in (".npy", ".png"):
         raise ConfigError(f"out={out}: must end in .npy or .png, or be a folder")
     generator = TrainedGenerator.load(run, weights=weights, checkpoint=checkpoint, device=device, trust=tuple(trust))
-    samples = generator.sample(num, seed)
+    samples = generator.sample(num, seed, label)
     is_image = samples.dim() == 4
     if is_folder and not is_image:
         raise ConfigError(f"out={out}: a folder is for images, and this run makes points; use .npy or .png")

@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,10 @@ from ganlab.data.batches import Batches
 from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
 from ganlab.figures import Pictures
-from ganlab.game import Game, discriminator_accuracy
+from ganlab.game import Game, Moment, Players, discriminator_accuracy, packed, told
+from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers
-from ganlab.randomness import Noise
+from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal
@@ -36,11 +37,16 @@ SECONDS_BETWEEN_LINES = 5.0
 class Trainer:
     """Trains a generator against a discriminator.
 
+    A step is one update of the generator, after `discriminator_steps` of the discriminator.
+
     Args:
-        batch_size: examples per step, at most as many as there are.
+        batch_size: examples per update, at most as many as there are.
         epochs: passes over the data, the incomplete last batch of each being dropped.
         steps: length in steps, instead of epochs; None: epochs decide.
+        discriminator_steps: updates of the discriminator for each of the generator, each on a batch of its own.
+        clip_gradient: the largest norm of each player's gradient, which is scaled down to it; None: any.
         ema_half_life: of the averaged generator, in images seen; None: no average is kept.
+        ema_ramp: the half-life is at most this share of the images seen so far; None: no such limit.
         log_every: epochs between two records of the metrics. This and the next two may be fractions; None means
             at the last step only, which is never missed.
         sample_every: epochs between two pictures of samples of fixed noise.
@@ -51,12 +57,10 @@ class Trainer:
     def __init__(
         self,
         *,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        latent_dim: int,
+        players: Players,
         game: Game,
         optimizers: Optimizers,
-        data: Tensor,
+        batches: Callable[[int], Batches],
         seed: int,
         run: RunFolder,
         tracker: Tracker,
@@ -65,15 +69,19 @@ class Trainer:
         batch_size: Count = 64,
         epochs: Count = 100,
         steps: Count | None = None,
+        discriminator_steps: Count = 1,
+        clip_gradient: Positive | None = None,
         ema_half_life: Positive | None = 5000,
+        ema_ramp: Positive | None = 0.05,
         log_every: Epochs | None = 1,
         sample_every: Epochs | None = 2,
         checkpoint_every: Epochs | None = 10,
         keep_checkpoints: Count | None = None,
     ) -> None:
-        self.generator, self.discriminator, self.game = generator, discriminator, game
-        self.generator_parameters = list(generator.parameters())
-        self.discriminator_parameters = list(discriminator.parameters())
+        self.players, self.game = players, game
+        self.generator, self.discriminator = players.generator, players.discriminator
+        self.generator_parameters = list(self.generator.parameters())
+        self.discriminator_parameters = list(self.discriminator.parameters())
         self.generator_optimizer = optimizers.generator(self.generator_parameters)
         self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
         self.schedule = optimizers.schedule
@@ -81,21 +89,31 @@ class Trainer:
             optimizer: [group["lr"] for group in optimizer.param_groups]
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
         }
-        self.average = AveragedGenerator(generator, ema_half_life, batch_size) if ema_half_life else None
-        self.batches = Batches(data, batch_size, seed)
-        self.noise = Noise(latent_dim, batch_size, seed, data.device)
+        for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
+            optimizer.register_step_post_hook(lambda *_, network=network: spectral_norm.update(network))
+        self.average = (
+            AveragedGenerator(self.generator, ema_half_life, batch_size * discriminator_steps, ema_ramp)
+            if ema_half_life
+            else None
+        )
+        self.batches = batches(batch_size)
+        self.device = self.batches.data.device
+        self.noise = Noise(players.latent, players.latent_dim, batch_size, seed, self.device)
+        self.discriminator_steps, self.clip_gradient = discriminator_steps, clip_gradient
+        self.seed = seed
 
         self.run, self.tracker, self.pictures, self.facts = run, tracker, pictures, facts
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
         self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
         self.step = 0
-        self.last_step = steps or epochs * self.batches.per_epoch
+        self.steps_per_epoch = self.batches.per_epoch / discriminator_steps
+        self.last_step = steps or max(1, int(epochs * self.steps_per_epoch))
         self.seconds = 0.0
         self.means = Means()
 
     @property
     def epoch(self) -> float:
-        return round(self.step / self.batches.per_epoch, 4)
+        return round(self.step / self.steps_per_epoch, 4)
 
     @property
     def sampler(self) -> nn.Module:
@@ -109,23 +127,26 @@ class Trainer:
             for parameters in (self.generator_parameters, self.discriminator_parameters)
         )
         return (
-            f"{len(self.batches.data):,} examples on {self.batches.data.device}, {self.last_step:,} steps of "
+            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
             f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
         )
 
     # One step ----------------------------------------------------------------------------------------------
 
     def update(self) -> dict[str, Tensor]:
-        """The discriminator's update, then the generator's on the same fakes; returns their numbers, as scalars."""
+        """The discriminator's updates, then the generator's on the last fakes; returns their numbers, as scalars."""
         self._set_learning_rates()
-        real = self.batches(self.step)
-        fake = self.generator(self.noise(self.step))
+        for index in range(self.step * self.discriminator_steps, (self.step + 1) * self.discriminator_steps):
+            real, label = self.batches(index)
+            fake = packed(told(self.generator, label)(self.noise(index)), self.players.pack)
+            real = packed(real, self.players.pack)
+            discriminator = told(self.discriminator, label)
 
-        d = self.game.discriminator_loss(self.discriminator, real, fake.detach())
-        descend(d.total, self.discriminator_parameters, self.discriminator_optimizer)
+            d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._moment("discriminator", index))
+            descend(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
 
-        generator_loss = self.game.generator_loss(self.discriminator, real, fake)
-        descend(generator_loss, self.generator_parameters, self.generator_optimizer)
+        generator_loss = self.game.generator_loss(discriminator, real, fake, self._moment("generator", self.step))
+        descend(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
 
         self.step += 1
         if self.average:
@@ -136,6 +157,9 @@ class Trainer:
             "accuracy": discriminator_accuracy(d.real, d.fake),
             **{f"penalty_{name}": value.detach() for name, value in d.penalties.items()},
         }
+
+    def _moment(self, player: str, update: int) -> Moment:
+        return Moment(update, self.step / self.last_step, Draws(self.seed, player, update, self.device))
 
     def _set_learning_rates(self) -> None:
         factor = self.schedule(self.step / self.last_step)
@@ -183,7 +207,7 @@ class Trainer:
         """Whether something that is done every so many epochs is to be done after the step just made."""
         if self.step == self.last_step:
             return True
-        return every is not None and self.step % max(1, round(every * self.batches.per_epoch)) == 0
+        return every is not None and self.step % max(1, round(every * self.steps_per_epoch)) == 0
 
     def _log(self, bar: tqdm) -> None:
         metrics = self._finite_means()
@@ -278,11 +302,15 @@ class Trainer:
         self.run.rewind(self.step)
 
 
-def descend(loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+def descend(
+    loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, clip: float | None = None
+) -> None:
     """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""
     for parameter in parameters:
         parameter.grad = None
     loss.backward(inputs=parameters)  # not autograd.grad, whose results need not have their parameters' layout
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
 
 

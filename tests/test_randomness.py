@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from ganlab.data.batches import Batches, to_model_range, to_unit_range
-from ganlab.randomness import BLOCK, Noise, seed_of, seeded
+from ganlab.data.batches import Batches, Units, to_model_range
+from ganlab.latents import Normal, Truncated, Uniform
+from ganlab.randomness import BLOCK, Draws, Noise, generator, seed_of, seeded
 
 
 def test_noise_of_a_step_does_not_depend_on_what_was_drawn_before() -> None:
     cpu = torch.device("cpu")
-    in_order, jumping = Noise(3, 4, 7, cpu), Noise(3, 4, 7, cpu)
+    in_order, jumping = Noise(Normal(), 3, 4, 7, cpu), Noise(Normal(), 3, 4, 7, cpu)
     drawn = [in_order(step).clone() for step in range(BLOCK + 2)]
     for step in (BLOCK + 1, 0, BLOCK - 1):
         torch.testing.assert_close(jumping(step), drawn[step], rtol=0, atol=0)
-    assert not torch.equal(Noise(3, 4, 8, cpu)(0), drawn[0])
+    assert not torch.equal(Noise(Normal(), 3, 4, 8, cpu)(0), drawn[0])
 
 
 def test_noise_is_standard_normal() -> None:
-    noise = torch.cat([Noise(16, 256, 0, torch.device("cpu"))(step) for step in range(8)])
+    noise = torch.cat([Noise(Normal(), 16, 256, 0, torch.device("cpu"))(step) for step in range(8)])
     assert abs(noise.mean().item()) < 0.02
     assert abs(noise.std().item() - 1) < 0.02
 
@@ -27,11 +28,11 @@ def test_an_epoch_shows_every_example_once_but_the_incomplete_batch() -> None:
     data = torch.arange(10.0)[:, None]
     batches = Batches(data, batch_size=3, seed=0)
     assert batches.per_epoch == 3
-    epochs = [torch.cat([batches(3 * epoch + i) for i in range(3)]).flatten().tolist() for epoch in range(2)]
+    epochs = [torch.cat([batches(3 * epoch + i).x for i in range(3)]).flatten().tolist() for epoch in range(2)]
     for epoch in epochs:
         assert len(set(epoch)) == 9
     assert epochs[0] != epochs[1]
-    torch.testing.assert_close(Batches(data, 3, 0)(4), torch.tensor(epochs[1])[3:6, None])
+    torch.testing.assert_close(Batches(data, 3, 0)(4).x, torch.tensor(epochs[1])[3:6, None])
 
 
 def test_streams_and_indices_have_seeds_of_their_own() -> None:
@@ -56,4 +57,52 @@ def test_bytes_become_minus_one_to_one_and_come_back() -> None:
     inside = to_model_range(images)
     assert inside.min().item() == -1
     assert inside.max().item() == 1
-    torch.testing.assert_close((to_unit_range(inside) * 255).round().to(torch.uint8), images)
+    torch.testing.assert_close((Units().outside(inside) * 255).round().to(torch.uint8), images)
+
+
+def test_points_leave_in_the_units_of_their_data_and_come_back() -> None:
+    points = torch.tensor([[-1.0, 0.5], [1.0, 0.0]])
+    units = Units((10.0, 20.0), 4.0)
+    torch.testing.assert_close(units.outside(points), torch.tensor([[6.0, 22.0], [14.0, 20.0]]))
+    torch.testing.assert_close(units.inside(units.outside(points)), points)
+
+
+def test_labels_and_mirroring_go_with_their_examples() -> None:
+    labels = torch.arange(64)
+    data = labels.to(torch.uint8)[:, None, None, None].repeat(1, 1, 4, 4)
+    data[..., 0] = 0  # a dark left edge, which becomes a right one
+    batches = Batches(data, 32, seed=0, labels=labels, flip=True)
+    x, label = batches(5)
+    assert label is not None
+    shown = ((x + 1) * 127.5).round().long()
+    assert torch.equal(shown[:, 0, 0, 1], label)
+    mirrored = shown[:, 0, 0, 0] != 0
+    assert torch.equal(shown[mirrored, 0, 0, 3], torch.zeros(int(mirrored.sum()), dtype=torch.int64))
+    assert 6 <= int(mirrored.sum()) <= 26
+    again = Batches(data, 32, seed=0, labels=labels, flip=True)(5)
+    torch.testing.assert_close(again.x, x, rtol=0, atol=0)
+
+
+def test_latents_have_the_distribution_of_their_name() -> None:
+    size = (20_000, 5)
+    for latent, bound, std in (
+        (Normal(), 10.0, 1.0),
+        (Uniform(), 1.0, 3**-0.5),
+        (Truncated(bound=1.0), 1.0, 0.5396),  # sqrt(1 - 2 phi(1) / (2 Phi(1) - 1))
+    ):
+        z = latent(size, generator(0, "test"))
+        assert z.dtype == torch.float32
+        assert z.abs().max().item() <= bound
+        assert abs(z.mean().item()) < 0.01
+        assert abs(z.std().item() - std) < 0.01
+
+
+def test_draws_are_those_of_their_source_whatever_else_was_drawn() -> None:
+    cpu = torch.device("cpu")
+    first = Draws(0, "discriminator", 7, cpu)
+    numbers = first.uniform(3), first.normal(2)
+    torch.rand(5)
+    again = Draws(0, "discriminator", 7, cpu)
+    assert torch.equal(again.uniform(3), numbers[0])
+    assert torch.equal(again.normal(2), numbers[1])
+    assert not torch.equal(Draws(0, "generator", 7, cpu).uniform(3), numbers[0])

@@ -23,10 +23,11 @@ from ganlab.checkpoints import read
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
 from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
+from ganlab.latents import Normal
 from ganlab.models.dcgan_small import DCGANDiscriminator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.penalties import R1
-from ganlab.randomness import Noise, seeded
+from ganlab.randomness import Draws, Noise, seeded
 from ganlab.runs import RunFolder
 from ganlab.trainer import Trainer, descend
 
@@ -45,7 +46,7 @@ def tutorial_loop(epochs: int) -> list[dict[str, float]]:
     with seeded(0, "weights"):
         generator, logits = MLPGenerator(2, (2,)), MLPDiscriminator((2,))
     discriminator = nn.Sequential(logits, nn.Sigmoid())
-    batches, noise, loss = Batches(data, 4, 0), Noise(2, 4, 0, cpu), nn.BCELoss()
+    batches, noise, loss = Batches(data, 4, 0), Noise(Normal(), 2, 4, 0, cpu), nn.BCELoss()
     generator_optimizer = torch.optim.RMSprop(generator.parameters(), lr=0.001)
     discriminator_optimizer = torch.optim.RMSprop(discriminator.parameters(), lr=0.005)
     real_label, fake_label = torch.ones(4), torch.zeros(4)
@@ -55,7 +56,7 @@ def tutorial_loop(epochs: int) -> list[dict[str, float]]:
         for step in range(epoch * 250, (epoch + 1) * 250):
             discriminator_optimizer.zero_grad()
             generator_optimizer.zero_grad()
-            real_output = discriminator(batches(step))
+            real_output = discriminator(batches(step).x)
             fake = generator(noise(step))
             fake_output = discriminator(fake.detach())
             error_d = loss(real_output, real_label) + loss(fake_output, fake_label)
@@ -274,7 +275,7 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
     x = torch.rand(16, 1, 28, 28)
     for network in (first, last):
         before = {name: value.clone() for name, value in network.named_parameters()}
-        loss = (network(x) + R1(weight=1.0)(network, x, x)).mean()
+        loss = (network(x) + R1(weight=1.0)(network, x, x, Draws(0, "", 0, x.device))).mean()
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         descend(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):

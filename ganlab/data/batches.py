@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -16,41 +19,79 @@ def to_model_range(data: Tensor) -> Tensor:
     return data.contiguous(memory_format=torch.channels_last) if data.dim() == 4 else data
 
 
-def to_unit_range(samples: Tensor) -> Tensor:
-    """Generated images [N, C, H, W] from [-1, 1], as inside, to [0, 1], as outside. Points stay as they are."""
-    return samples.add(1).div(2).clamp(0, 1) if samples.dim() == 4 else samples
+@dataclass(frozen=True)
+class Units:
+    """What points are measured in outside: inside * scale + center. Inside they lie within [-1, 1].
+
+    Attributes:
+        center: one number per coordinate; (): zeros.
+    """
+
+    center: tuple[float, ...] = ()
+    scale: float = 1.0
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Images [N, C, H, W] from [-1, 1] to [0, 1], points [N, D] to the units of their data."""
+        if x.dim() == 4:
+            return x.add(1).div(2).clamp(0, 1)
+        return x * self.scale + torch.tensor(self.center or 0.0, device=x.device)
+
+    def inside(self, points: Tensor) -> Tensor:
+        """Points [N, D] as the networks see them."""
+        return (points - torch.tensor(self.center or 0.0, device=points.device)) / self.scale
 
 
 def check_batch_size(batch_size: int, num_examples: int) -> None:
     if batch_size > num_examples:
         raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {num_examples}")
 
+    def inside(self, points: Tensor) -> Tensor:
+        """Points [N, D] as the networks see them."""
+        return (points - torch.tensor(self.center or 0.0, device=points.device)) / self.scale
+
+
+class Batch(NamedTuple):
+    """Examples [B, ...] as the networks see them, and their labels [B], where the networks are told them."""
+
+    x: Tensor
+    label: Tensor | None
+
 
 class Batches:
-    """`batches(step)` is the batch of one step. Every epoch is a new shuffle; its incomplete last batch is dropped.
+    """`batches(index)` is one batch. Every epoch is a new shuffle; its incomplete last batch is dropped.
 
     Args:
         data: all examples [N, ...], already on the device.
         batch_size: at most N.
         seed: of the run.
+        labels: of the examples [N], if the batches are to have them.
+        flip: whether each image is mirrored left to right with a chance of 1/2.
 
     Raises:
         ConfigError: the batch size is larger.
     """
 
-    def __init__(self, data: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, data: Tensor, batch_size: int, seed: int, labels: Tensor | None = None, flip: bool = False
+    ) -> None:
         check_batch_size(batch_size, len(data))
         self.data = data
+        self.labels = labels
+        self.flip = flip
         self.batch_size = batch_size
         self.seed = seed
         self.per_epoch = len(data) // batch_size
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
 
-    def __call__(self, step: int) -> Tensor:
-        epoch, batch = divmod(step, self.per_epoch)
+    def __call__(self, index: int) -> Batch:
+        epoch, batch = divmod(index, self.per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(len(self.data), generator=generator(self.seed, "shuffle", epoch))
             self._epoch, self._order = epoch, order.to(self.data.device)
-        index = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return to_model_range(self.data[index])
+        chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        x = to_model_range(self.data[chosen])
+        if self.flip:
+            mirrored = torch.rand(len(x), generator=generator(self.seed, "flip", index)) < 0.5
+            x = torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
+        return Batch(x, None if self.labels is None else self.labels[chosen])

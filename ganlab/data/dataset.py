@@ -17,11 +17,16 @@ class Examples:
         data: images, uint8 [N, C, H, W]; or points, float32 [N, D] in [-1, 1].
         labels: int64 [N], numbered from 0.
         source: where they came from.
+        center, scale: points are measured in inside * scale + center; (): a center of zeros.
+        flip: whether batches of images may be mirrored left to right at random.
     """
 
     data: Tensor
     labels: Tensor
     source: str
+    center: tuple[float, ...] = ()
+    scale: float = 1.0
+    flip: bool = False
 
     def __len__(self) -> int:
         return len(self.data)
@@ -41,6 +46,7 @@ class Dataset(Protocol):
     name: str
     shape: tuple[int, ...]  # of one example: (C, H, W) for images, (D,) for points
     num_examples: int | None  # where it is known beforehand
+    classes: tuple[str, ...]  # their names, in the order of the labels; (): there are none
 
     def check(self) -> None:
         """Look for what would keep `load` from working, without reading or fetching any data.

@@ -81,6 +81,7 @@ class MNIST:
         timeout: Positive = 20.0,
     ) -> None:
         self.digits = digits
+        self.classes = tuple(map(str, digits))
         self.root = Path(root).expanduser() if root else cache_folder()
         self.source = source
         self.train = train

@@ -14,6 +14,7 @@ class Circle:
 
     name = "circle"
     shape = (2,)
+    classes = ()
     radius = 0.8
 
     def __init__(self, num_examples: Count = 1000) -> None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from ganlab.data.batches import to_model_range, to_unit_range
+from ganlab.data.batches import Units, to_model_range
 from ganlab.figures import animation, curves
-from ganlab.game import sample
+from ganlab.game import Players, sample
 from ganlab.randomness import generator as random_generator
 from ganlab.runs import RunFolder
 
-COLUMNS = 6
+COLUMNS = ROWS = 6
 SIDE = 84  # pixels that a small image is enlarged to, at least
 GAP, BACKGROUND = 3, 110
 
@@ -55,31 +55,37 @@ def save_each(images: Bytes, folder: Path) -> None:
 class ImagePictures:
     """Pictures of a run on images.
 
+    Of a generator that is told classes, every column shows one of them, the first ten at most.
+
     Args:
         real: all real images, bytes [N, C, H, W].
     """
 
-    def __init__(self, run: RunFolder, real: Tensor, latent_dim: int, seed: int, device: torch.device) -> None:
+    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: Units, seed: int) -> None:
         self.run = run
-        self.noise = torch.randn(COLUMNS**2, latent_dim, generator=random_generator(seed, "pictures")).to(device)
-        shown = torch.randperm(len(real), generator=random_generator(seed, "pictures", 1))[: COLUMNS**2]
-        self.real = to_bytes(to_unit_range(to_model_range(real[shown.to(real.device)])))
+        self.columns = min(players.num_classes, 10) or COLUMNS
+        num = ROWS * self.columns
+        z, label = players.draw(num, seed, "pictures")
+        self.z = z.to(real.device)
+        self.label = None if label is None else torch.arange(num, device=real.device) % self.columns
+        shown = torch.randperm(len(real), generator=random_generator(seed, "pictures", 1))[: ROWS * COLUMNS]
+        self.real = to_bytes(units.outside(to_model_range(real[shown.to(real.device)])))
 
     def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:
-        images = to_bytes(sample(generator, self.noise))
+        images = to_bytes(sample(generator, self.z, self.label))
         np.savez_compressed(self.run.samples / f"step_{step:08d}.npz", epoch=epoch, images=images)
         if step == 0:
             self._draw_before(images[0], self.run.figures / "before.png")
         file = self.run.samples / f"step_{step:08d}.png"
-        grid(images).save(file)
+        grid(images, self.columns).save(file)
         return file
 
     def finish(
         self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
     ) -> dict[str, Path]:
         figures = self.run.figures
-        for name, images in (("real", self.real), ("final", to_bytes(sample(generator, self.noise)))):
-            grid(images).save(figures / f"{name}.png")
+        grid(self.real).save(figures / "real.png")
+        grid(to_bytes(sample(generator, self.z, self.label)), self.columns).save(figures / "final.png")
         return {
             "final": figures / "final.png",
             "real": figures / "real.png",
@@ -101,7 +107,7 @@ class ImagePictures:
         frames = []
         for snapshot in sorted(self.run.samples.glob("step_*.npz")):
             with np.load(snapshot) as arrays:
-                frames.append(_captioned(grid(arrays["images"]), f"epoch {float(arrays['epoch']):g}"))
+                frames.append(_captioned(grid(arrays["images"], self.columns), f"epoch {float(arrays['epoch']):g}"))
         return animation.save(frames, file)
 
 

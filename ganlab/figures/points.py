@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganlab.figures import GENERATED, REAL, animation, curves
-from ganlab.game import evaluating, sample
-from ganlab.randomness import generator as random_generator
+from ganlab.data.batches import Units
+from ganlab.game import Players, probability_real, sample
 from ganlab.runs import RunFolder
 
 SHOWN, FINAL = 1000, 5000  # generated points in a snapshot and in the final picture
@@ -56,23 +56,33 @@ def scatter(points: Array, file: Path) -> Path:
     return file
 
 
+def on_plane(points: Tensor) -> Array:
+    """Points [N, D] by their first two coordinates, [N, 2]; those of a line beside zeros."""
+    shown = points[:, :2].cpu().numpy()
+    return shown if shown.shape[1] == 2 else np.pad(shown, ((0, 0), (0, 1)))
+
+
 class PointPictures:
-    """Pictures of a run on points in the plane.
+    """Pictures of a run on points, in the units of the data; of more than two coordinates the first two.
 
     Args:
         real: all real points [N, 2].
     """
 
-    def __init__(self, run: RunFolder, real: Tensor, latent_dim: int, seed: int, device: torch.device) -> None:
-        self.run = run
-        self.real = real.cpu().numpy()[:FINAL]
-        self.noise = torch.randn(FINAL, latent_dim, generator=random_generator(seed, "pictures")).to(device)
-        self.extent = 1.4 * float(np.abs(self.real).max())
-        side = torch.linspace(-self.extent, self.extent, RESOLUTION)
-        self.plane = torch.cartesian_prod(side, side).flip(1).to(device)  # [RESOLUTION^2, 2], x the faster
+    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: Units, seed: int) -> None:
+        self.run, self.players, self.units = run, players, units
+        self.real = on_plane(units.outside(real[:FINAL]))
+        z, label = players.draw(FINAL, seed, "pictures")
+        self.z, self.label = z.to(real.device), None if label is None else label.to(real.device)
+        middle = (self.real.max(0) + self.real.min(0)) / 2
+        reach = 0.7 * float(np.ptp(self.real, axis=0).max())
+        self.extent = (middle[0] - reach, middle[0] + reach, middle[1] - reach, middle[1] + reach)
+        x, y = (np.linspace(*self.extent[i : i + 2], RESOLUTION) for i in (0, 2))
+        plane = torch.tensor(np.stack(np.meshgrid(x, y), 2).reshape(-1, 2), dtype=torch.float32)  # x the faster
+        self.plane = units.inside(plane).to(real.device) if real.shape[1] == 2 else None  # [RESOLUTION^2, 2]
 
     def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:
-        now = self._look(epoch, generator, discriminator, SHOWN)
+        now = self._look(epoch, generator, SHOWN)
         np.savez_compressed(self.run.samples / f"step_{step:08d}.npz", **now._asdict())
         return None
 
@@ -80,7 +90,7 @@ class PointPictures:
         self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
     ) -> dict[str, Path]:
         snapshots = [self._read(file) for file in sorted(self.run.samples.glob("step_*.npz"))]
-        final = self._look(snapshots[-1].epoch, generator, discriminator, FINAL)
+        final = self._look(snapshots[-1].epoch, generator, FINAL)
         figures = self.run.figures
         return {
             "final": self._draw_final(final, figures / "final.png"),
@@ -89,10 +99,12 @@ class PointPictures:
             "curves": curves.draw(history, figures / "curves.png"),
         }
 
-    def _look(self, epoch: float, generator: nn.Module, discriminator: nn.Module, count: int) -> Snapshot:
-        points = sample(generator, self.noise[:count]).cpu().numpy()
-        with evaluating(discriminator):
-            surface = discriminator(self.plane).sigmoid().view(RESOLUTION, RESOLUTION).cpu().numpy()
+    def _look(self, epoch: float, generator: nn.Module, count: int) -> Snapshot:
+        label = None if self.label is None else self.label[:count]
+        points = on_plane(sample(generator, self.z[:count], label, self.units))
+        if self.plane is None:  # the discriminator judges more than can be drawn
+            return Snapshot(epoch, points, np.full((RESOLUTION, RESOLUTION), 0.5, dtype=np.float32))
+        surface = probability_real(self.players, self.plane).view(RESOLUTION, RESOLUTION).cpu().numpy()
         return Snapshot(epoch, points, surface)
 
     @staticmethod
@@ -101,9 +113,9 @@ class PointPictures:
             return Snapshot(float(arrays["epoch"]), arrays["points"], arrays["surface"])
 
     def _draw(self, axes: Axes, moment: Snapshot, size: float = 3, alpha: float = 0.6) -> None:
-        reach = self.extent
+        left, right, bottom, top = self.extent
         lean = float(np.abs(moment.surface - 0.5).max())  # near the end it is a few hundredths, yet all that matters
-        axes.imshow(moment.surface, origin="lower", extent=(-reach, reach, -reach, reach), cmap=SURFACE,
+        axes.imshow(moment.surface, origin="lower", extent=self.extent, cmap=SURFACE,
                     vmin=0.5 - lean, vmax=0.5 + lean, interpolation="bilinear")  # fmt: skip
         axes.scatter(self.real[:, 0], self.real[:, 1], s=size, color=REAL, linewidths=0, label="real")
         axes.scatter(
@@ -115,7 +127,7 @@ class PointPictures:
             alpha=alpha,
             label="generated",
         )
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+        axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
 
     def _draw_final(self, final: Snapshot, file: Path) -> Path:
         figure = Figure(figsize=(6.4, 7), layout="constrained")

@@ -20,10 +20,12 @@ class Model:
 
     Attributes:
         latent_dim: numbers per latent.
-        generator: called as `generator(latent_dim=, shape=)`.
-        discriminator: called as `discriminator(shape=)`.
+        generator: called as `generator(latent_dim=, shape=)`, and with `num_classes=` if it has such a parameter.
+        discriminator: called as `discriminator(shape=)`, and likewise.
+        pack: examples that the discriminator judges at a time, joined to one (Lin et al., 2018, PacGAN).
     """
 
     latent_dim: Count
     generator: Callable[..., nn.Module]
     discriminator: Callable[..., nn.Module]
+    pack: Count = 1

@@ -1,0 +1,53 @@
+"""Factors that change over training, on learning rates and on the weights of penalties."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Protocol, runtime_checkable
+
+from annotated_types import Ge, Lt
+
+from ganlab.ranges import Fraction
+
+Start = Annotated[float, Ge(0), Lt(1)]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    def __call__(self, progress: float) -> float:
+        """The factor once the share `progress` of training is done, in [0, 1)."""
+        ...
+
+
+class Constant:
+    """The factor 1, throughout."""
+
+    def __call__(self, progress: float) -> float:
+        return 1.0
+
+
+class LinearDecay:
+    """1 until the share `start` of training is done, then in a straight line to `end`."""
+
+    def __init__(self, start: Start = 0.0, end: Fraction = 0.0) -> None:
+        self.start, self.end = start, end
+
+    def __call__(self, progress: float) -> float:
+        done = max(0.0, (progress - self.start) / (1.0 - self.start))
+        return 1.0 - (1.0 - self.end) * done
+
+
+class Cosine:
+    """In a straight line from 0 to 1 over the share `warm_up` of training, then half a cosine down to `end`.
+
+    Loshchilov and Hutter (2017), eq. 5, with one period.
+    """
+
+    def __init__(self, warm_up: Start = 0.0, end: Fraction = 0.0) -> None:
+        self.warm_up, self.end = warm_up, end
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warm_up:
+            return progress / self.warm_up
+        done = (progress - self.warm_up) / (1.0 - self.warm_up)
+        return self.end + (1.0 - self.end) * (1.0 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,122 @@
+"""Penalties against closed forms, example by example, and their gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ganlab.game import Game, Moment
+from ganlab.losses import NonSaturating
+from ganlab.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty, ZeroCentered, interpolates
+from ganlab.randomness import Draws
+from ganlab.schedules import Constant, Cosine, LinearDecay
+
+CPU = torch.device("cpu")
+WEIGHTS = torch.tensor([3.0, -4.0])  # of norm 5
+
+
+def draws() -> Draws:
+    return Draws(0, "test", 0, CPU)
+
+
+def linear(x: Tensor) -> Tensor:
+    return x @ WEIGHTS
+
+
+def quadratic(x: Tensor) -> Tensor:
+    """Of gradient 2 x."""
+    return x.square().flatten(1).sum(1)
+
+
+def twice_norm(x: Tensor) -> Tensor:
+    return 2 * x.flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "expected"),
+    [
+        (R1(weight=0.7), 0.35 * 25),
+        (R2(weight=0.7), 0.35 * 25),
+        (GradientPenalty(weight=10.0), 160.0),
+        (DRAGAN(weight=10.0), 160.0),
+        (ZeroCentered(weight=0.7), 0.7 * 25),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_of_a_linear_discriminator(penalty: Penalty, expected: float) -> None:
+    found = penalty(linear, torch.randn(5, 2), torch.randn(5, 2), draws())
+    torch.testing.assert_close(found, torch.full((5,), expected))
+
+
+def test_of_a_quadratic_discriminator_every_example_has_its_own() -> None:
+    """A norm over the whole batch, as some libraries take it, would give every example the same."""
+    real, fake = torch.randn(5, 1, 2, 3), 3 * torch.randn(5, 1, 2, 3)
+    between = interpolates(real, fake, draws())
+    around = real + 0.5 * real.std() * draws().normal(*real.shape)
+    expected: dict[Penalty, Tensor] = {
+        R1(weight=0.7): 0.35 * twice_norm(real) ** 2,
+        R2(weight=0.7): 0.35 * twice_norm(fake) ** 2,
+        GradientPenalty(weight=10.0): 10 * (twice_norm(between) - 1) ** 2,
+        DRAGAN(weight=10.0, noise=0.5): 10 * (twice_norm(around) - 1) ** 2,
+        ZeroCentered(weight=0.7): 0.7 * twice_norm(between) ** 2,
+    }
+    for penalty, value in expected.items():
+        torch.testing.assert_close(penalty(quadratic, real, fake, draws()), value)
+
+
+def test_interpolates_lie_on_the_line_from_each_real_example_to_its_fake_one() -> None:
+    real, fake = torch.zeros(1000, 2), torch.tensor([[1.0, 2.0]]).expand(1000, 2)
+    between = interpolates(real, fake, draws())
+    torch.testing.assert_close(between[:, 1], 2 * between[:, 0])
+    share = between[:, 0]
+    assert 0 <= share.min() < 0.01
+    assert 0.99 < share.max() < 1
+    assert abs(share.mean().item() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("kind", [R1, R2, GradientPenalty, DRAGAN, ZeroCentered])
+def test_has_the_gradient_of_finite_differences(kind: type[Penalty]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0)).double()
+    real, fake = torch.randn(2, 6, 3, dtype=torch.float64)
+
+    def value(weight: Tensor) -> Tensor:
+        parameters = dict(network.named_parameters()) | {"0.weight": weight}
+        return kind(weight=1.0)(
+            lambda x: torch.func.functional_call(network, parameters, x), real, fake, draws()
+        ).sum()
+
+    weight = network[0].weight.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(value, (weight,))
+
+
+def test_a_gradient_of_zero_has_a_finite_penalty_and_derivative() -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    GradientPenalty(weight=1.0)(lambda x: x @ weight, torch.ones(3, 2), torch.ones(3, 2), draws()).sum().backward()
+    assert weight.grad.isfinite().all()
+
+
+def test_a_lazy_penalty_counts_as_much_as_one_of_every_update() -> None:
+    real = torch.randn(4, 2)
+
+    def values(penalty: Penalty) -> list[float]:
+        game = Game(NonSaturating(), {"p": penalty})
+        moments = (Moment(update, update / 8, draws()) for update in range(8))
+        return [game.discriminator_loss(linear, real, real, m).penalties["p"].item() for m in moments]
+
+    always, lazy = values(R1(weight=1.0)), values(R1(weight=1.0, interval=4))
+    assert sum(lazy) == pytest.approx(sum(always))
+    assert [value > 0 for value in lazy] == [True, False, False, False] * 2
+    fading = values(R1(weight=1.0, schedule=LinearDecay()))
+    assert fading == pytest.approx([12.5 * (1 - update / 8) for update in range(8)])
+
+
+def test_schedules_by_hand() -> None:
+    assert Constant()(0.9) == 1
+    assert [LinearDecay(start=0.5, end=0.2)(p) for p in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1, 1, 0.6, 0.2])
+    warm = Cosine(warm_up=0.1, end=0.5)
+    assert [warm(p) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
+    assert Cosine()(0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
