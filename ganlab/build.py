@@ -67,9 +67,19 @@ def check(cfg: DictConfig) -> None:
         check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
     build_players(cfg, dataset)
     build_game(cfg)
-    instantiate(cfg, "optimizer", Optimizers)
+    check_optimizers(cfg)
     instantiate(cfg, "tracker", Tracker)
     devices.resolve(cfg.device)
+
+
+def check_optimizers(cfg: DictConfig) -> None:
+    """Make both for one number, as their settings are judged only when they are given parameters."""
+    optimizers = instantiate(cfg, "optimizer", Optimizers)
+    for player in ("generator", "discriminator"):
+        try:
+            getattr(optimizers, player)([torch.nn.Parameter(torch.zeros(1))])
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ConfigError(f"optimizer.{player}: {' '.join(str(error).split())}") from error
 
 
 def build_game(cfg: DictConfig) -> Game:

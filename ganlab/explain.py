@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -23,7 +25,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     """An error of Hydra or OmegaConf as one line with key, value and what is allowed."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = error.options or []
+        options = error.options or options_of(group)
         if group:
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
     if "Config group override must be" in str(error):
@@ -56,6 +58,7 @@ def _keys_beside(key: str, overrides: Sequence[str]) -> str:
 
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     choices = [o for o in overrides if o.split("=")[0] in groups and "," not in o]
+    choices += [f"hydra.searchpath=[file://{folder}]" for folder in _own_folders(overrides)]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -70,6 +73,14 @@ def _keys_beside(key: str, overrides: Sequence[str]) -> str:
     near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"
+
+
+def _own_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folder of configs of the user's own, as `--config-dir` names it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    folder = parser.parse_known_args(arguments)[0].config_dir
+    return [folder.resolve()] if folder else []
 
 
 def first_line(error: Exception) -> str:

@@ -14,13 +14,15 @@ from ganlab import build, config, signatures
 from ganlab.errors import CheckpointError, ConfigError
 
 CONF = config.conf_dir()
-GROUPS = ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker", "experiment")
+GROUPS = (*config.GROUPS, "experiment")
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 
 
 def overrides_for(option: str) -> list[str]:
     """An option with a partner that it fits."""
+    if option in ("condition=concatenation", "condition=projection"):
+        return [option, "dataset=digits"]
     return [option, "dataset=mnist5"] if option.startswith(("model=tutorial", "model=dcgan")) else [option]
 
 
@@ -98,7 +100,7 @@ def test_config_hash_knows_what_decides_the_result() -> None:
 
 
 BAD = {
-    "model=dcgan": ("model=dcgan", "dcgan_small, mlp, tutorial_cnn"),
+    "model=vae": ("model=vae", "mlp, r3gan_small, resnet, tutorial_cnn"),
     "nonsense=1": ("nonsense=1", "the config has"),
     "optimizer.generator.lrr=1": ("optimizer.generator.lrr=1", "did you mean lr?"),
     "optimizer.generator.lr=abc": ("optimizer.generator.lr=abc", "number"),
@@ -114,7 +116,7 @@ BAD = {
     "model.latent_dim=seven": ("model.latent_dim=seven", "integer"),
     "model.latent_dim=null": ("model.latent_dim=null", "integer"),
     "model.generator=null": ("model.discriminator.width", "generator"),
-    "~loss": ("loss=null", "must be one of bce"),
+    "~loss": ("loss=null", "must be one of bce, hinge"),
     "+trainer.seed=5": ("trainer.seed=5", "no such key"),
     "+model.generator.latent_dim=9": ("model.generator.latent_dim=9", "width, depth"),
     "model.generator._target_=ganlab.nope.X": (
@@ -123,8 +125,9 @@ BAD = {
     ),
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),
-    "loss=5": ("loss=5", "must be one of bce"),
-    "loss._target_=ganlab.schedules.Constant": ("loss._target_=ganlab.optimizers.Constant", "does not make a Loss"),
+    "loss=5": ("loss=5", "must be one of bce, hinge"),
+    "loss=hinge loss._target_=ganlab.schedules.Constant": (
+        "loss._target_=ganlab.optimizers.Constant", "does not make a Loss"),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),
     "+penalty.x=5": ("penalty.x=5", "must have a _target_"),
     "penalty=r1 penalty.r1=5": ("penalty.r1=5", "must have a _target_"),
@@ -141,6 +144,18 @@ BAD = {
     "dataset=mnist dataset.source=web": ("dataset.source=web", "'torchvision'"),
     "dataset=mnist5 dataset.root=/dev/null": ("dataset.root=/dev/null", "folder"),
     "+optimizer.generator.foo=1": ("optimizer.generator.foo=1", "lr, betas, eps, weight_decay"),
+    "condition=projection": ("condition", "circle has no classes"),
+    "dataset=digits model=tutorial_cnn condition=projection": ("condition=projection", "condition=concatenation"),
+    "dataset=digits condition=concatenation model.pack=2": ("model.pack=2", "condition=none"),
+    "model.pack=3": ("model.pack=3", "must divide trainer.batch_size=16"),
+    "loss=hinge +loss.smoothing=0.1": ("loss.smoothing=0.1", "takes none"),
+    "loss.smoothing=0.5": ("loss.smoothing=0.5", "less than 0.5"),
+    "penalty=r1 penalty.r1.interval=0": ("penalty.r1.interval=0", "greater than or equal to 1"),
+    "penalty=[r1,nope]": ("penalty=nope", "gradient_penalty"),
+    "optimizer=sgd optimizer.generator.nesterov=true": ("nesterov=true", "momentum"),
+    "latent=truncated latent.bound=0": ("latent.bound=0", "greater than 0"),
+    "trainer.discriminator_steps=0": ("trainer.discriminator_steps=0", "greater than or equal to 1"),
+    "trainer.clip_gradient=-1": ("trainer.clip_gradient=-1", "or null"),
     "+trainer.foo=1": ("trainer.foo=1", "batch_size"),
 }
 
