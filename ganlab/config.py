@@ -102,7 +102,9 @@ def check(cfg: DictConfig) -> None:
     for group in GROUPS:
         if not isinstance(tree.get(group), Mapping):
             raise ConfigError(f"{group}={shown(tree.get(group))}: must be one of {', '.join(options_of(group))}")
-        nodes = {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
+        nodes = (
+            {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
+        )
         for key, node in nodes.items():
             if not isinstance(node, Mapping) or "_target_" not in node:
                 raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ganlab.augment import Augment, Unchanged
-from ganlab.data.batches import Units
+from ganlab.data.batches import AS_INSIDE, Units
 from ganlab.latents import Latent, Normal
 from ganlab.losses import Loss
 from ganlab.penalties import Discriminator, Penalty
@@ -33,7 +33,7 @@ class Players:
     generator: nn.Module
     discriminator: nn.Module
     latent_dim: int
-    latent: Latent = Normal()
+    latent: Latent = field(default_factory=Normal)
     num_classes: int = 0
     pack: int = 1
 
@@ -82,7 +82,7 @@ class DiscriminatorLoss:
 class Game:
     loss: Loss
     penalties: Mapping[str, Penalty]
-    augment: Augment = Unchanged()
+    augment: Augment = field(default_factory=Unchanged)
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment
@@ -146,7 +146,7 @@ def probability_real(players: Players, x: Tensor) -> Tensor:
 
 
 def sample(
-    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: Units = Units(), batch_size: int = 500
+    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: Units = AS_INSIDE, batch_size: int = 500
 ) -> Tensor:
     """Examples for latents [N, latent_dim], as they look outside: images in [0, 1] [N, C, H, W], points [N, D]."""
     labels = [None] * len(z.split(batch_size)) if label is None else label.split(batch_size)

@@ -101,7 +101,9 @@ class TrainedGenerator:
         labels = torch.cat([y for _, y in drawn if y is not None])[:num].to(self.device) if self.classes else None
         if label is not None:
             if label not in self.classes:
-                allowed = f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
+                allowed = (
+                    f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
+                )
                 raise ConfigError(f"label={label}: must be {allowed}")
             labels = torch.full((num,), self.classes.index(label), device=self.device)
         return game.sample(self.network, z, labels, self.units).cpu()

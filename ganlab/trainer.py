@@ -21,8 +21,9 @@ from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
 from ganlab.figures import Pictures
 from ganlab.game import Game, Moment, Players, discriminator_accuracy, packed, told
+from ganlab.means import Means
 from ganlab.models import spectral_norm
-from ganlab.optimizers import Optimizers
+from ganlab.optimizers import Optimizers, restore_optimizer
 from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
@@ -288,7 +289,7 @@ class Trainer:
             for name, part in self.state.items():
                 try:
                     if isinstance(part, torch.optim.Optimizer):
-                        _restore_optimizer(part, content[name])
+                        restore_optimizer(part, content[name])
                     else:
                         part.load_state_dict(content[name])
                 except (KeyError, RuntimeError, ValueError) as error:
@@ -312,39 +313,3 @@ def descend(
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Its moments as they were, its settings as they are now: torch would bring back the old learning rate."""
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, now in zip(optimizer.param_groups, settings, strict=True):
-        group.update(now)
-
-
-class Means:
-    """Means over steps, summed on the device: nothing waits for it until `values` is asked."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.count = 0
-
-    def add(self, numbers: Mapping[str, Tensor]) -> None:
-        values = torch.stack(list(numbers.values()))
-        self.names = list(numbers)
-        self.sums = values if self.sums is None else self.sums.to(values.device) + values
-        self.count += 1
-
-    def values(self) -> dict[str, float]:
-        means = [] if self.sums is None else (self.sums / self.count).tolist()
-        return dict(zip(self.names, means, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": self.sums, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]

@@ -127,7 +127,9 @@ BAD = {
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),
     "loss=5": ("loss=5", "must be one of bce, hinge"),
     "loss=hinge loss._target_=ganlab.schedules.Constant": (
-        "loss._target_=ganlab.optimizers.Constant", "does not make a Loss"),
+        "loss._target_=ganlab.optimizers.Constant",
+        "does not make a Loss",
+    ),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),
     "+penalty.x=5": ("penalty.x=5", "must have a _target_"),
     "penalty=r1 penalty.r1=5": ("penalty.r1=5", "must have a _target_"),

@@ -12,7 +12,7 @@ import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-MODULE = '''
+MODULE = """
 import torch
 from torch import nn
 from ganlab.data.dataset import Examples
@@ -60,7 +60,7 @@ class Quadratic:
 
     def generator(self, real, fake):
         return fake**2
-'''
+"""
 MODEL = """
 _target_: ganlab.models.Model
 latent_dim: 4

@@ -85,9 +85,7 @@ def test_has_the_gradient_of_finite_differences(kind: type[Penalty]) -> None:
 
     def value(weight: Tensor) -> Tensor:
         parameters = dict(network.named_parameters()) | {"0.weight": weight}
-        return kind(weight=1.0)(
-            lambda x: torch.func.functional_call(network, parameters, x), real, fake, draws()
-        ).sum()
+        return kind(weight=1.0)(lambda x: torch.func.functional_call(network, parameters, x), real, fake, draws()).sum()
 
     weight = network[0].weight.detach().clone().requires_grad_()
     assert torch.autograd.gradcheck(value, (weight,))

@@ -45,9 +45,8 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
     if batch_size > num_examples:
         raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {num_examples}")
 
-    def inside(self, points: Tensor) -> Tensor:
-        """Points [N, D] as the networks see them."""
-        return (points - torch.tensor(self.center or 0.0, device=points.device)) / self.scale
+
+AS_INSIDE = Units()
 
 
 class Batch(NamedTuple):

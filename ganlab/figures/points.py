@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ganlab.figures import GENERATED, REAL, animation, curves
 from ganlab.data.batches import Units
+from ganlab.figures import GENERATED, REAL, animation, curves
 from ganlab.game import Players, probability_real, sample
 from ganlab.runs import RunFolder
 
@@ -76,8 +76,9 @@ class PointPictures:
         self.z, self.label = z.to(real.device), None if label is None else label.to(real.device)
         middle = (self.real.max(0) + self.real.min(0)) / 2
         reach = 0.7 * float(np.ptp(self.real, axis=0).max())
-        self.extent = (middle[0] - reach, middle[0] + reach, middle[1] - reach, middle[1] + reach)
-        x, y = (np.linspace(*self.extent[i : i + 2], RESOLUTION) for i in (0, 2))
+        left, bottom = (float(m) - reach for m in middle)
+        self.extent = (left, left + 2 * reach, bottom, bottom + 2 * reach)
+        x, y = (np.linspace(start, start + 2 * reach, RESOLUTION) for start in (left, bottom))
         plane = torch.tensor(np.stack(np.meshgrid(x, y), 2).reshape(-1, 2), dtype=torch.float32)  # x the faster
         self.plane = units.inside(plane).to(real.device) if real.shape[1] == 2 else None  # [RESOLUTION^2, 2]
 

@@ -1,0 +1,37 @@
+"""Means of the numbers that the updates return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Means:
+    """Means over steps, summed on the device: nothing waits for it until `values` is asked."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.count = 0
+
+    def add(self, numbers: Mapping[str, Tensor]) -> None:
+        values = torch.stack(list(numbers.values()))
+        self.names = list(numbers)
+        self.sums = values if self.sums is None else self.sums.to(values.device) + values
+        self.count += 1
+
+    def values(self) -> dict[str, float]:
+        means = [] if self.sums is None else (self.sums / self.count).tolist()
+        return dict(zip(self.names, means, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.names, self.sums, self.count = state["names"], state["sums"], state["count"]
