@@ -1,4 +1,7 @@
-"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B]."""
+"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B].
+
+Those that can be conditional take `num_classes`, 0 for none, and then a label [B] for each latent or example.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class Model:
 
     Attributes:
         latent_dim: numbers per latent.
-        generator: called as `generator(latent_dim=, shape=)`.
-        discriminator: called as `discriminator(shape=)`.
+        generator: called as `generator(latent_dim=, shape=)`, and `num_classes=` where it takes that.
+        discriminator: called as `discriminator(shape=)`, and `num_classes=` where it takes that.
     """
 
     latent_dim: Count
