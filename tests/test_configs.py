@@ -16,6 +16,7 @@ from ganlab.errors import CheckpointError, ConfigError
 CONF = config.conf_dir()
 GROUPS = (*config.GROUPS, "experiment")
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+IMAGE_MODELS = [option for option in OPTIONS if option.startswith("model=") and option != "model=mlp"]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 
 
@@ -23,7 +24,7 @@ def overrides_for(option: str) -> list[str]:
     """An option with a partner that it fits."""
     if option in ("condition=concatenation", "condition=projection"):
         return [option, "dataset=digits"]
-    return [option, "dataset=mnist5"] if option.startswith(("model=tutorial", "model=dcgan")) else [option]
+    return [option, "dataset=mnist5"] if option in IMAGE_MODELS else [option]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -36,7 +37,7 @@ def test_no_config_file_is_left_untested() -> None:
     assert {file for file in CONF.rglob("*.yaml") if "hydra" not in file.parts} == tested
 
 
-@pytest.mark.parametrize("model", ["mlp", "tutorial_cnn", "dcgan_small"])
+@pytest.mark.parametrize("model", ["mlp", "tutorial_cnn", "dcgan_small", "resnet", "r3gan_small"])
 @pytest.mark.parametrize("dataset", ["mnist5", "mnist", "digits"])
 def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> None:
     build.check(config.compose([f"dataset={dataset}", f"model={model}"]))
@@ -49,6 +50,23 @@ def test_all_keys_of_a_signature_stand_in_its_config() -> None:
         for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"], cfg["optimizer"]["generator"]):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
             assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
+
+
+@pytest.mark.parametrize("model", [option for option in OPTIONS if option.startswith("model=")])
+def test_all_keys_of_a_network_stand_in_its_config(model: str) -> None:
+    for node in config.plain(config.compose(overrides_for(model)))["model"].values():
+        if isinstance(node, dict):
+            parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
+            assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
+
+
+def test_a_discriminator_follows_its_generator_where_both_have_the_same_choice() -> None:
+    mlp = config.compose(["model.generator.width=5", "model.generator.activation=silu"]).model.discriminator
+    assert (mlp.width, mlp.activation) == (5, "silu")
+    r3gan = config.compose(["model=r3gan_small", "dataset=digits", "model.generator.blocks=2"]).model.discriminator
+    assert r3gan.blocks == 2
+    resnet = config.compose(["model=resnet", "dataset=digits", "model.generator.width=8"]).model
+    assert (resnet.generator.max_width, resnet.discriminator.width) == (8, 64)
 
 
 def test_run_and_sweep_folders_resolve_and_differ_by_microseconds() -> None:
@@ -100,7 +118,7 @@ def test_config_hash_knows_what_decides_the_result() -> None:
 
 
 BAD = {
-    "model=vae": ("model=vae", "mlp, r3gan_small, resnet, tutorial_cnn"),
+    "model=dcgann": ("model=dcgann", "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn"),
     "nonsense=1": ("nonsense=1", "the config has"),
     "optimizer.generator.lrr=1": ("optimizer.generator.lrr=1", "did you mean lr?"),
     "optimizer.generator.lr=abc": ("optimizer.generator.lr=abc", "number"),
@@ -124,10 +142,15 @@ BAD = {
         "cannot be imported",
     ),
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
+    "model.generator.activation=selu": ("model.generator.activation=selu", "'tanh', 'relu'"),
+    "dataset=digits model=dcgan": ("digits with examples of shape [1, 8, 8]", "even sides of 28 to 128"),
+    "dataset=mnist model=dcgan model.generator.attention=8": ("attention=8", "height of a feature map, 14, 7"),
+    "dataset=mnist model=r3gan_small model.generator.group_size=24": ("group_size=24", "twice the channels"),
+    "+model.generator.num_classes=3": ("model.generator.num_classes=3", "width, depth"),
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),
     "loss=5": ("loss=5", "must be one of bce, hinge"),
     "loss=hinge loss._target_=ganlab.schedules.Constant": (
-        "loss._target_=ganlab.optimizers.Constant",
+        "loss._target_=ganlab.schedules.Constant",
         "does not make a Loss",
     ),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),

@@ -44,7 +44,7 @@ def tutorial_loop(epochs: int) -> list[dict[str, float]]:
     """The tutorial's training, with its BCELoss on probabilities, on the run's batches and noise."""
     data, cpu = Circle().load().data, torch.device("cpu")
     with seeded(0, "weights"):
-        generator, logits = MLPGenerator(2, (2,)), MLPDiscriminator((2,))
+        generator, logits = MLPGenerator(2, (2,), 0), MLPDiscriminator((2,), 0)
     discriminator = nn.Sequential(logits, nn.Sigmoid())
     batches, noise, loss = Batches(data, 4, 0), Noise(Normal(), 2, 4, 0, cpu), nn.BCELoss()
     generator_optimizer = torch.optim.RMSprop(generator.parameters(), lr=0.001)
@@ -270,7 +270,7 @@ def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
 def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
     """A fused optimizer reads a gradient in memory order: in another layout than its parameter's, wrongly."""
     torch.manual_seed(0)
-    first = DCGANDiscriminator((1, 28, 28))
+    first = DCGANDiscriminator((1, 28, 28), 0)
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
     x = torch.rand(16, 1, 28, 28)
     for network in (first, last):

@@ -1,4 +1,7 @@
-"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B]."""
+"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B].
+
+Those that can be conditional take `num_classes`, 0 for none, and then a label [B] for each latent or example.
+"""
 
 from __future__ import annotations
 

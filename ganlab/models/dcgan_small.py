@@ -5,21 +5,25 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ganlab.models import ShapeError
+from ganlab.models import spectral_norm as spectral
+from ganlab.models.conditional import Stack, batch_norm, projection
+from ganlab.models.dcgan import doubling, halving
+from ganlab.models.minibatch_std import MinibatchStd
+from ganlab.models.sizes import Size, halved
 from ganlab.models.to_image import ToImage
 from ganlab.ranges import Count
 
 
-def stages(shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
-    """How often the sides of an image can be halved while they stay 4 or more, and their size after that."""
-    if len(shape) != 3:
-        raise ShapeError("dcgan_small is for images [C, H, W]")
-    height, width = shape[1:]
-    count = 0
-    while height % 2 == 0 and width % 2 == 0 and min(height, width) >= 8:
-        height, width, count = height // 2, width // 2, count + 1
-    if count == 0:
-        raise ShapeError("dcgan_small is for images with even sides of 8 pixels or more")
-    return count, (height, width)
+def stages(shape: tuple[int, ...]) -> tuple[int, Size]:
+    """How often the sides of an image can be halved while they stay 4 or more, and their size after that.
+
+    Raises:
+        ShapeError: not once.
+    """
+    sizes = halved(shape)
+    if len(sizes) < 2:
+        raise ShapeError("dcgan_small is for images [C, H, W] with even sides of 8 pixels or more")
+    return len(sizes) - 1, sizes[-1]
 
 
 class DCGANGenerator(nn.Module):
@@ -29,26 +33,22 @@ class DCGANGenerator(nn.Module):
         width: channels at full size; they double with every halving of the sides.
     """
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], width: Count = 16) -> None:
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], num_classes: int, width: Count = 16) -> None:
         super().__init__()
         count, (height, width_px) = stages(shape)
         channels = width * 2**count
         self.start = (channels, height, width_px)
         self.project = nn.Linear(latent_dim, channels * height * width_px)
-        blocks: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()]
+        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU()]
         for _ in range(count):
-            blocks += [
-                nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1),
-                nn.BatchNorm2d(channels // 2),
-                nn.ReLU(),
-            ]
+            blocks += doubling(channels, channels // 2, num_classes)
             channels //= 2
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Stack(*blocks)
         self.to_image = nn.Sequential(ToImage(width, shape[0]), nn.Tanh())
 
-    def forward(self, z: Tensor) -> Tensor:
-        x = self.project(z).view(-1, *self.start)  # [B, width * 2^n, H/2^n, W/2^n]
-        return self.to_image(self.blocks(x))  #      [B, C, H, W]
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        x = self.project(z).view(-1, *self.start)  #    [B, width * 2^n, H/2^n, W/2^n]
+        return self.to_image(self.blocks(x, label))  #  [B, C, H, W]
 
 
 class DCGANDiscriminator(nn.Module):
@@ -61,19 +61,35 @@ class DCGANDiscriminator(nn.Module):
         hidden: units of the hidden layer.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: Count = 32, hidden: Count = 64) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_classes: int,
+        width: Count = 32,
+        hidden: Count = 64,
+        spectral_norm: bool = False,
+        minibatch_std: bool = False,
+    ) -> None:
         super().__init__()
         count, (height, width_px) = stages(shape)
         channels = shape[0]
         blocks: list[nn.Module] = []
         for stage in range(count):
-            blocks += [nn.Conv2d(channels, width * 2**stage, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            blocks += halving(channels, width * 2**stage)
             channels = width * 2**stage
+        if minibatch_std:
+            blocks.append(MinibatchStd())
+            channels += 1
         self.blocks = nn.Sequential(*blocks)
         self.logit = nn.Sequential(
             nn.Linear(channels * height * width_px, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
         )
+        self.projection = projection(num_classes, hidden)
+        if spectral_norm:
+            spectral.normalise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(x)  #                         [B, width * 2^(n-1), H/2^n, W/2^n]
-        return self.logit(x.flatten(1)).squeeze(1)  # [B]
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        to_hidden, activation, psi = self.logit
+        phi = activation(to_hidden(self.blocks(x).flatten(1)))  #  [B, hidden]
+        logit = psi(phi).squeeze(1)  #                             [B]
+        return logit if self.projection is None else logit + self.projection(phi, label)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Literal
 
 from torch import Tensor, nn
 
+from ganlab.models import spectral_norm as spectral
+from ganlab.models.conditional import WithLabel, projection
 from ganlab.ranges import Count, NonNegativeInt
 
+Activation = Literal["tanh", "relu", "leaky_relu", "gelu", "silu"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
-def layers(inputs: int, outputs: int, width: int, depth: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+
+def layers(inputs: int, outputs: int, width: int, depth: int, activation: Activation) -> nn.Sequential:
     """`depth` hidden layers of `width` units, then a linear one."""
     stack: list[nn.Module] = []
     for _ in range(depth):
-        stack += [nn.Linear(inputs, width), activation()]
+        stack += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
         inputs = width
     return nn.Sequential(*stack, nn.Linear(inputs, outputs))
 
@@ -26,16 +38,21 @@ class MLPGenerator(nn.Module):
         self,
         latent_dim: int,
         shape: tuple[int, ...],
+        num_classes: int,
         width: Count = 8,
         depth: NonNegativeInt = 2,
-        activation: Callable[[], nn.Module] = nn.Tanh,
+        activation: Activation = "tanh",
     ) -> None:
         super().__init__()
         self.shape = shape
-        self.layers = layers(latent_dim, prod(shape), width, depth, activation)
+        self.with_label = WithLabel(num_classes) if num_classes else None
+        inputs = latent_dim + (self.with_label.dim if self.with_label else 0)
+        self.layers = layers(inputs, prod(shape), width, depth, activation)
         self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.with_label is not None:
+            z = self.with_label(z, label)
         return self.output(self.layers(z)).view(-1, *self.shape)
 
 
@@ -45,12 +62,22 @@ class MLPDiscriminator(nn.Module):
     def __init__(
         self,
         shape: tuple[int, ...],
+        num_classes: int,
         width: Count = 8,
         depth: NonNegativeInt = 2,
-        activation: Callable[[], nn.Module] = nn.Tanh,
+        activation: Activation = "tanh",
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.layers = layers(prod(shape), 1, width, depth, activation)
+        self.projection = projection(num_classes, width if depth else prod(shape))
+        if spectral_norm:
+            spectral.normalise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(1)).squeeze(1)
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        *hidden, psi = self.layers
+        phi = x.flatten(1)
+        for layer in hidden:
+            phi = layer(phi)  #         [B, width]
+        logit = psi(phi).squeeze(1)  #  [B]
+        return logit if self.projection is None else logit + self.projection(phi, label)

@@ -1,0 +1,122 @@
+"""DCGAN (Radford, Metz and Chintala, 2016) for images with even sides of 28 to 128 pixels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ganlab.models import ShapeError
+from ganlab.models import spectral_norm as spectral
+from ganlab.models.attention import SelfAttention
+from ganlab.models.conditional import Stack, batch_norm, projection
+from ganlab.models.minibatch_std import MinibatchStd
+from ganlab.models.sizes import Size, check_attention, halved
+from ganlab.ranges import Count
+
+
+def doubling(inputs: int, outputs: int, num_classes: int) -> list[nn.Module]:
+    """To twice the sides, in the generator."""
+    return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), batch_norm(outputs, num_classes), nn.ReLU()]
+
+
+def halving(inputs: int, outputs: int) -> list[nn.Module]:
+    """To half the sides, in the discriminator."""
+    return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+
+
+def sizes_of(shape: tuple[int, ...], attention: int | None) -> list[Size]:
+    """The sizes of the feature maps, half the image first.
+
+    Raises:
+        ShapeError: the image is none for a DCGAN, or there is no map for the attention.
+    """
+    if len(shape) != 3 or any(side % 2 or not 28 <= side <= 128 for side in shape[1:]):
+        raise ShapeError("dcgan is for images [C, H, W] with even sides of 28 to 128 pixels")
+    sizes = halved(shape)[1:]
+    check_attention(attention, sizes)
+    return sizes
+
+
+class DCGANGenerator(nn.Module):
+    """A linear layer to the smallest size, then transposed convolutions that double it, batch-normalised, and a tanh.
+
+    Args:
+        width: channels at half the image's size; they double with every further halving.
+        attention: height in pixels of the feature map that self-attention follows; None for no attention.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: tuple[int, ...],
+        num_classes: int,
+        width: Count = 64,
+        spectral_norm: bool = False,
+        attention: Count | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = sizes_of(shape, attention)
+        channels = width * 2 ** (len(sizes) - 1)
+        self.start = (channels, *sizes[-1])
+        self.project = nn.Linear(latent_dim, channels * sizes[-1][0] * sizes[-1][1])
+        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU()]
+        for height, _ in reversed(sizes):
+            if height == attention:
+                blocks.append(SelfAttention(channels))
+            if height != sizes[0][0]:
+                blocks += doubling(channels, channels // 2, num_classes)
+                channels //= 2
+        self.blocks = Stack(*blocks)
+        self.to_image = nn.Sequential(nn.ConvTranspose2d(channels, shape[0], 4, stride=2, padding=1), nn.Tanh())
+        if spectral_norm:
+            spectral.normalise(self)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        x = self.project(z).view(-1, *self.start)  #  [B, width * 2^(n-1), H/2^n, W/2^n]
+        x = self.blocks(x, label)  #                  [B, width, H/2, W/2]
+        return self.to_image(x)  #                    [B, C, H, W]
+
+
+class DCGANDiscriminator(nn.Module):
+    """Convolutions that halve the sides, then a logit.
+
+    The paper's has batch normalisation too. Here it has none, as that makes the logit of an example depend on the
+    others in its batch: gradient penalties then mean something else, and real and fake batches differ in their
+    statistics. Spectral normalisation takes its place.
+
+    Args:
+        width: channels after the first halving; they double with every further one.
+        attention: height in pixels of the feature map that self-attention follows; None for no attention.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        num_classes: int,
+        width: Count = 64,
+        spectral_norm: bool = False,
+        attention: Count | None = None,
+        minibatch_std: bool = False,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels, outputs = shape[0], width
+        sizes = sizes_of(shape, attention)
+        for height, _ in sizes:
+            blocks += halving(channels, outputs)
+            channels, outputs = outputs, outputs * 2
+            if height == attention:
+                blocks.append(SelfAttention(channels))
+        if minibatch_std:
+            blocks.append(MinibatchStd())
+            channels += 1
+        self.blocks = nn.Sequential(*blocks)
+        features = channels * sizes[-1][0] * sizes[-1][1]
+        self.logit = nn.Linear(features, 1)
+        self.projection = projection(num_classes, features)
+        if spectral_norm:
+            spectral.normalise(self)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        phi = self.blocks(x).flatten(1)  #    [B, width * 2^(n-1) * H/2^n * W/2^n]
+        logit = self.logit(phi).squeeze(1)  # [B]
+        return logit if self.projection is None else logit + self.projection(phi, label)

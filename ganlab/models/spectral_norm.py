@@ -1,0 +1,65 @@
+"""Spectral normalisation (Miyato et al., 2018): a layer's weight divided by its largest singular value.
+
+PyTorch's own takes the step of its power iteration inside the forward pass. Here the forward pass is a pure function,
+as `torch.func` and CUDA graphs want it, and whoever trains calls `update` after each step of the optimizer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ganlab.models.conditional import Projection
+
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Projection)
+
+
+class SpectralNorm(nn.Module):
+    """weight / sigma, with sigma = u^T W v (eq. 8) and the gradient of eq. 12, in which u and v are constants.
+
+    Args:
+        weight: the layer's.
+        axis: of its outputs, the rows of W.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, weight: Tensor, axis: int = 0) -> None:
+        super().__init__()
+        self.axis = axis
+        matrix = self._matrix(weight.detach())
+        self.register_buffer("left", F.normalize(torch.randn(matrix.shape[0]), dim=0))  #   u in the paper
+        self.register_buffer("right", F.normalize(torch.randn(matrix.shape[1]), dim=0))  #  v
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.axis, 0).flatten(1)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        sigma = self.left @ self._matrix(weight) @ self.right
+        return weight / sigma
+
+    def iterate(self, weight: Tensor) -> None:
+        """One power iteration (eq. 18 and 19)."""
+        matrix = self._matrix(weight)
+        self.right.copy_(F.normalize(self.left @ matrix, dim=0))
+        self.left.copy_(F.normalize(matrix @ self.right, dim=0))
+
+
+def normalise(network: nn.Module) -> None:
+    """Put every convolution, linear layer and embedding of a network under spectral normalisation."""
+    for layer in [module for module in network.modules() if isinstance(module, LAYERS)]:
+        norm = SpectralNorm(layer.weight, axis=1 if isinstance(layer, nn.ConvTranspose2d) else 0)
+        parametrize.register_parametrization(layer, "weight", norm)
+    update(network, num_iterations=15)
+
+
+@torch.no_grad()
+def update(network: nn.Module, num_iterations: int = 1) -> None:
+    """Follow the weights, which an optimizer's step or an initialisation has changed, by so many power iterations."""
+    for module in network.modules():
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], SpectralNorm):
+            for _ in range(num_iterations):
+                module[0].iterate(module.original)
