@@ -22,6 +22,7 @@ class Digits:
 
     def __init__(self, digits: list[Digit] = ALL_DIGITS) -> None:
         self.digits = digits
+        self.classes = tuple(map(str, digits))
 
     def check(self) -> None:
         check_digits(self.digits)
