@@ -9,9 +9,10 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,6 +36,15 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.err
 AT_A_TIME = 256  # pictures decoded ahead of the file they are written to
 NAMED = 10  # corrupt files that a message lists by name
 FORMAT = 1  # of the cache and of how pictures are decoded: a change of either makes all of them anew
+
+
+class Recipe(NamedTuple):
+    """What a picture is made into; the keys of `ImageFolder`."""
+
+    size: int
+    channels: Literal[1, 3]
+    crop: bool
+    resample: Literal["lanczos", "box"]
 
 
 class ImageFolder:
@@ -72,8 +82,7 @@ class ImageFolder:
         self.cache = Path(cache).expanduser() if cache else cache_folder() / "image_folder"
         self.flip = flip
         self.shape = (channels, size, size)
-        self.recipe = {"size": size, "channels": channels, "crop": crop, "resample": resample}
-        self.decode = partial(decode, **self.recipe)
+        self.recipe = Recipe(size, channels, crop, resample)
         folders = _folders(self.path)
         self.classes = tuple(folders) if len(folders) > 1 else ()
         self.files = [
@@ -167,7 +176,7 @@ class ImageFolder:
         ):
             for start in range(0, len(self.files), AT_A_TIME):
                 paths = [self.path / name for name, _ in self.files[start : start + AT_A_TIME]]
-                for image in pool.map(partial(_or_reason, self.decode), paths):
+                for image in pool.map(partial(_decode_or_reason, recipe=self.recipe), paths):
                     bar.update()
                     yield image
 
@@ -190,10 +199,9 @@ def read_entry(entry: Path) -> Decoded | None:
         return None
 
 
-def decode(
-    file: Path, size: int, channels: Literal[1, 3], crop: bool, resample: Literal["lanczos", "box"]
-) -> np.ndarray:
-    """One picture as uint8 [channels, size, size]; the keys are those of `ImageFolder`."""
+def decode(file: Path, recipe: Recipe) -> np.ndarray:
+    """One picture as uint8 [channels, size, size]."""
+    size, channels, crop, resample = recipe
     with Image.open(file) as opened:
         image = to_channels(ImageOps.exif_transpose(opened), channels)
     width, height = image.size
@@ -214,9 +222,9 @@ def to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _or_reason(decoding: Callable[[Path], np.ndarray], file: Path) -> np.ndarray | str:
+def _decode_or_reason(file: Path, recipe: Recipe) -> np.ndarray | str:
     try:
-        return decoding(file)
+        return decode(file, recipe)
     except UNREADABLE as error:
         return " ".join(str(error).replace(str(file), file.name).split()) or type(error).__name__
 
@@ -245,8 +253,6 @@ def _listed(corrupt: list[str]) -> str:
 
 
 def _npy_header(num_images: int, shape: tuple[int, ...]) -> bytes:
-    from io import BytesIO
-
     header = BytesIO()
     facts = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *shape)}
     np.lib.format.write_array_header_1_0(header, facts)
