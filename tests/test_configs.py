@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 from ganlab import build, config, signatures
 from ganlab.errors import CheckpointError, ConfigError
@@ -20,16 +21,28 @@ IMAGE_MODELS = [option for option in OPTIONS if option.startswith("model=") and 
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 
 
-def overrides_for(option: str) -> list[str]:
-    """An option with a partner that it fits."""
+def overrides_for(option: str, tmp_path: Path) -> list[str]:
+    """An option with a partner that it fits, and the user's own data where it needs them."""
+    if option in ("dataset=points", "dataset=image_folder"):
+        return [option, f"dataset.path={own_data(option, tmp_path)}", "trainer.batch_size=2"]
     if option in ("condition=concatenation", "condition=projection"):
         return [option, "dataset=digits"]
     return [option, "dataset=mnist5"] if option in IMAGE_MODELS else [option]
 
 
+def own_data(option: str, folder: Path) -> Path:
+    """Two points in a file, or two pictures in a folder."""
+    if option == "dataset=points":
+        (folder / "points.csv").write_text("0,1\n1,0\n")
+        return folder / "points.csv"
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(folder / name)
+    return folder
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-def test_option_composes_and_binds(option: str) -> None:
-    build.check(config.compose(overrides_for(option)))
+def test_option_composes_and_binds(option: str, tmp_path: Path) -> None:
+    build.check(config.compose(overrides_for(option, tmp_path)))
 
 
 def test_no_config_file_is_left_untested() -> None:
@@ -45,16 +58,19 @@ def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> Non
 
 def test_all_keys_of_a_signature_stand_in_its_config() -> None:
     """A key that is only in the signature would need a `+` on the command line, and `--help` would not show it."""
-    for overrides in ([], ["dataset=mnist"], ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
+    paths = ("dataset=points", "dataset=image_folder")  # which have no default
+    datasets = [[o, *["dataset.path=x"] * (o in paths)] for o in OPTIONS if o.startswith("dataset=")]
+    for overrides in ([], *datasets, ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
         cfg = config.plain(config.compose(overrides))
         for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"], cfg["optimizer"]["generator"]):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
-            assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
+            with_default = {p.name for p in parameters if p.default is not p.empty}
+            assert with_default == set(node) - signatures.HYDRA_KEYS - {"path"}
 
 
 @pytest.mark.parametrize("model", [option for option in OPTIONS if option.startswith("model=")])
-def test_all_keys_of_a_network_stand_in_its_config(model: str) -> None:
-    for node in config.plain(config.compose(overrides_for(model)))["model"].values():
+def test_all_keys_of_a_network_stand_in_its_config(model: str, tmp_path: Path) -> None:
+    for node in config.plain(config.compose(overrides_for(model, tmp_path)))["model"].values():
         if isinstance(node, dict):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
             assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
@@ -168,6 +184,14 @@ BAD = {
     "dataset=mnist dataset.digits=[]": ("dataset.digits=[]", "one or more"),
     "dataset=mnist dataset.source=web": ("dataset.source=web", "'torchvision'"),
     "dataset=mnist5 dataset.root=/dev/null": ("dataset.root=/dev/null", "folder"),
+    "dataset=cifar10 dataset.root=/dev/null": ("dataset.root=/dev/null", "folder"),
+    "dataset=points": ("dataset.path", "issing"),
+    "dataset=points dataset.path=/nowhere.csv": ("dataset.path=/nowhere.csv", "no such file"),
+    "dataset=points dataset.path=/points.txt": ("dataset.path=/points.txt", ".csv or .npy"),
+    "dataset=image_folder dataset.path=/nowhere": ("dataset.path=/nowhere", "no such folder"),
+    "dataset=image_folder dataset.path=/nowhere dataset.channels=2": ("dataset.channels=2", "1 or 3"),
+    "dataset=ring8 dataset.num_examples=0": ("dataset.num_examples=0", "greater than or equal to 1"),
+    "dataset=moons dataset.noise=-1": ("dataset.noise=-1", "greater than or equal to 0"),
     "+optimizer.generator.foo=1": ("optimizer.generator.foo=1", "lr, betas, eps, weight_decay"),
     "condition=projection": ("condition", "circle has no classes"),
     "dataset=digits model=tutorial_cnn condition=projection": ("condition=projection", "condition=concatenation"),
@@ -200,7 +224,7 @@ FOREIGN = {
     "a module with our name in front": {"_target_": "ganlab_evil.X"},
     "a tool of ours": {"_target_": "ganlab.signatures.locate", "key": "k", "target": "os.system"},
     "what one of our rooms imports": {"_target_": "ganlab.trackers.threading.Thread"},
-    "a name that one of our rooms imports": {"_target_": "ganlab.data.mnist.FileLock"},
+    "a name that one of our rooms imports": {"_target_": "ganlab.data.download.FileLock"},
 }
 
 

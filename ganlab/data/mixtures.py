@@ -1,0 +1,65 @@
+"""Mixtures of equally likely normal distributions in the plane, in the protocol of PacGAN's released code.
+
+Lin, Khetan, Fanti and Oh, "PacGAN: The power of two samples in generative adversarial networks", 2018.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ganlab.data.dataset import Examples
+from ganlab.data.points import FAR
+from ganlab.randomness import generator
+from ganlab.ranges import Count, Seed
+
+
+class Mixture:
+    """What the mixtures share.
+
+    Attributes:
+        modes: the means, [K, 2], in units of their own.
+        sigma: standard deviation about each of them, in both coordinates.
+
+    Args:
+        seed: of all that is drawn.
+    """
+
+    name: str
+    modes: Tensor
+    sigma: float
+    shape = (2,)
+
+    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
+        self.num_examples = num_examples
+        self.seed = seed
+        self.classes = tuple(map(str, range(len(self.modes))))
+
+    def check(self) -> None:
+        pass
+
+    def load(self) -> Examples:
+        random = generator(self.seed, "dataset", 0)
+        mode = torch.randint(len(self.modes), (self.num_examples,), generator=random)
+        points = self.modes[mode] + self.sigma * torch.randn(self.num_examples, 2, generator=random)
+        # From the formula, not from the points: the same units whatever the seed
+        scale = self.modes.abs().max().item() + FAR * self.sigma
+        return Examples.of_points(points, mode, "drawn", scale=scale)
+
+
+class Ring8(Mixture):
+    """Eight modes on the circle of radius 1, counter-clockwise from (1, 0)."""
+
+    name = "ring8"
+    sigma = 0.01
+    modes = torch.tensor([[math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)] for k in range(8)])
+
+
+class Grid25(Mixture):
+    """Twenty-five modes at {-4, -2, 0, 2, 4} squared, row by row from the lower left."""
+
+    name = "grid25"
+    sigma = 0.05
+    modes = torch.tensor([[float(x), float(y)] for y in range(-4, 5, 2) for x in range(-4, 5, 2)])
