@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,13 @@ def test_a_damaged_cache_is_made_again(pictures: Path) -> None:
 
 def test_runs_that_start_together_decode_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Path] = []
-    monkeypatch.setattr(image_folder, "decode", lambda file, recipe: (decoded.append(file), decode(file, recipe))[1])
+
+    def slowly(file: Path, recipe: Recipe) -> np.ndarray:
+        decoded.append(file)
+        time.sleep(0.05)  # so that all have started before one is done
+        return decode(file, recipe)
+
+    monkeypatch.setattr(image_folder, "decode", slowly)
     threads = [threading.Thread(target=load, args=[pictures]) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -210,7 +217,7 @@ def test_what_stopped_halfway_leaves_nothing_behind(pictures: Path, monkeypatch:
 
 
 def test_corrupt_pictures_are_refused_by_name(pictures: Path) -> None:
-    with pytest.raises(DataError, match=r"1 files that cannot be decoded: e_corrupt\.png \(.+on_corrupt=skip"):
+    with pytest.raises(DataError, match=r"1 file that cannot be decoded: e_corrupt\.png \(.+on_corrupt=skip"):
         load(pictures, on_corrupt="refuse")
     for number in range(12):
         (pictures / f"g{number:02}.png").write_bytes(b"no picture")
@@ -234,7 +241,7 @@ def test_skipped_pictures_are_told_of_every_time(pictures: Path, caplog: pytest.
         with caplog.at_level(logging.WARNING):
             load(pictures)
         assert len(caplog.records) == 1
-        assert "skipped 1 files that cannot be decoded: e_corrupt.png" in caplog.text
+        assert "skipped 1 file that cannot be decoded: e_corrupt.png" in caplog.text
 
 
 def test_a_folder_of_corrupt_pictures_only_is_refused(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_checkerboard_fills_squares_of_one_colour() -> None:
         "0,10,5\n4,10,5\n2,11,7\n",
         "x,y,z\n0,10,5\n4,10,5\n2,11,7\n",
         "\ufeffx, y, z\r\n0, 10, 5\r\n\r\n4, 10, 5\r\n2, 11, 7",
+        "\ufeff0,10,5\n4,10,5\n2,11,7\n",
         "0 10 5\n4\t10  5\n 2 11 7\n",
         "a b c\n0 10 5\n4 10 5\n2 11 7\n",
     ],

@@ -249,7 +249,8 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 def _listed(corrupt: list[str]) -> str:
     more = f", and {len(corrupt) - NAMED} more" if len(corrupt) > NAMED else ""
-    return f"{len(corrupt)} files that cannot be decoded: {', '.join(corrupt[:NAMED])}{more}"
+    files = "file" if len(corrupt) == 1 else "files"
+    return f"{len(corrupt)} {files} that cannot be decoded: {', '.join(corrupt[:NAMED])}{more}"
 
 
 def _npy_header(num_images: int, shape: tuple[int, ...]) -> bytes:
