@@ -30,6 +30,7 @@ from ganlab.optimizers import Optimizers
 from ganlab.penalties import Penalty
 from ganlab.randomness import seeded
 from ganlab.runs import RunFolder
+from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Unfailing
 from ganlab.trainer import Trainer
 
@@ -68,6 +69,7 @@ def check(cfg: DictConfig) -> None:
     build_players(cfg, dataset)
     build_game(cfg)
     check_optimizers(cfg)
+    instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "tracker", Tracker)
     devices.resolve(cfg.device)
 
@@ -175,6 +177,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         players=players,
         game=build_game(cfg),
         optimizers=instantiate(cfg, "optimizer", Optimizers),
+        schedule=instantiate(cfg, "schedule", Schedule),
         batches=batches,
         seed=cfg.seed,
         run=run,

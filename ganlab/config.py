@@ -26,7 +26,7 @@ from ganlab.signatures import check_node, check_value, locate, shown
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
 GROUPS = (
     *("dataset", "model", "condition", "latent", "init"),
-    *("loss", "penalty", "augment", "optimizer", "trainer", "tracker"),
+    *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "tracker"),
 )
 NAMED = ("penalty",)  # groups of several choices at once, each under a name
 ROOMS = (  # what a run is built from
@@ -36,7 +36,7 @@ ROOMS = (  # what a run is built from
 # What does not change the result of a run: where things lie, what is copied, how often it reports
 WITHOUT_EFFECT = (
     "tracker",
-    *(f"dataset.{key}" for key in ("root", "mirror", "timeout")),
+    *(f"dataset.{key}" for key in ("root", "mirror", "timeout", "cache")),
     *(f"trainer.{key}" for key in ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")),
 )
 # What a run keeps when it is resumed: with another value it would not be the same run

@@ -12,23 +12,16 @@ from torch import nn
 
 from ganlab.errors import ConfigError
 from ganlab.ranges import Fraction, Momentum, NonNegative, Positive
-from ganlab.schedules import Schedule
 
 Parameters = Iterable[nn.Parameter]
 
 
 @dataclass(frozen=True)
 class Optimizers:
-    """The optimizers of both players, still to be given parameters, and the schedule of their learning rates.
-
-    Attributes:
-        generator, discriminator: called with the parameters.
-        schedule: maps the share of training done, in [0, 1), to the factor on both learning rates.
-    """
+    """The optimizers of both players, called with their parameters."""
 
     generator: Callable[[Parameters], torch.optim.Optimizer]
     discriminator: Callable[[Parameters], torch.optim.Optimizer]
-    schedule: Schedule
 
 
 def adam(

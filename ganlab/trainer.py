@@ -27,6 +27,7 @@ from ganlab.optimizers import Optimizers, restore_optimizer
 from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
+from ganlab.schedules import Schedule
 from ganlab.signals import StopSignal
 from ganlab.trackers import Tracker
 
@@ -61,6 +62,7 @@ class Trainer:
         players: Players,
         game: Game,
         optimizers: Optimizers,
+        schedule: Schedule,
         batches: Callable[[int], Batches],
         seed: int,
         run: RunFolder,
@@ -85,7 +87,7 @@ class Trainer:
         self.discriminator_parameters = list(self.discriminator.parameters())
         self.generator_optimizer = optimizers.generator(self.generator_parameters)
         self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
-        self.schedule = optimizers.schedule
+        self.schedule = schedule  # of both learning rates
         self.base_lrs = {  # of each optimizer's groups, before the schedule's factor
             optimizer: [group["lr"] for group in optimizer.param_groups]
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)

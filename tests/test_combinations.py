@@ -86,6 +86,7 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
     "choice",
     [
         *(f"optimizer={name}" for name in options_of("optimizer")),
+        *(f"schedule={name}" for name in options_of("schedule")),
         *(f"latent={name}" for name in options_of("latent")),
         *(f"init={name}" for name in options_of("init")),
         *("augment=diffaugment", "model.pack=2", "trainer.discriminator_steps=3", "trainer.clip_gradient=0.1"),
