@@ -5,6 +5,7 @@ What comes out holds no config: every object was handed what it uses.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from ganlab import config, devices
 from ganlab.augment import Augment
 from ganlab.conditioning import Conditioning
 from ganlab.data.batches import Batches, Units, check_batch_size
-from ganlab.data.dataset import Dataset
+from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
@@ -89,7 +90,7 @@ def build_game(cfg: DictConfig) -> Game:
     return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment))
 
 
-def build_players(cfg: DictConfig, dataset: Dataset) -> Players:
+def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     """Both players, sized by the dataset's shape, with initial weights that depend on the seed alone.
 
     Raises:
@@ -157,7 +158,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     facts = {
         "config": config.plain(cfg),
         "config_hash": config.config_hash(cfg),
-        "units": {"center": list(units.center), "scale": units.scale},
+        "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), *astuple(units)).plain(),
     }
     about_data = {
         "name": dataset.name,

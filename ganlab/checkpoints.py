@@ -15,7 +15,7 @@ from ganlab.errors import CheckpointError
 from ganlab.ranges import Count
 from ganlab.runs import replace_file
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Stateful(Protocol):

@@ -56,10 +56,10 @@ class TrainedGenerator:
     ) -> TrainedGenerator:
         """From a run's folder; the arguments are those of `ganlab.load_run`."""
         from ganlab import devices
-        from ganlab.build import build_players, instantiate
+        from ganlab.build import build_players
         from ganlab.checkpoints import Checkpoints
         from ganlab.data.batches import Units
-        from ganlab.data.dataset import Dataset
+        from ganlab.data.dataset import Description
 
         cfg = config.load(folder, trust)
         content = Checkpoints(Path(folder) / "checkpoints").load(str(checkpoint))
@@ -68,17 +68,16 @@ class TrainedGenerator:
         if name not in content:
             kept = ", ".join(w for w, n in (("ema", "ema"), ("raw", "generator")) if n in content)
             raise CheckpointError(f"weights={chosen}: this checkpoint has {kept}")
-        dataset = instantiate(cfg, "dataset", Dataset)
-        players = build_players(cfg, dataset)
+        about = Description.read(content["data"])
+        players = build_players(cfg, about)
         try:
             players.generator.load_state_dict(content[name])
         except RuntimeError as error:
             raise CheckpointError(f"{folder}: checkpoint and config differ: {error}") from error
         where = devices.resolve(device)
         players.generator.to(where).eval()
-        units = content.get("units", {"center": [], "scale": 1.0})
-        classes = tuple(dataset.classes) if players.num_classes else ()
-        return cls(players, classes, Units(tuple(units["center"]), units["scale"]), chosen, content["step"], where)
+        classes = about.classes if players.num_classes else ()
+        return cls(players, classes, Units(about.center, about.scale), chosen, content["step"], where)
 
     def sample(self, num: int, seed: int = 0, label: str | None = None) -> torch.Tensor:
         """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.

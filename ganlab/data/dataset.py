@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +48,31 @@ class Examples:
         for tensor in (self.data, self.labels):  # read where they lie: a copy would take their memory once more
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the networks were sized by, as a checkpoint keeps it; the data themselves may have gone.
+
+    Attributes:
+        name, shape, classes: the dataset's.
+        center, scale: the examples'.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    center: tuple[float, ...] = ()
+    scale: float = 1.0
+
+    def plain(self) -> dict[str, Any]:
+        """As lists and numbers, for a file."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Any]) -> Description:
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in tree.items()}
+        return cls(**values)
 
 
 @runtime_checkable
