@@ -132,17 +132,17 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     network.train(was_training)
 
 
-def probability_real(players: Players, x: Tensor) -> Tensor:
-    """What the discriminator takes examples [N, ...] for, in [0, 1]: [N]; over its classes, the mean.
+def judge(players: Players, x: Tensor) -> Tensor:
+    """The discriminator's logits of examples [N, ...]: [N]; over its classes, their mean.
 
     A discriminator of packs is given packs of the same example.
     """
     x = packed(x.repeat_interleave(players.pack, 0), players.pack)
     with evaluating(players.discriminator) as discriminator:
         if not players.num_classes:
-            return discriminator(x).sigmoid()
+            return discriminator(x)
         labels = (torch.full((len(x),), label, device=x.device) for label in range(players.num_classes))
-        return torch.stack([discriminator(x, label).sigmoid() for label in labels]).mean(0)
+        return torch.stack([discriminator(x, label) for label in labels]).mean(0)
 
 
 def sample(

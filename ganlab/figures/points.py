@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ganlab.data.batches import Units
 from ganlab.figures import GENERATED, REAL, animation, curves
-from ganlab.game import Players, probability_real, sample
+from ganlab.game import Players, judge, sample
 from ganlab.runs import RunFolder
 
 SHOWN, FINAL = 1000, 5000  # generated points in a snapshot and in the final picture
@@ -36,7 +36,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
         points: generated ones [N, 2].
-        surface: the discriminator's probability that a point is real, [RESOLUTION, RESOLUTION], rows from below.
+        surface: sigmoid of the discriminator's logits, [RESOLUTION, RESOLUTION], rows from below; each less the mean
+            of what it gives real and generated points, as in some losses only differences of logits mean anything.
     """
 
     epoch: float
@@ -71,7 +72,8 @@ class PointPictures:
 
     def __init__(self, run: RunFolder, real: Tensor, players: Players, units: Units, seed: int) -> None:
         self.run, self.players, self.units = run, players, units
-        self.real = on_plane(units.outside(real[:FINAL]))
+        self.inside = real[:FINAL]
+        self.real = on_plane(units.outside(self.inside))
         z, label = players.draw(FINAL, seed, "pictures")
         self.z, self.label = z.to(real.device), None if label is None else label.to(real.device)
         middle = (self.real.max(0) + self.real.min(0)) / 2
@@ -102,11 +104,14 @@ class PointPictures:
 
     def _look(self, epoch: float, generator: nn.Module, count: int) -> Snapshot:
         label = None if self.label is None else self.label[:count]
-        points = on_plane(sample(generator, self.z[:count], label, self.units))
+        generated = sample(generator, self.z[:count], label, self.units)
+        points = on_plane(generated)
         if self.plane is None:  # the discriminator judges more than can be drawn
             return Snapshot(epoch, points, np.full((RESOLUTION, RESOLUTION), 0.5, dtype=np.float32))
-        surface = probability_real(self.players, self.plane).view(RESOLUTION, RESOLUTION).cpu().numpy()
-        return Snapshot(epoch, points, surface)
+        seen = (self.inside, self.units.inside(generated))
+        middle = torch.stack([judge(self.players, x).mean() for x in seen]).mean()
+        surface = (judge(self.players, self.plane) - middle).sigmoid()
+        return Snapshot(epoch, points, surface.view(RESOLUTION, RESOLUTION).cpu().numpy())
 
     @staticmethod
     def _read(file: Path) -> Snapshot:
@@ -134,7 +139,7 @@ class PointPictures:
         figure = Figure(figsize=(6.4, 7), layout="constrained")
         axes = figure.subplots()
         self._draw(axes, final, size=7, alpha=0.25)
-        axes.set_title(f"{len(final.points):,} generated points after {final.epoch:g} epochs")
+        axes.set_title(f"{len(final.points):,} generated points after {final.epoch:.4g} epochs")
         _legend(figure)
         figure.savefig(file, dpi=110)
         return file
@@ -144,7 +149,7 @@ class PointPictures:
         figure = Figure(figsize=(2.6 * len(chosen), 3.2), layout="constrained")
         for axes, moment in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
             self._draw(axes, moment)
-            axes.set_title("before training" if moment.epoch == 0 else f"epoch {moment.epoch:g}", fontsize=10)
+            axes.set_title("before training" if moment.epoch == 0 else f"epoch {moment.epoch:.4g}", fontsize=10)
         _legend(figure)
         figure.savefig(file, dpi=110)
         return file
@@ -157,7 +162,7 @@ class PointPictures:
         for moment in snapshots:
             axes.clear()
             self._draw(axes, moment)
-            axes.set_title(f"epoch {moment.epoch:g}", fontsize=10)
+            axes.set_title(f"epoch {moment.epoch:.4g}", fontsize=10)
             canvas.draw()
             frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
         return animation.save(frames, file)
@@ -168,4 +173,4 @@ def _legend(figure: Figure) -> None:
     sides = {"judged rather real": SURFACE(1.0), "judged rather generated": SURFACE(0.0)}
     dots = [Line2D([], [], color=colour, marker="o", linestyle="", label=label) for label, colour in kinds.items()]
     areas = [Patch(color=colour, label=label) for label, colour in sides.items()]
-    figure.legend(handles=[*dots, *areas], loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=[*dots, *areas], loc="outside lower center", ncols=4 if figure.get_figwidth() > 6 else 2, frameon=False, fontsize=9)
