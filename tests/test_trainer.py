@@ -98,9 +98,17 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
     assert after > 2 * before
 
 
+EVERYTHING = (
+    *("condition=projection", "augment=diffaugment", "penalty=[r1,dragan]", "penalty.r1.interval=3"),
+    *("loss=relativistic", "latent=truncated", "schedule=cosine", "trainer.clip_gradient=1"),
+    "model.discriminator.spectral_norm=true",
+)
+
+
+@pytest.mark.parametrize("choices", [(), EVERYTHING], ids=["default", "everything"])
 @pytest.mark.parametrize("how", ["a signal", "a crash between two checkpoints"])
-def test_a_resumed_run_is_the_uninterrupted_one(how: str, tmp_path: Path) -> None:
-    overrides = ("dataset=digits", "model=dcgan_small", "trainer.steps=12")
+def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ...], tmp_path: Path) -> None:
+    overrides = ("dataset=digits", "model=dcgan_small", "trainer.steps=12", *choices)
     cadence = ("trainer.log_every=0.05", "trainer.checkpoint_every=0.08")  # 3 and 4 of 56 steps
     whole = make_run(tmp_path / "whole", *overrides, *cadence)
     folder = tmp_path / "interrupted"
@@ -117,6 +125,43 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, tmp_path: Path) -> Non
     mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
     for part in ("generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer"):
         torch.testing.assert_close(mine[part], theirs[part], rtol=0, atol=0)
+
+
+def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
+    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "trainer.epochs=1")
+    trainer = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run"))
+    assert trainer.last_step == 1797 // 32 // 3
+    drawn: list[int] = []
+    batches = trainer.batches
+    trainer.batches = lambda index: drawn.append(index) or batches(index)
+    count = {"discriminator": 0, "generator": 0}
+    for player, optimizer in zip(count, (trainer.discriminator_optimizer, trainer.generator_optimizer), strict=True):
+        optimizer.register_step_post_hook(lambda *_, player=player: count.update({player: count[player] + 1}))
+    trainer.update()
+    trainer.update()
+    assert drawn == [0, 1, 2, 3, 4, 5]
+    assert count == {"discriminator": 6, "generator": 2}
+
+
+def test_a_clipped_gradient_has_at_most_that_norm() -> None:
+    layer = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    before = torch.cat([p.detach().clone().flatten() for p in layer.parameters()])
+    descend(100 * layer(torch.ones(1, 4)).sum(), list(layer.parameters()), optimizer, clip=0.25)
+    after = torch.cat([p.detach().flatten() for p in layer.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.25, rel=1e-4)
+
+
+def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
+    choices = ["dataset=digits", "model=dcgan_small", "model.discriminator.spectral_norm=true", "tracker=none"]
+    trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
+    for _ in range(5):
+        trainer.update()
+    layers = [m for m in trainer.discriminator.modules() if isinstance(m, nn.Conv2d)]
+    assert layers
+    for layer in layers:
+        norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2).item()
+        assert norm == pytest.approx(1.0, abs=0.05)
 
 
 def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:

@@ -173,4 +173,10 @@ def _legend(figure: Figure) -> None:
     sides = {"judged rather real": SURFACE(1.0), "judged rather generated": SURFACE(0.0)}
     dots = [Line2D([], [], color=colour, marker="o", linestyle="", label=label) for label, colour in kinds.items()]
     areas = [Patch(color=colour, label=label) for label, colour in sides.items()]
-    figure.legend(handles=[*dots, *areas], loc="outside lower center", ncols=4 if figure.get_figwidth() > 6 else 2, frameon=False, fontsize=9)
+    figure.legend(
+        handles=[*dots, *areas],
+        loc="outside lower center",
+        ncols=4 if figure.get_figwidth() > 6 else 2,
+        frameon=False,
+        fontsize=9,
+    )

@@ -1,0 +1,86 @@
+"""Networks that are told classes, and their samples; initial weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_run
+from torch import nn
+
+from ganlab import inits, load_run
+from ganlab.conditioning import Concatenation
+from ganlab.errors import ConfigError
+from ganlab.models import Model
+from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
+
+
+def test_concatenation_is_a_longer_latent_and_more_channels() -> None:
+    model = Model(latent_dim=3, generator=MLPGenerator, discriminator=MLPDiscriminator)
+    condition = Concatenation(embedding_dim=2)
+    generator, discriminator = condition.generator(model, (1, 4, 4), 5), condition.discriminator(model, (1, 4, 4), 5)
+    z, label = torch.randn(6, 3), torch.arange(6) % 5
+    vector = generator.embedding.weight[label]
+    torch.testing.assert_close(generator(z, label), generator.network(torch.cat([z, vector], 1)))
+    x = torch.randn(6, 1, 4, 4)
+    planes = torch.stack([discriminator.embedding.weight[y][:, None, None].expand(2, 4, 4) for y in label])
+    torch.testing.assert_close(discriminator(x, label), discriminator.network(torch.cat([x, planes], 1)))
+
+
+@pytest.fixture(scope="module")
+def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Far points, one per class, which a few steps are enough to tell apart."""
+    folder = tmp_path_factory.mktemp("conditional") / "run"
+    return make_run(
+        folder,
+        *("dataset=ring8", "dataset.num_examples=1000", "model=mlp", "condition=concatenation"),
+        *("model.generator.width=32", "model.generator.activation=leaky_relu", "optimizer.discriminator.lr=0.001"),
+        *("loss=relativistic", "penalty=r1_r2", "penalty.r1.weight=0.02", "trainer.batch_size=100"),
+        *("trainer.steps=1500", "trainer.ema_half_life=2000"),
+        *("trainer.log_every=null", "trainer.sample_every=null", "trainer.checkpoint_every=null"),
+    )
+
+
+def test_samples_of_a_label_are_of_its_class(conditional_run: Path) -> None:
+    trained = load_run(conditional_run)
+    assert trained.classes == tuple("01234567")
+    turn = 2 * torch.pi * torch.arange(8) / 8
+    modes = torch.stack([turn.cos(), turn.sin()], 1)
+    right = [
+        (torch.cdist(trained.sample(200, label=str(k)), modes).argmin(1) == k).float().mean().item() for k in range(8)
+    ]
+    assert sum(right) / 8 > 0.8
+
+
+def test_without_a_label_all_classes_are_sampled_and_the_first_do_not_depend_on_how_many(
+    conditional_run: Path,
+) -> None:
+    trained = load_run(conditional_run)
+    torch.testing.assert_close(trained.sample(70)[:10], trained.sample(10))
+
+
+def test_a_label_that_there_is_not_is_refused_with_those_that_there_are(conditional_run: Path) -> None:
+    with pytest.raises(ConfigError, match="label=8: must be one of 0, 1, 2"):
+        load_run(conditional_run).sample(1, label="8")
+
+
+@pytest.mark.parametrize(
+    ("init", "std"),
+    [
+        (inits.NormalInit(std=0.02), 0.02),
+        (inits.XavierInit(), (2 / (200 + 300)) ** 0.5),
+        (inits.KaimingInit(), (2 / (1 + 0.2**2) / 300) ** 0.5),
+        (inits.OrthogonalInit(), 300**-0.5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_initial_weights_have_their_paper_s_spread_and_biases_are_left_alone(init: inits.Init, std: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(300, 200)
+    bias = layer.bias.detach().clone()
+    init(layer)
+    assert layer.weight.std().item() == pytest.approx(std, rel=0.05)
+    torch.testing.assert_close(layer.bias, bias)
+    if isinstance(init, inits.OrthogonalInit):
+        torch.testing.assert_close(layer.weight @ layer.weight.T, torch.eye(200), atol=1e-5, rtol=0)
