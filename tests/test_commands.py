@@ -20,6 +20,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from ganlab import config
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 QUICK = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
@@ -85,10 +87,10 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         "python -m ganlab.sample",
         "resume=FOLDER",
         "what is learnt",
-        "dcgan_small, mlp, tutorial_cnn",
+        "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
-    for group in ("dataset", "model", "loss", "penalty", "optimizer", "trainer", "tracker", "experiment"):
+    for group in (*config.GROUPS, "experiment"):
         assert f"{group}: " in shown
 
 
