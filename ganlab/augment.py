@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -12,22 +12,21 @@ from ganlab.randomness import Draws
 from ganlab.ranges import Fraction
 
 
-@runtime_checkable
-class Augment(Protocol):
+class Augment(ABC):
+    @abstractmethod
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         """Examples [B, ...] changed at random, each in its own way, differentiable with respect to them."""
-        ...
 
 
-class Unchanged:
+class Unchanged(Augment):
     """No augmentation."""
 
     def __call__(self, x: Tensor, draws: Draws) -> Tensor:
         return x
 
 
-class DiffAugment:
-    """Differentiable augmentation of images (Zhao et al., 2020, section 4): colour, translation and cutout.
+class DiffAugment(Augment):
+    """Differentiable augmentation of images (Zhao et al., 2020): colour, translation and cutout.
 
     Points stay as they are.
 

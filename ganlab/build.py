@@ -85,9 +85,9 @@ def check_optimizers(cfg: DictConfig) -> None:
             raise ConfigError(f"optimizer.{player}: {' '.join(str(error).split())}") from error
 
 
-def build_game(cfg: DictConfig) -> Game:
+def build_game(cfg: DictConfig, pack: int = 1) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
-    return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment))
+    return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack)
 
 
 def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
@@ -176,7 +176,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     make_trainer = instantiate(cfg, "trainer", partial)
     trainer: Trainer = make_trainer(
         players=players,
-        game=build_game(cfg),
+        game=build_game(cfg, players.pack),
         optimizers=instantiate(cfg, "optimizer", Optimizers),
         schedule=instantiate(cfg, "schedule", Schedule),
         batches=batches,

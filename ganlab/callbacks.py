@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab import command_line
+from ganlab.config import refuse_lists
 from ganlab.errors import ConfigError
 from ganlab.runs import holds_a_run
 
@@ -21,6 +22,7 @@ class RefuseBadConfig(Callback):
 
         def check_all() -> None:
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
+            refuse_lists(config.hydra.overrides.task)
             build.check(cfg)
             _refuse_used_folder(Path(config.hydra.run.dir))
 
@@ -29,7 +31,11 @@ class RefuseBadConfig(Callback):
             raise SystemExit(exit_code)  # Hydra would only warn of any other exception
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        exit_code = command_line.run(lambda: _refuse_used_folder(Path(config.hydra.sweep.dir)), [])
+        def check_all() -> None:
+            refuse_lists(config.hydra.overrides.task)
+            _refuse_used_folder(Path(config.hydra.sweep.dir))
+
+        exit_code = command_line.run(check_all, [])
         if exit_code:
             raise SystemExit(exit_code)
 

@@ -42,7 +42,7 @@ WITHOUT_EFFECT = (
 # What a run keeps when it is resumed: with another value it would not be the same run
 KEPT = (
     *("seed", "dataset", "model", "condition", "latent", "init", "loss", "augment"),
-    *(f"trainer.{key}" for key in ("batch_size", "discriminator_steps", "ema_half_life")),
+    *(f"trainer.{key}" for key in ("batch_size", "discriminator_steps", "ema_half_life", "ema_ramp")),
 )
 
 
@@ -55,11 +55,24 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
+    refuse_lists(overrides)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             return hydra_compose(CONFIG_NAME, overrides=list(overrides))
         except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:  # Hydra raises some of each
             raise ConfigError(explain(error, overrides)) from error
+
+
+def refuse_lists(overrides: Sequence[str]) -> None:
+    """Hydra would merge several options of any group, which makes sense only where each has a name of its own.
+
+    Raises:
+        ConfigError: a list is given to another group.
+    """
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if group in GROUPS and group not in NAMED and value.startswith("["):
+            raise ConfigError(f"{override}: must be one of {', '.join(options_of(group))}")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -62,20 +62,19 @@ class Moment:
 
 @dataclass(frozen=True)
 class DiscriminatorLoss:
-    """Scalars, but for the logits [B].
+    """Scalars.
 
     Attributes:
         total: what the discriminator minimises.
         adversarial: its part from the loss.
         penalties: its parts from the penalties, by name; 0 where one is not due.
-        real, fake: the logits of the batch.
+        accuracy: the share of the batch that the discriminator judges rightly.
     """
 
     total: Tensor
     adversarial: Tensor
     penalties: dict[str, Tensor]
-    real: Tensor
-    fake: Tensor
+    accuracy: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,13 @@ class Game:
     loss: Loss
     penalties: Mapping[str, Penalty]
     augment: Augment = field(default_factory=Unchanged)
+    pack: int = 1
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment
     ) -> DiscriminatorLoss:
         """Of a batch of real and of (detached) fake examples, [B, ...] each."""
-        real, fake = self.augment(real, moment.draws), self.augment(fake, moment.draws)
+        real, fake = self._shown(real, moment), self._shown(fake, moment)
         real_logit, fake_logit = discriminator(real), discriminator(fake)
         adversarial = self.loss.discriminator(real_logit, fake_logit).mean()
         penalties = {
@@ -98,13 +98,18 @@ class Game:
             for name, penalty in self.penalties.items()
         }
         total = sum(penalties.values(), start=adversarial)
-        return DiscriminatorLoss(total, adversarial, penalties, real_logit, fake_logit)
+        accuracy = discriminator_accuracy(real_logit, fake_logit, self.loss.boundary)
+        return DiscriminatorLoss(total, adversarial, penalties, accuracy)
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment) -> Tensor:
         """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
-        fake_logit = discriminator(self.augment(fake, moment.draws))
-        real_logit = discriminator(self.augment(real, moment.draws)) if self.loss.generator_sees_real else None
+        fake_logit = discriminator(self._shown(fake, moment))
+        real_logit = discriminator(self._shown(real, moment)) if self.loss.generator_sees_real else None
         return self.loss.generator(real_logit, fake_logit).mean()
+
+    def _shown(self, x: Tensor, moment: Moment) -> Tensor:
+        """What the discriminator sees of examples: each augmented in its own way, then packed."""
+        return packed(self.augment(x, moment.draws), self.pack)
 
 
 def told(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:
@@ -117,9 +122,14 @@ def packed(x: Tensor, pack: int) -> Tensor:
     return x if pack == 1 else x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
 
 
-def discriminator_accuracy(real: Tensor, fake: Tensor) -> Tensor:
-    """The share that it judges rightly, of logits [B] of real and of fake examples: a scalar, 1/2 for a guess."""
-    return torch.cat([real >= 0, fake < 0]).float().mean()
+def discriminator_accuracy(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Tensor:
+    """The share that it judges rightly, of logits [B] of real and of fake examples: a scalar, 1/2 for a guess.
+
+    Args:
+        boundary: the least logit of what it takes for real; None: the mean of all these logits.
+    """
+    limit = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
+    return torch.cat([real >= limit, fake < limit]).float().mean()
 
 
 @contextmanager

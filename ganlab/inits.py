@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,25 +12,34 @@ from torch import Tensor, nn
 from ganlab.ranges import Positive
 
 
-@runtime_checkable
-class Init(Protocol):
+class Init(ABC):
+    @abstractmethod
     def __call__(self, network: nn.Module) -> None:
         """Give the network other weights, drawn from torch's global generator, which the caller has seeded."""
 
 
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
+
+
 def weights(network: nn.Module) -> Iterator[Tensor]:
-    """The weights of linear and convolutional layers and embeddings; not the biases, gains and other vectors."""
-    return (parameter for parameter in network.parameters() if parameter.dim() > 1)
+    """The weights of linear and convolutional layers and embeddings, as they are before any normalisation.
+
+    Not their biases, nor what else a network learns: gains, by class or not, and feature maps.
+    """
+    for layer in network.modules():
+        if isinstance(layer, LAYERS):
+            normalised: Any = getattr(layer, "parametrizations", None)
+            yield normalised.weight.original if normalised else layer.weight
 
 
-class AsBuilt:
+class AsBuilt(Init):
     """The networks' own."""
 
     def __call__(self, network: nn.Module) -> None:
         pass
 
 
-class NormalInit:
+class NormalInit(Init):
     """Normal with a fixed standard deviation, DCGAN's by default (Radford, Metz and Chintala, 2016, section 4)."""
 
     def __init__(self, std: Positive = 0.02) -> None:
@@ -41,7 +51,7 @@ class NormalInit:
             nn.init.normal_(weight, std=self.std)
 
 
-class OrthogonalInit:
+class OrthogonalInit(Init):
     """Orthogonal rows or columns (Saxe, McClelland and Ganguli, 2014), as in BigGAN."""
 
     def __init__(self, gain: Positive = 1.0) -> None:
@@ -53,7 +63,7 @@ class OrthogonalInit:
             nn.init.orthogonal_(weight, gain=self.gain)
 
 
-class XavierInit:
+class XavierInit(Init):
     """Uniform, keeping the variance in both directions (Glorot and Bengio, 2010, eq. 16)."""
 
     def __init__(self, gain: Positive = 1.0) -> None:
@@ -65,8 +75,8 @@ class XavierInit:
             nn.init.xavier_uniform_(weight, gain=self.gain)
 
 
-class KaimingInit:
-    """Normal, keeping the variance through rectifiers (He et al., 2015, eq. 10)."""
+class KaimingInit(Init):
+    """Normal, keeping the variance through leaky rectifiers of slope 0.2 (He et al., 2015, eq. 15)."""
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> None:

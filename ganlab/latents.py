@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -11,28 +11,27 @@ from torch import Tensor
 from ganlab.ranges import Positive
 
 
-@runtime_checkable
-class Latent(Protocol):
+class Latent(ABC):
+    @abstractmethod
     def __call__(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Independent numbers, float32, in a tensor of that size on the CPU."""
-        ...
 
 
-class Normal:
+class Normal(Latent):
     """The standard normal distribution."""
 
     def __call__(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(size, generator=generator)
 
 
-class Uniform:
+class Uniform(Latent):
     """Evenly in [-1, 1)."""
 
     def __call__(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.rand(size, generator=generator) * 2 - 1
 
 
-class Truncated:
+class Truncated(Latent):
     """The standard normal distribution where it is within [-bound, bound] (Brock, Donahue and Simonyan, 2019, 3.1).
 
     By the inverse of its cumulative distribution, so that the number of draws does not depend on what is drawn.

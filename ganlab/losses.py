@@ -2,7 +2,8 @@
 
 A loss has two methods, both mapping logits [B] of paired real and fake examples to losses [B]:
 `discriminator(real, fake)` and `generator(real, fake)`. `generator_sees_real` says whether the latter reads `real`,
-which then costs one more pass of the discriminator. Below, D(x) is the logit, p(x) = sigmoid(D(x)), x a real and
+which then costs one more pass of the discriminator. `boundary` is the logit of a discriminator that cannot decide, or
+None where only differences of logits mean anything. Below, D(x) is the logit, p(x) = sigmoid(D(x)), x a real and
 G(z) a fake example.
 """
 
@@ -20,6 +21,7 @@ Smoothing = Annotated[float, Ge(0), Lt(0.5)]
 @runtime_checkable
 class Loss(Protocol):
     generator_sees_real: bool
+    boundary: float | None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor: ...
 
@@ -36,6 +38,7 @@ class NonSaturating:
     """
 
     generator_sees_real = False
+    boundary = 0.0
 
     def __init__(self, smoothing: Smoothing = 0.0) -> None:
         self.smoothing = smoothing
@@ -58,6 +61,7 @@ class LeastSquares:
     """1/2 (D(x) - 1)^2 + 1/2 D(G(z))^2, and 1/2 (D(G(z)) - 1)^2 (LSGAN: Mao et al., 2017, eq. 9)."""
 
     generator_sees_real = False
+    boundary = 0.5
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return ((real - 1).square() + fake.square()) / 2
@@ -70,6 +74,7 @@ class Hinge:
     """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), and -D(G(z)) (Miyato et al., 2018, eq. 16 and 17)."""
 
     generator_sees_real = False
+    boundary = 0.0
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.relu(1 - real) + F.relu(1 + fake)
@@ -85,6 +90,7 @@ class Wasserstein:
     """
 
     generator_sees_real = False
+    boundary = None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake - real
@@ -100,6 +106,7 @@ class Relativistic:
     """
 
     generator_sees_real = True
+    boundary = None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(fake - real)
@@ -116,6 +123,7 @@ class RelativisticAverage:
     """
 
     generator_sees_real = True
+    boundary = None
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(fake.mean() - real) + F.softplus(fake - real.mean())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean of scalars, without their graphs."""
+    return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean()
 
 
 class Means:

@@ -89,7 +89,7 @@ class DRAGAN(Penalty):
     """weight * (|| dD(x)/dx || - 1)^2 at real x with normal noise added (Kodali et al., 2017, section 2.3).
 
     Args:
-        noise: its standard deviation, in those of the batch's numbers.
+        noise: its standard deviation, in those of all numbers of the batch.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class DRAGAN(Penalty):
         self.noise = noise
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
-        around = real + self.noise * real.std() * draws.normal(*real.shape)
+        around = real + self.noise * real.std(correction=0) * draws.normal(*real.shape)
         return self.weight * (gradient_norm(discriminator, around) - 1).square()
 
 

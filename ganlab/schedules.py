@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Annotated
 
 from annotated_types import Ge, Lt
 
@@ -12,21 +13,20 @@ from ganlab.ranges import Fraction
 Start = Annotated[float, Ge(0), Lt(1)]
 
 
-@runtime_checkable
-class Schedule(Protocol):
+class Schedule(ABC):
+    @abstractmethod
     def __call__(self, progress: float) -> float:
         """The factor once the share `progress` of training is done, in [0, 1)."""
-        ...
 
 
-class Constant:
+class Constant(Schedule):
     """The factor 1, throughout."""
 
     def __call__(self, progress: float) -> float:
         return 1.0
 
 
-class LinearDecay:
+class LinearDecay(Schedule):
     """1 until the share `start` of training is done, then in a straight line to `end`."""
 
     def __init__(self, start: Start = 0.0, end: Fraction = 0.0) -> None:
@@ -37,7 +37,7 @@ class LinearDecay:
         return 1.0 - (1.0 - self.end) * done
 
 
-class Cosine:
+class Cosine(Schedule):
     """In a straight line from 0 to 1 over the share `warm_up` of training, then half a cosine down to `end`.
 
     Loshchilov and Hutter (2017), eq. 5, with one period.

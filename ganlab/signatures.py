@@ -11,6 +11,7 @@ import inspect
 import json
 import typing
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any
 
 from ganlab.errors import ConfigError
@@ -67,6 +68,8 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
             raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine) or 'none'}")
         if isinstance(value, Mapping) and "_target_" in value:
             _check_call(f"{prefix}{key}", value)
+            if key in parameters:
+                _check_kind(f"{prefix}{key}", value, parameters[key].annotation)
         elif key in parameters:
             check_value(f"{prefix}{key}", value, parameters[key].annotation)
             check_node(f"{prefix}{key}", value)
@@ -74,6 +77,15 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
         optional = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if not partial and not optional and parameter.default is parameter.empty and key not in given:
             raise ConfigError(f"{prefix}{key}: missing; {name} needs it")
+
+
+def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
+    """Refuse a node that makes another kind of object than the parameter it is given to takes."""
+    target = locate(key, node["_target_"])
+    allowed = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [kind for kind in allowed if inspect.isclass(kind) and kind is not type(None)]
+    if inspect.isclass(target) and kinds and not node.get("_partial_") and not issubclass(target, tuple(kinds)):
+        raise ConfigError(f"{key}._target_={node['_target_']}: does not make a {kinds[0].__name__}")
 
 
 def locate(key: str, target: str) -> Any:

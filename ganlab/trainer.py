@@ -20,8 +20,8 @@ from ganlab.data.batches import Batches
 from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
 from ganlab.figures import Pictures
-from ganlab.game import Game, Moment, Players, discriminator_accuracy, packed, told
-from ganlab.means import Means
+from ganlab.game import Game, Moment, Players, told
+from ganlab.means import Means, mean
 from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers, restore_optimizer
 from ganlab.randomness import Draws, Noise
@@ -139,14 +139,16 @@ class Trainer:
     def update(self) -> dict[str, Tensor]:
         """The discriminator's updates, then the generator's on the last fakes; returns their numbers, as scalars."""
         self._set_learning_rates()
-        for index in range(self.step * self.discriminator_steps, (self.step + 1) * self.discriminator_steps):
+        first = self.step * self.discriminator_steps
+        seen = []
+        for index in range(first, first + self.discriminator_steps):
             real, label = self.batches(index)
-            fake = packed(told(self.generator, label)(self.noise(index)), self.players.pack)
-            real = packed(real, self.players.pack)
+            fake = told(self.generator, label)(self.noise(index))
             discriminator = told(self.discriminator, label)
 
             d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._moment("discriminator", index))
             descend(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
+            seen.append(d)
 
         generator_loss = self.game.generator_loss(discriminator, real, fake, self._moment("generator", self.step))
         descend(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
@@ -155,10 +157,10 @@ class Trainer:
         if self.average:
             self.average.update(self.generator, self.step)
         return {
-            "loss_discriminator": d.adversarial.detach(),
+            "loss_discriminator": mean([d.adversarial for d in seen]),
             "loss_generator": generator_loss.detach(),
-            "accuracy": discriminator_accuracy(d.real, d.fake),
-            **{f"penalty_{name}": value.detach() for name, value in d.penalties.items()},
+            "accuracy": mean([d.accuracy for d in seen]),
+            **{f"penalty_{name}": mean([d.penalties[name] for d in seen]) for name in d.penalties},
         }
 
     def _moment(self, player: str, update: int) -> Moment:

@@ -12,8 +12,10 @@ from torch import nn
 from ganlab import inits, load_run
 from ganlab.conditioning import Concatenation
 from ganlab.errors import ConfigError
-from ganlab.models import Model
+from ganlab.models import Model, spectral_norm
+from ganlab.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
+from ganlab.models.r3gan_small import R3GANGenerator
 
 
 def test_concatenation_is_a_longer_latent_and_more_channels() -> None:
@@ -26,6 +28,28 @@ def test_concatenation_is_a_longer_latent_and_more_channels() -> None:
     x = torch.randn(6, 1, 4, 4)
     planes = torch.stack([discriminator.embedding.weight[y][:, None, None].expand(2, 4, 4) for y in label])
     torch.testing.assert_close(discriminator(x, label), discriminator.network(torch.cat([x, planes], 1)))
+
+
+@pytest.mark.parametrize("init", [inits.NormalInit(), inits.OrthogonalInit(), inits.XavierInit(), inits.KaimingInit()])
+def test_gains_by_class_and_learned_maps_are_left_as_they_were_built(init: inits.Init) -> None:
+    networks = DCGANGenerator(8, (1, 28, 28), 3, width=4), R3GANGenerator(8, (1, 8, 8), 3, width=16)
+    for network in networks:
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        init(network)
+        kept = [name for name, value in network.named_parameters() if torch.equal(value, before[name])]
+        assert any(name.endswith(("gain", "maps")) for name in kept)
+        changed = set(before) - set(kept)
+        assert changed
+        assert not [name for name in changed if name.endswith(("gain", "bias", "maps"))]
+
+
+def test_a_normalised_layer_is_initialised_too() -> None:
+    network = DCGANDiscriminator((1, 28, 28), 0, width=4, spectral_norm=True)
+    inits.NormalInit(std=3.0)(network)
+    spectral_norm.update(network, num_iterations=30)
+    layer = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    assert layer.parametrizations.weight.original.std().item() > 2
+    assert torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.02)
 
 
 @pytest.fixture(scope="module")

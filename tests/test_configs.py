@@ -202,6 +202,22 @@ BAD = {
     "penalty=r1 penalty.r1.interval=0": ("penalty.r1.interval=0", "greater than or equal to 1"),
     "penalty=[r1,nope]": ("penalty=nope", "gradient_penalty"),
     "optimizer=sgd optimizer.generator.nesterov=true": ("nesterov=true", "momentum"),
+    **{
+        f"{key}._target_={target}": (f"{key}._target_={target}", f"does not make a {kind}")
+        for key, target, kind in (
+            ("schedule", "ganlab.augment.Unchanged", "Schedule"),
+            ("augment", "ganlab.schedules.Constant", "Augment"),
+            ("latent", "ganlab.augment.Unchanged", "Latent"),
+            ("init", "ganlab.schedules.Constant", "Init"),
+        )
+    },
+    "penalty=r1 penalty.r1.schedule._target_=ganlab.losses.Wasserstein": (
+        "penalty.r1.schedule._target_=ganlab.losses.Wasserstein",
+        "does not make a Schedule",
+    ),
+    "dataset=ring8 dataset.num_examples=99999999999": ("dataset.num_examples=99999999999", "less than or equal to"),
+    "loss=[hinge,bce]": ("loss=[hinge,bce]", "must be one of bce"),
+    "condition=[projection,concatenation] dataset=digits": ("condition=[projection,concatenation]", "must be one of"),
     "latent=truncated latent.bound=0": ("latent.bound=0", "greater than 0"),
     "trainer.discriminator_steps=0": ("trainer.discriminator_steps=0", "greater than or equal to 1"),
     "trainer.clip_gradient=-1": ("trainer.clip_gradient=-1", "or null"),

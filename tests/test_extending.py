@@ -54,6 +54,7 @@ class Line:
 
 class Quadratic:
     generator_sees_real = False
+    boundary = 0.0
 
     def discriminator(self, real, fake):
         return (real - 1) ** 2 + (fake + 1) ** 2

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ganlab.augment import DiffAugment
 from ganlab.game import Game, Moment, discriminator_accuracy, packed
 from ganlab.losses import (
     Hinge,
@@ -158,6 +159,37 @@ def test_packs_join_neighbours_along_the_channels() -> None:
     assert pairs.shape == (2, 2, 2, 3)
     assert torch.equal(pairs[1, 0], x[2, 0])
     assert torch.equal(pairs[1, 1], x[3, 0])
+
+
+def test_augmentation_sees_single_examples_not_packs() -> None:
+    """A pack of a dark and a light image keeps them apart: neither takes on the other's mean."""
+    images = torch.tensor([-1.0, 1.0]).repeat(8).view(16, 1, 1, 1).expand(16, 1, 4, 4)
+    seen: list[Tensor] = []
+
+    def look(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x.mean((1, 2, 3))
+
+    Game(NonSaturating(), {}, DiffAugment(translation=0.0, cutout=0.0), pack=2).discriminator_loss(
+        look, images, images, moment()
+    )
+    packs = seen[0]
+    assert packs.shape == (8, 2, 4, 4)
+    assert ((packs[:, 0] + 1).abs() <= 0.5).all()  # brightness alone moves an even image
+    assert ((packs[:, 1] - 1).abs() <= 0.5).all()
+
+
+def test_accuracy_is_judged_where_the_loss_is_undecided() -> None:
+    real, fake = torch.tensor([[0.6], [0.7]]), torch.tensor([[0.2], [0.4]])
+    shifted = real + 100, fake + 100
+
+    def accuracy(loss: Loss, real: Tensor, fake: Tensor) -> float:
+        return Game(loss, {}).discriminator_loss(lambda x: x.squeeze(1), real, fake, moment()).accuracy.item()
+
+    assert accuracy(LeastSquares(), real, fake) == 1.0  # its targets are 1 and 0
+    assert accuracy(NonSaturating(), real, fake) == 0.5
+    for loss in (Relativistic(), RelativisticAverage(), Wasserstein()):
+        assert accuracy(loss, *shifted) == 1.0
 
 
 def test_discriminator_accuracy_counts_a_logit_of_zero_as_real() -> None:

@@ -55,7 +55,7 @@ def test_of_a_quadratic_discriminator_every_example_has_its_own() -> None:
     """A norm over the whole batch, as some libraries take it, would give every example the same."""
     real, fake = torch.randn(5, 1, 2, 3), 3 * torch.randn(5, 1, 2, 3)
     between = interpolates(real, fake, draws())
-    around = real + 0.5 * real.std() * draws().normal(*real.shape)
+    around = real + 0.5 * real.std(correction=0) * draws().normal(*real.shape)
     expected: dict[Penalty, Tensor] = {
         R1(weight=0.7): 0.35 * twice_norm(real) ** 2,
         R2(weight=0.7): 0.35 * twice_norm(fake) ** 2,
@@ -95,6 +95,10 @@ def test_a_gradient_of_zero_has_a_finite_penalty_and_derivative() -> None:
     weight = torch.zeros(2, requires_grad=True)
     GradientPenalty(weight=1.0)(lambda x: x @ weight, torch.ones(3, 2), torch.ones(3, 2), draws()).sum().backward()
     assert weight.grad.isfinite().all()
+
+
+def test_dragan_of_a_single_number_is_finite() -> None:
+    assert DRAGAN(weight=1.0)(quadratic, torch.ones(1, 1), torch.ones(1, 1), draws()).isfinite().all()
 
 
 def test_a_lazy_penalty_counts_as_much_as_one_of_every_update() -> None:

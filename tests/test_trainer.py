@@ -23,6 +23,7 @@ from ganlab.checkpoints import read
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
 from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
+from ganlab.game import Game
 from ganlab.latents import Normal
 from ganlab.models.dcgan_small import DCGANDiscriminator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
@@ -141,6 +142,21 @@ def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path
     trainer.update()
     assert drawn == [0, 1, 2, 3, 4, 5]
     assert count == {"discriminator": 6, "generator": 2}
+
+
+def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
+    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "penalty.r1.interval=2")
+    trainer = build(config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run"))
+    seen = []
+    loss = Game.discriminator_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Game, "discriminator_loss", lambda *given: seen.append(loss(*given)) or seen[-1])
+        numbers = trainer.update()
+    due, lazy = (d.penalties["r1"].item() for d in seen)
+    assert due > 0
+    assert lazy == 0
+    assert numbers["penalty_r1"].item() == pytest.approx(due / 2)
+    assert numbers["loss_discriminator"].item() == pytest.approx(sum(d.adversarial.item() for d in seen) / 2)
 
 
 def test_a_clipped_gradient_has_at_most_that_norm() -> None:
