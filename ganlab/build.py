@@ -5,7 +5,6 @@ What comes out holds no config: every object was handed what it uses.
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab import config, devices
 from ganlab.augment import Augment
 from ganlab.conditioning import Conditioning
-from ganlab.data.batches import Batches, Units, check_batch_size
+from ganlab.data.batches import Batches, check_batch_size
 from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
@@ -151,14 +150,13 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
             network.to(memory_format=torch.channels_last)
 
     examples = dataset.load()
-    units = Units(tuple(examples.center), examples.scale)
     data = examples.data.to(device)
     labels = examples.labels.to(device) if players.num_classes else None
     batches = partial(Batches, data, seed=cfg.seed, labels=labels, flip=examples.flip)
     facts = {
         "config": config.plain(cfg),
         "config_hash": config.config_hash(cfg),
-        "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), *astuple(units)).plain(),
+        "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
     }
     about_data = {
         "name": dataset.name,
@@ -183,7 +181,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         seed=cfg.seed,
         run=run,
         tracker=tracker,
-        pictures=draw(run, data, players, units, cfg.seed),
+        pictures=draw(run, data, players, examples.units, cfg.seed),
         facts=facts,
     )
     if resume:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.augment import Augment, Unchanged
-from ganlab.data.batches import AS_INSIDE, Units
+from ganlab.data.units import AS_INSIDE, Units
 from ganlab.latents import Latent, Normal
 from ganlab.losses import Loss
 from ganlab.penalties import Discriminator, Penalty

@@ -16,7 +16,7 @@ from ganlab.ranges import Seed
 if TYPE_CHECKING:
     import torch
 
-    from ganlab.data.batches import Units
+    from ganlab.data.units import Units
     from ganlab.game import Players
 
 
@@ -58,7 +58,6 @@ class TrainedGenerator:
         from ganlab import devices
         from ganlab.build import build_players
         from ganlab.checkpoints import Checkpoints
-        from ganlab.data.batches import Units
         from ganlab.data.dataset import Description
 
         cfg = config.load(folder, trust)
@@ -77,7 +76,7 @@ class TrainedGenerator:
         where = devices.resolve(device)
         players.generator.to(where).eval()
         classes = about.classes if players.num_classes else ()
-        return cls(players, classes, Units(about.center, about.scale), chosen, content["step"], where)
+        return cls(players, classes, about.units, chosen, content["step"], where)
 
     def sample(self, num: int, seed: int = 0, label: str | None = None) -> torch.Tensor:
         """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.

@@ -80,7 +80,7 @@ def moved(network: nn.Module) -> nn.Module:
 
 def examples_for(network: nn.Module) -> tuple[Tensor, list[Tensor]]:
     """Four examples, and their labels if the network asks for them."""
-    is_conditional = getattr(network, "projection", None) is not None
+    is_conditional = isinstance(getattr(network, "projection", None), Projection)
     return torch.randn(4, 1, 28, 28), [torch.tensor([0, 1, 2, 0])] * is_conditional
 
 

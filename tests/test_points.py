@@ -14,6 +14,7 @@ from ganlab.data.dataset import Dataset, Examples
 from ganlab.data.mixtures import Grid25, Mixture, Ring8
 from ganlab.data.point_file import PointFile
 from ganlab.data.points import Checkerboard, Moons, Spiral, SwissRoll
+from ganlab.data.units import Units
 from ganlab.errors import ConfigError, DataError
 
 DRAWN = (Ring8, Grid25, Moons, SwissRoll, Spiral, Checkerboard)
@@ -21,7 +22,7 @@ DRAWN = (Ring8, Grid25, Moons, SwissRoll, Spiral, Checkerboard)
 
 def outside(examples: Examples) -> Tensor:
     """Points in the units that they came in."""
-    return examples.data * examples.scale + torch.tensor(examples.center or 0.0)
+    return examples.units.outside(examples.data)
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -35,7 +36,7 @@ def test_what_is_drawn_is_a_function_of_its_own_seed_alone(kind: type[Dataset]) 
     assert torch.equal(first.data, again.data)
     assert torch.equal(first.labels, again.labels)
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
-    assert (first.center, first.scale) == (other.center, other.scale)
+    assert first.units == other.units
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -74,8 +75,8 @@ def test_modes_are_those_of_the_protocol() -> None:
     steps = (-4, -2, 0, 2, 4)
     assert {tuple(mode) for mode in Grid25.modes.tolist()} == {(x, y) for x in steps for y in steps}
     assert Grid25.sigma == 0.05
-    assert Ring8().load().scale == pytest.approx(1.05)
-    assert Grid25().load().scale == pytest.approx(4.25)
+    assert Ring8().load().units.scale == pytest.approx(1.05)
+    assert Grid25().load().units.scale == pytest.approx(4.25)
 
 
 def test_moons_without_noise_are_two_half_circles() -> None:
@@ -139,7 +140,7 @@ def test_points_of_a_csv_keep_their_shape(text: str, tmp_path: Path) -> None:
     assert (dataset.shape, dataset.classes) == ((3,), ())
     examples = dataset.load()
     assert examples.data.tolist() == [[-1, -0.25, -0.5], [1, -0.25, -0.5], [0, 0.25, 0.5]]
-    assert (examples.center, examples.scale, examples.source) == ((2, 10.5, 6), 2, "p.csv")
+    assert (examples.units, examples.source) == (Units((2, 10.5, 6), 2), "p.csv")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "uint8", ">f4"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ganlab.data.batches import Batches, Units, to_model_range
+from ganlab.data.batches import Batches, to_model_range
+from ganlab.data.units import Units
 from ganlab.latents import Normal, Truncated, Uniform
 from ganlab.randomness import BLOCK, Draws, Noise, generator, seed_of, seeded
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,34 +18,9 @@ def to_model_range(data: Tensor) -> Tensor:
     return data.contiguous(memory_format=torch.channels_last) if data.dim() == 4 else data
 
 
-@dataclass(frozen=True)
-class Units:
-    """What points are measured in outside: inside * scale + center. Inside they lie within [-1, 1].
-
-    Attributes:
-        center: one number per coordinate; (): zeros.
-    """
-
-    center: tuple[float, ...] = ()
-    scale: float = 1.0
-
-    def outside(self, x: Tensor) -> Tensor:
-        """Images [N, C, H, W] from [-1, 1] to [0, 1], points [N, D] to the units of their data."""
-        if x.dim() == 4:
-            return x.add(1).div(2).clamp(0, 1)
-        return x * self.scale + torch.tensor(self.center or 0.0, device=x.device)
-
-    def inside(self, points: Tensor) -> Tensor:
-        """Points [N, D] as the networks see them."""
-        return (points - torch.tensor(self.center or 0.0, device=points.device)) / self.scale
-
-
 def check_batch_size(batch_size: int, num_examples: int) -> None:
     if batch_size > num_examples:
         raise ConfigError(f"trainer.batch_size={batch_size}: must be at most the number of examples, {num_examples}")
-
-
-AS_INSIDE = Units()
 
 
 class Batch(NamedTuple):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
+
+from ganlab.data.units import AS_INSIDE, Units
 
 
 @dataclass(frozen=True)
@@ -19,25 +20,20 @@ class Examples:
         data: images, uint8 [N, C, H, W]; or points, float32 [N, D] in [-1, 1].
         labels: int64 [N], numbered from 0.
         source: where they came from.
-        center, scale: of points: what is x inside is x * scale + center outside, in the units that they came in. An
-            empty center means the origin. Images have neither.
+        units: that the points came in.
         flip: whether batches may be mirrored left to right.
     """
 
     data: Tensor
     labels: Tensor
     source: str
-    center: tuple[float, ...] = ()
-    scale: float = 1.0
+    units: Units = AS_INSIDE
     flip: bool = False
 
     @classmethod
-    def of_points(
-        cls, points: Tensor, labels: Tensor, source: str, center: tuple[float, ...] = (), scale: float = 1.0
-    ) -> Examples:
-        """The examples of points [N, D] in units of their own, brought inside [-1, 1] by a center and a scale."""
-        inside = (points - torch.tensor(center or 0.0, dtype=points.dtype)) / scale
-        return cls(inside.float(), labels, source, center, scale)
+    def of_points(cls, points: Tensor, labels: Tensor, source: str, units: Units = AS_INSIDE) -> Examples:
+        """The examples of points [N, D] in units of their own."""
+        return cls(units.inside(points).float(), labels, source, units)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -56,23 +52,23 @@ class Description:
 
     Attributes:
         name, shape, classes: the dataset's.
-        center, scale: the examples'.
+        units: the examples'.
     """
 
     name: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
-    center: tuple[float, ...] = ()
-    scale: float = 1.0
+    units: Units
 
     def plain(self) -> dict[str, Any]:
         """As lists and numbers, for a file."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        units = {"center": list(self.units.center), "scale": self.units.scale}
+        return {"name": self.name, "shape": list(self.shape), "classes": list(self.classes), "units": units}
 
     @classmethod
     def read(cls, tree: Mapping[str, Any]) -> Description:
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in tree.items()}
-        return cls(**values)
+        units = Units(tuple(tree["units"]["center"]), tree["units"]["scale"])
+        return cls(tree["name"], tuple(tree["shape"]), tuple(tree["classes"]), units)
 
 
 @runtime_checkable

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ganlab.data.dataset import Examples
-from ganlab.data.points import FAR
-from ganlab.randomness import generator
+from ganlab.data.points import FAR, Drawn
+from ganlab.data.units import Units
 from ganlab.ranges import Count, Seed
 
 
-class Mixture:
+class Mixture(Drawn):
     """What the mixtures share.
 
     Attributes:
@@ -30,23 +30,18 @@ class Mixture:
     name: str
     modes: Tensor
     sigma: float
-    shape = (2,)
 
     def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
-        self.num_examples = num_examples
-        self.seed = seed
+        super().__init__(num_examples, seed)
         self.classes = tuple(map(str, range(len(self.modes))))
 
-    def check(self) -> None:
-        pass
-
     def load(self) -> Examples:
-        random = generator(self.seed, "dataset", 0)
+        random = self.random()
         mode = torch.randint(len(self.modes), (self.num_examples,), generator=random)
         points = self.modes[mode] + self.sigma * torch.randn(self.num_examples, 2, generator=random)
         # From the formula, not from the points: the same units whatever the seed
         scale = self.modes.abs().max().item() + FAR * self.sigma
-        return Examples.of_points(points, mode, "drawn", scale=scale)
+        return Examples.of_points(points, mode, "drawn", Units(scale=scale))
 
 
 class Ring8(Mixture):

@@ -9,6 +9,7 @@ from sklearn.datasets import make_circles
 from torch import Tensor
 
 from ganlab.data.dataset import Examples
+from ganlab.data.units import Units
 from ganlab.randomness import generator
 from ganlab.ranges import Count, NonNegative, Positive, Seed
 
@@ -35,77 +36,84 @@ class Circle:
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
 
 
-class Moons:
-    """Two half circles of radius 1 that reach into each other, one class each: scikit-learn's `make_moons`.
+class Drawn:
+    """Points in the plane that are drawn, as a function of a seed of the dataset's own.
 
     Args:
-        noise: standard deviation of the normal noise on both coordinates.
         seed: of all that is drawn.
     """
 
-    name = "moons"
     shape = (2,)
-    classes = ("0", "1")
+    classes: tuple[str, ...] = ()
 
-    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.05, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
         self.num_examples = num_examples
-        self.noise = noise
         self.seed = seed
 
     def check(self) -> None:
         pass
 
+    def random(self) -> torch.Generator:
+        return generator(self.seed, "dataset", 0)
+
+
+class Moons(Drawn):
+    """Two half circles of radius 1 that reach into each other, one class each: scikit-learn's `make_moons`.
+
+    Args:
+        noise: standard deviation of the normal noise on both coordinates.
+    """
+
+    name = "moons"
+    classes = ("0", "1")
+
+    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.05, seed: Seed = 0) -> None:
+        super().__init__(num_examples, seed)
+        self.noise = noise
+
     def load(self) -> Examples:
-        random = generator(self.seed, "dataset", 0)
+        random = self.random()
         moon = torch.randint(2, (self.num_examples,), generator=random)
         angle = math.pi * torch.rand(self.num_examples, generator=random)
         upper = _polar(1, angle)
         points = torch.where(moon[:, None] == 0, upper, torch.tensor([1.0, 0.5]) - upper)
         points += self.noise * torch.randn(points.shape, generator=random)
         # Without noise they fill [-1, 2] x [-0.5, 1]
-        return Examples.of_points(points, moon, "drawn", center=(0.5, 0.25), scale=1.5 + FAR * self.noise)
+        return Examples.of_points(points, moon, "drawn", Units((0.5, 0.25), 1.5 + FAR * self.noise))
 
 
-class SwissRoll:
+class SwissRoll(Drawn):
     """A spiral of one and a half turns, denser inside: scikit-learn's `make_swiss_roll` without its second axis.
 
     Args:
         noise: standard deviation of the normal noise on both coordinates; the windings are 2 pi apart.
-        seed: of all that is drawn.
     """
 
     name = "swiss_roll"
-    shape = (2,)
-    classes = ()
 
     def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.25, seed: Seed = 0) -> None:
-        self.num_examples = num_examples
+        super().__init__(num_examples, seed)
         self.noise = noise
-        self.seed = seed
-
-    def check(self) -> None:
-        pass
 
     def load(self) -> Examples:
-        random = generator(self.seed, "dataset", 0)
+        random = self.random()
         angle = 1.5 * math.pi * (1 + 2 * torch.rand(self.num_examples, generator=random))
         points = _polar(angle, angle) + self.noise * torch.randn(self.num_examples, 2, generator=random)
         labels = torch.zeros(self.num_examples, dtype=torch.int64)
-        return Examples.of_points(points, labels, "drawn", scale=4.5 * math.pi + FAR * self.noise)  # its outer end
+        outer_end = 4.5 * math.pi
+        return Examples.of_points(points, labels, "drawn", Units(scale=outer_end + FAR * self.noise))
 
 
-class Spiral:
+class Spiral(Drawn):
     """Archimedean spirals that start at the origin, evenly turned against each other, one class each.
 
     Args:
         arms: how many; a single one has no classes.
         turns: of each; it ends at radius 1.
         noise: standard deviation of the normal noise on both coordinates.
-        seed: of all that is drawn.
     """
 
     name = "spiral"
-    shape = (2,)
 
     def __init__(
         self,
@@ -115,45 +123,29 @@ class Spiral:
         noise: NonNegative = 0.02,
         seed: Seed = 0,
     ) -> None:
-        self.num_examples = num_examples
+        super().__init__(num_examples, seed)
         self.arms = arms
         self.turns = turns
         self.noise = noise
-        self.seed = seed
         self.classes = tuple(map(str, range(arms))) if arms > 1 else ()
 
-    def check(self) -> None:
-        pass
-
     def load(self) -> Examples:
-        random = generator(self.seed, "dataset", 0)
+        random = self.random()
         arm = torch.randint(self.arms, (self.num_examples,), generator=random)
         radius = torch.rand(self.num_examples, generator=random).sqrt()  # even along the arm, but for its inner end
         points = _polar(radius, 2 * math.pi * (self.turns * radius + arm / self.arms))
         points += self.noise * torch.randn(points.shape, generator=random)
-        return Examples.of_points(points, arm, "drawn", scale=1 + FAR * self.noise)
+        return Examples.of_points(points, arm, "drawn", Units(scale=1 + FAR * self.noise))
 
 
-class Checkerboard:
-    """Evenly spread over every other square of a board of 4 by 4 on [-1, 1], one class a square.
-
-    Args:
-        seed: of all that is drawn.
-    """
+class Checkerboard(Drawn):
+    """Evenly spread over every other square of a board of 4 by 4 on [-1, 1], one class a square."""
 
     name = "checkerboard"
-    shape = (2,)
     classes = tuple(map(str, range(8)))
 
-    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
-        self.num_examples = num_examples
-        self.seed = seed
-
-    def check(self) -> None:
-        pass
-
     def load(self) -> Examples:
-        random = generator(self.seed, "dataset", 0)
+        random = self.random()
         square = torch.randint(8, (self.num_examples,), generator=random)
         row = square // 2
         column = 2 * (square % 2) + row % 2

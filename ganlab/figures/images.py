@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from ganlab.data.batches import Units, to_model_range
+from ganlab.data.batches import to_model_range
+from ganlab.data.units import Units
 from ganlab.figures import animation, curves
 from ganlab.game import Players, sample
 from ganlab.randomness import generator as random_generator

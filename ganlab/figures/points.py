@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ganlab.data.batches import Units
+from ganlab.data.units import Units
 from ganlab.figures import GENERATED, REAL, animation, curves
 from ganlab.game import Players, judge, sample
 from ganlab.runs import RunFolder

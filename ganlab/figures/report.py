@@ -30,7 +30,7 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     history = run.history()
     result = {name: value for name, value in run.result.items() if name != "dataset" and value not in (None, {})}
     data = {f"dataset {name}": value for name, value in run.result["dataset"].items()}
-    title = f"{cfg['dataset']['_target_'].rpartition('.')[2]}, seed {run.result['seed']}"
+    title = f"{run.result['dataset']['name']}, seed {run.result['seed']}"
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>ganlab: {html.escape(title)}</title><style>{STYLE}</style></head>
 <body>

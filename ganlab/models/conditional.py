@@ -76,6 +76,13 @@ class Projection(nn.Module):
         return (_look_up(self.weight, label) * phi).sum(1)
 
 
-def projection(num_classes: int, features: int) -> Projection | None:
-    """None where there are no classes."""
-    return Projection(num_classes, features) if num_classes else None
+class NoProjection(nn.Module):
+    """What no class adds: nothing."""
+
+    def forward(self, phi: Tensor, label: Tensor | None) -> float:
+        return 0.0
+
+
+def projection(num_classes: int, features: int) -> nn.Module:
+    """Of the class, where there are classes."""
+    return Projection(num_classes, features) if num_classes else NoProjection()

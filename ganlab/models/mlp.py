@@ -80,4 +80,4 @@ class MLPDiscriminator(nn.Module):
         for layer in hidden:
             phi = layer(phi)  #         [B, width]
         logit = psi(phi).squeeze(1)  #  [B]
-        return logit if self.projection is None else logit + self.projection(phi, label)
+        return logit + self.projection(phi, label)

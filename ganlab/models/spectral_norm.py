@@ -49,7 +49,7 @@ class SpectralNorm(nn.Module):
 
 
 def normalise(network: nn.Module) -> None:
-    """Put every convolution, linear layer and embedding of a network under spectral normalisation."""
+    """Put every convolution, linear layer and projection of a network under spectral normalisation."""
     for layer in [module for module in network.modules() if isinstance(module, LAYERS)]:
         norm = SpectralNorm(layer.weight, axis=1 if isinstance(layer, nn.ConvTranspose2d) else 0)
         parametrize.register_parametrization(layer, "weight", norm)
