@@ -21,7 +21,7 @@ from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
-from ganlab.game import Game, Players, told
+from ganlab.game import Game, Players, evaluating, packed, told
 from ganlab.inits import Init
 from ganlab.latents import Latent
 from ganlab.losses import Loss
@@ -97,35 +97,49 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     """
     model, condition = instantiate(cfg, "model", Model), instantiate(cfg, "condition", Conditioning)
     num_classes = len(dataset.classes) if condition.uses_classes else 0
-    if condition.uses_classes and num_classes < 2:
-        raise ConfigError(f"condition: dataset {dataset.name} has no classes to tell apart; use condition=none")
-    if num_classes and model.pack > 1:
-        raise ConfigError(f"model.pack={model.pack}: packs are of no single class; use condition=none, or model.pack=1")
-    if cfg.trainer.batch_size % model.pack:
-        raise ConfigError(f"model.pack={model.pack}: must divide trainer.batch_size={cfg.trainer.batch_size}")
+    check_classes(condition, num_classes, dataset.name)
+    check_pack(model.pack, num_classes, cfg.trainer.batch_size)
+    initialise, latent = instantiate(cfg, "init", Init), instantiate(cfg, "latent", Latent)
     shape = tuple(dataset.shape)
-    judged = (model.pack * shape[0], *shape[1:])
-    initialise = instantiate(cfg, "init", Init)
     misfit = f"model does not fit dataset {dataset.name} with examples of shape {list(shape)}"
     with seeded(cfg.seed, "weights"):
         try:
             generator = condition.generator(model, shape, num_classes)
-            discriminator = condition.discriminator(model, judged, num_classes)
+            discriminator = condition.discriminator(model, (model.pack * shape[0], *shape[1:]), num_classes)
             for network in (generator, discriminator):
                 initialise(network)
                 spectral_norm.update(network, num_iterations=15)
-            label = torch.zeros(2, dtype=torch.int64) if num_classes else None
-            with torch.no_grad():
-                fake = told(generator.eval(), label)(torch.zeros(2, model.latent_dim))
-                logit = told(discriminator.eval(), label)(torch.zeros(2, *judged))
+            players = Players(generator, discriminator, model.latent_dim, latent, num_classes, model.pack)
+            made, logit = trial(players, shape)
         except (ShapeError, RuntimeError, ValueError, TypeError) as error:
             raise ConfigError(f"{misfit}: {' '.join(str(error).split())}") from error
-    if fake.shape != (2, *shape):
-        raise ConfigError(f"{misfit}: the generator makes {list(fake.shape[1:])}")
-    if logit.shape != (2,):
-        raise ConfigError(f"{misfit}: the discriminator must give one logit an example, [2], not {list(logit.shape)}")
-    latent = instantiate(cfg, "latent", Latent)
-    return Players(generator.train(), discriminator.train(), model.latent_dim, latent, num_classes, model.pack)
+    if made != (2, *shape):
+        raise ConfigError(f"{misfit}: the generator makes {list(made[1:])}")
+    if logit != (2,):
+        raise ConfigError(f"{misfit}: the discriminator must give one logit an example, [2], not {list(logit)}")
+    return players
+
+
+def check_classes(condition: Conditioning, num_classes: int, dataset: str) -> None:
+    if condition.uses_classes and num_classes < 2:
+        raise ConfigError(f"condition: dataset {dataset} has no classes to tell apart; use condition=none")
+
+
+def check_pack(pack: int, num_classes: int, batch_size: int) -> None:
+    if num_classes and pack > 1:
+        raise ConfigError(f"model.pack={pack}: packs are of no single class; use condition=none, or model.pack=1")
+    if batch_size % pack:
+        raise ConfigError(f"model.pack={pack}: must divide trainer.batch_size={batch_size}")
+
+
+@torch.no_grad()
+def trial(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size, torch.Size]:
+    """The shapes of what the generator makes of two latents, and of the discriminator's verdict on two examples."""
+    label = torch.zeros(2, dtype=torch.int64) if players.num_classes else None
+    with evaluating(players.generator) as generator, evaluating(players.discriminator) as discriminator:
+        made = told(generator, label)(torch.zeros(2, players.latent_dim))
+        logit = told(discriminator, label)(packed(torch.zeros(2 * players.pack, *shape), players.pack))
+    return made.shape, logit.shape
 
 
 def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
