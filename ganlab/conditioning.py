@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganlab.errors import ConfigError
 from ganlab.models import Model
-from ganlab.ranges import Count
+from ganlab.ranges import Width
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Concatenation:
 
     uses_classes = True
 
-    def __init__(self, embedding_dim: Count = 16) -> None:
+    def __init__(self, embedding_dim: Width = 16) -> None:
         self.embedding_dim = embedding_dim
 
     def generator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ganlab.ranges import Positive
+from ganlab.ranges import Factor
 
 
 class Init(ABC):
@@ -42,7 +42,7 @@ class AsBuilt(Init):
 class NormalInit(Init):
     """Normal with a fixed standard deviation, DCGAN's by default (Radford, Metz and Chintala, 2016, section 4)."""
 
-    def __init__(self, std: Positive = 0.02) -> None:
+    def __init__(self, std: Factor = 0.02) -> None:
         self.std = std
 
     @torch.no_grad()
@@ -54,7 +54,7 @@ class NormalInit(Init):
 class OrthogonalInit(Init):
     """Orthogonal rows or columns (Saxe, McClelland and Ganguli, 2014), as in BigGAN."""
 
-    def __init__(self, gain: Positive = 1.0) -> None:
+    def __init__(self, gain: Factor = 1.0) -> None:
         self.gain = gain
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ class OrthogonalInit(Init):
 class XavierInit(Init):
     """Uniform, keeping the variance in both directions (Glorot and Bengio, 2010, eq. 16)."""
 
-    def __init__(self, gain: Positive = 1.0) -> None:
+    def __init__(self, gain: Factor = 1.0) -> None:
         self.gain = gain
 
     @torch.no_grad()

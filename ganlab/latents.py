@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from ganlab.ranges import Positive
+from ganlab.ranges import Factor
 
 
 class Latent(ABC):
@@ -37,7 +37,7 @@ class Truncated(Latent):
     By the inverse of its cumulative distribution, so that the number of draws does not depend on what is drawn.
     """
 
-    def __init__(self, bound: Positive = 2.0) -> None:
+    def __init__(self, bound: Factor = 2.0) -> None:
         self.bound = bound
 
     def __call__(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:

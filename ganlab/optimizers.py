@@ -11,7 +11,7 @@ from annotated_types import Len
 from torch import nn
 
 from ganlab.errors import ConfigError
-from ganlab.ranges import Fraction, Momentum, NonNegative, Positive
+from ganlab.ranges import Fraction, Momentum, Positive, Weight
 
 Parameters = Iterable[nn.Parameter]
 
@@ -29,7 +29,7 @@ def adam(
     lr: Positive = 1e-3,
     betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
     eps: Positive = 1e-8,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: Weight = 0.0,
 ) -> torch.optim.Adam:
     """Adam (Kingma and Ba, 2015); beta1 is 0, as a momentum makes the two players circle each other."""
     beta1, beta2 = map(float, betas)  # torch refuses the int that YAML makes of 0
@@ -41,7 +41,7 @@ def adamw(
     lr: Positive = 1e-3,
     betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
     eps: Positive = 1e-8,
-    weight_decay: NonNegative = 0.01,
+    weight_decay: Weight = 0.01,
 ) -> torch.optim.AdamW:
     """Adam with a weight decay that its moments do not see (Loshchilov and Hutter, 2019)."""
     beta1, beta2 = map(float, betas)
@@ -53,7 +53,7 @@ def sgd(
     lr: Positive = 1e-2,
     momentum: Momentum = 0.0,
     nesterov: bool = False,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: Weight = 0.0,
 ) -> torch.optim.SGD:
     """Stochastic gradient descent, with Nesterov's momentum where `nesterov` says so.
 
@@ -73,7 +73,7 @@ def rmsprop(
     alpha: Fraction = 0.99,
     eps: Positive = 1e-8,
     momentum: Momentum = 0.0,
-    weight_decay: NonNegative = 0.0,
+    weight_decay: Weight = 0.0,
 ) -> torch.optim.RMSprop:
     """RMSprop (Hinton, 2012)."""
     return torch.optim.RMSprop(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.randomness import Draws
-from ganlab.ranges import Count, NonNegative, Positive
+from ganlab.ranges import Count, Factor, Weight
 from ganlab.schedules import Constant, Schedule
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ class Penalty(ABC):
         schedule: maps the share of training done to a factor on the weight.
     """
 
-    def __init__(self, weight: NonNegative, interval: Count = 1, schedule: Schedule | None = None) -> None:
+    def __init__(self, weight: Weight, interval: Count = 1, schedule: Schedule | None = None) -> None:
         self.weight = weight
         self.interval = interval
         self.schedule = schedule or Constant()
@@ -93,7 +93,7 @@ class DRAGAN(Penalty):
     """
 
     def __init__(
-        self, weight: NonNegative, noise: Positive = 0.5, interval: Count = 1, schedule: Schedule | None = None
+        self, weight: Weight, noise: Factor = 0.5, interval: Count = 1, schedule: Schedule | None = None
     ) -> None:
         super().__init__(weight, interval, schedule)
         self.noise = noise

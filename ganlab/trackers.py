@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from ganlab.ranges import Positive
+from ganlab.ranges import Seconds
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Wandb:
         tags: list[str] | None = None,
         notes: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "offline",
-        start_timeout: Positive = 10.0,
+        start_timeout: Seconds = 10.0,
     ) -> None:
         self.mode = mode
         self.start_timeout = start_timeout

@@ -222,6 +222,25 @@ BAD = {
     "trainer.discriminator_steps=0": ("trainer.discriminator_steps=0", "greater than or equal to 1"),
     "trainer.clip_gradient=-1": ("trainer.clip_gradient=-1", "or null"),
     "+trainer.foo=1": ("trainer.foo=1", "batch_size"),
+    # Far beyond all sense: told before the memory or the numbers run out
+    **{
+        override: (override.split(" ")[-1], "less than or equal to")
+        for override in (
+            *("model.latent_dim=1000000000", "model.generator.width=1000000000", "model.generator.depth=1000000000"),
+            *("model.pack=1000000000", "dataset=ring8 dataset.num_examples=1000000000"),
+            "dataset=digits condition=concatenation condition.embedding_dim=1000000000",
+            *("dataset=spiral dataset.arms=1000000000", "dataset=spiral dataset.turns=1e+30"),
+            *("dataset=moons dataset.noise=1e+30", "penalty=dragan penalty.dragan.noise=1e+30"),
+            *("penalty=r1 penalty.r1.weight=1e+30", "init=orthogonal init.gain=1e+30", "init=normal init.std=1e+30"),
+            *("latent=truncated latent.bound=1e+30", "optimizer=adamw optimizer.generator.weight_decay=1e+30"),
+            *("dataset=mnist dataset.timeout=1e+30", "tracker.start_timeout=1e+30"),
+            *(
+                f"dataset=digits model={model} model.{player}.width=1000000000"
+                for model in ("dcgan_small", "resnet", "r3gan_small")
+                for player in ("generator", "discriminator")
+            ),
+        )
+    },
 }
 
 

@@ -16,7 +16,7 @@ from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
 from ganlab.data.folders import cache_folder, check_folder
 from ganlab.errors import DataError
-from ganlab.ranges import Positive
+from ganlab.ranges import Seconds
 
 
 class CIFAR10:
@@ -40,7 +40,7 @@ class CIFAR10:
         root: str | None = None,
         train: bool = True,
         mirror: str | None = None,
-        timeout: Positive = 20.0,
+        timeout: Seconds = 20.0,
         flip: bool = True,
     ) -> None:
         self.root = Path(root).expanduser() if root else cache_folder()

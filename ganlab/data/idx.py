@@ -14,7 +14,7 @@ from torch import Tensor
 from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
 from ganlab.data.folders import cache_folder, check_folder
-from ganlab.ranges import Positive
+from ganlab.ranges import Seconds
 
 
 class IdxFiles:
@@ -139,7 +139,7 @@ class FashionMNIST:
         root: str | None = None,
         train: bool = True,
         mirror: str | None = None,
-        timeout: Positive = 20.0,
+        timeout: Seconds = 20.0,
         flip: bool = False,
     ) -> None:
         self.files = IdxFiles("FashionMNIST", root, train, mirror, timeout)
@@ -169,7 +169,7 @@ class KMNIST:
     classes = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
     def __init__(
-        self, root: str | None = None, train: bool = True, mirror: str | None = None, timeout: Positive = 20.0
+        self, root: str | None = None, train: bool = True, mirror: str | None = None, timeout: Seconds = 20.0
     ) -> None:
         self.files = IdxFiles("KMNIST", root, train, mirror, timeout)
 

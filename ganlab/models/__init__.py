@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ganlab.ranges import Count
+from ganlab.ranges import Few, Width
 
 
 class ShapeError(ValueError):
@@ -28,7 +28,7 @@ class Model:
         pack: examples that the discriminator judges at a time, joined to one (Lin et al., 2018, PacGAN).
     """
 
-    latent_dim: Count
+    latent_dim: Width
     generator: Callable[..., nn.Module]
     discriminator: Callable[..., nn.Module]
-    pack: Count = 1
+    pack: Few = 1

@@ -10,7 +10,7 @@ from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import Stack, batch_norm, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, check_attention, halved
-from ganlab.ranges import Count
+from ganlab.ranges import Count, Width
 
 
 def doubling(inputs: int, outputs: int, num_classes: int) -> list[nn.Module]:
@@ -49,7 +49,7 @@ class DCGANGenerator(nn.Module):
         latent_dim: int,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 64,
+        width: Width = 64,
         spectral_norm: bool = False,
         attention: Count | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class DCGANDiscriminator(nn.Module):
         self,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 64,
+        width: Width = 64,
         spectral_norm: bool = False,
         attention: Count | None = None,
         minibatch_std: bool = False,

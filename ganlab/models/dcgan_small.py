@@ -11,7 +11,7 @@ from ganlab.models.dcgan import doubling, halving
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved
 from ganlab.models.to_image import ToImage
-from ganlab.ranges import Count
+from ganlab.ranges import Width
 
 
 def stages(shape: tuple[int, ...]) -> tuple[int, Size]:
@@ -33,7 +33,7 @@ class DCGANGenerator(nn.Module):
         width: channels at full size; they double with every halving of the sides.
     """
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], num_classes: int, width: Count = 16) -> None:
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], num_classes: int, width: Width = 16) -> None:
         super().__init__()
         count, (height, width_px) = stages(shape)
         channels = width * 2**count
@@ -65,8 +65,8 @@ class DCGANDiscriminator(nn.Module):
         self,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 32,
-        hidden: Count = 64,
+        width: Width = 32,
+        hidden: Width = 64,
         spectral_norm: bool = False,
         minibatch_std: bool = False,
     ) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import WithLabel, projection
-from ganlab.ranges import Count, NonNegativeInt
+from ganlab.ranges import FewOrNone, Width
 
 Activation = Literal["tanh", "relu", "leaky_relu", "gelu", "silu"]
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
@@ -39,8 +39,8 @@ class MLPGenerator(nn.Module):
         latent_dim: int,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 8,
-        depth: NonNegativeInt = 2,
+        width: Width = 8,
+        depth: FewOrNone = 2,
         activation: Activation = "tanh",
     ) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class MLPDiscriminator(nn.Module):
         self,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 8,
-        depth: NonNegativeInt = 2,
+        width: Width = 8,
+        depth: FewOrNone = 2,
         activation: Activation = "tanh",
         spectral_norm: bool = False,
     ) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganlab.models.conditional import WithLabel, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved_to_about_4
-from ganlab.ranges import Count
+from ganlab.ranges import Few, Width
 
 SLOPE = 0.2
 RELU_GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # undoes what the leaky ReLU takes from the second moment (He et al., 2015)
@@ -128,10 +128,10 @@ class R3GANGenerator(nn.Module):
         latent_dim: int,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 32,
-        max_width: Count = 128,
-        blocks: Count = 1,
-        group_size: Count = 16,
+        width: Width = 32,
+        max_width: Width = 128,
+        blocks: Few = 1,
+        group_size: Width = 16,
     ) -> None:
         super().__init__()
         sizes = halved_to_about_4(shape, "r3gan_small")
@@ -166,10 +166,10 @@ class R3GANDiscriminator(nn.Module):
         self,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 32,
-        max_width: Count = 128,
-        blocks: Count = 1,
-        group_size: Count = 16,
+        width: Width = 32,
+        max_width: Width = 128,
+        blocks: Few = 1,
+        group_size: Width = 16,
         minibatch_std: bool = False,
     ) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from ganlab.models.conditional import Conditional, Stack, batch_norm, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import check_attention, halved, halved_to_about_4
 from ganlab.models.to_image import ToImage
-from ganlab.ranges import Count
+from ganlab.ranges import Count, Width
 
 # A 1x1 convolution and a change of size may change places; in the shortcuts it comes where the map is smaller.
 
@@ -76,8 +76,8 @@ class ResNetGenerator(nn.Module):
         latent_dim: int,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 64,
-        max_width: Count = 64,
+        width: Width = 64,
+        max_width: Width = 64,
         spectral_norm: bool = False,
         attention: Count | None = None,
     ) -> None:
@@ -120,8 +120,8 @@ class ResNetDiscriminator(nn.Module):
         self,
         shape: tuple[int, ...],
         num_classes: int,
-        width: Count = 64,
-        max_width: Count = 64,
+        width: Width = 64,
+        max_width: Width = 64,
         spectral_norm: bool = True,
         attention: Count | None = None,
         minibatch_std: bool = False,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganlab.models import ShapeError
 from ganlab.models.to_image import ToImage
-from ganlab.ranges import Count
+from ganlab.ranges import Width
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -23,7 +23,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 class TutorialGenerator(nn.Module):
     """A linear layer to half the image's size, a transposed convolution that doubles it, a convolution, a sigmoid."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], width: Count = 32) -> None:
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], width: Width = 32) -> None:
         super().__init__()
         channels, height, width_px = _image_shape(shape)
         self.start = (width, height // 2, width_px // 2)
