@@ -278,6 +278,9 @@ def test_values_of_a_finished_run_can_be_changed_but_not_what_it_is() -> None:
     assert (cfg.trainer.steps, cfg.optimizer.generator.lr) == (5, 1e-4)
     with pytest.raises(ConfigError, match=r"trainer\.step=5: no such key.*trainer\.steps"):
         config.override(cfg, ["trainer.step=5"])
-    for kept in ("seed=5", "trainer.batch_size=8", "model=mlp", "model.latent_dim=3", "optimizer=adam"):
+    for kept in (
+        *("seed=5", "trainer.batch_size=8", "model=mlp", "model.latent_dim=3", "optimizer=adam"),
+        *("trainer.ema_half_life=9", "trainer.ema_ramp=0.1", "trainer.discriminator_steps=2"),
+    ):
         with pytest.raises(ConfigError, match=f"{kept}: a run keeps its "):
             config.override(cfg, [kept])
