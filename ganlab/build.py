@@ -97,7 +97,8 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     """
     model, condition = instantiate(cfg, "model", Model), instantiate(cfg, "condition", Conditioning)
     num_classes = len(dataset.classes) if condition.uses_classes else 0
-    check_classes(condition, num_classes, dataset.name)
+    if condition.uses_classes:
+        check_classes(num_classes, dataset.name, cfg.condition._target_)
     check_pack(model.pack, num_classes, cfg.trainer.batch_size)
     initialise, latent = instantiate(cfg, "init", Init), instantiate(cfg, "latent", Latent)
     shape = tuple(dataset.shape)
@@ -120,9 +121,12 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     return players
 
 
-def check_classes(condition: Conditioning, num_classes: int, dataset: str) -> None:
-    if condition.uses_classes and num_classes < 2:
-        raise ConfigError(f"condition: dataset {dataset} has no classes to tell apart; use condition=none")
+def check_classes(num_classes: int, dataset: str, condition: str) -> None:
+    """Refuse a condition, called by its `_target_`, on a dataset without classes."""
+    if num_classes < 2:
+        raise ConfigError(
+            f"condition._target_={condition}: dataset {dataset} has no classes to tell apart; use condition=none"
+        )
 
 
 def check_pack(pack: int, num_classes: int, batch_size: int) -> None:

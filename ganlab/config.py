@@ -67,12 +67,13 @@ def refuse_lists(overrides: Sequence[str]) -> None:
     """Hydra would merge several options of any group, which makes sense only where each has a name of its own.
 
     Raises:
-        ConfigError: a list is given to another group.
+        ConfigError: a list is given to another group, or an empty one.
     """
     for override in overrides:
         group, _, value = override.partition("=")
-        if group in GROUPS and group not in NAMED and value.startswith("["):
-            raise ConfigError(f"{override}: must be one of {', '.join(options_of(group))}")
+        if group in GROUPS and value.startswith("[") and (group not in NAMED or not value.strip("[ ]")):
+            several = f" or several of them; for none write {group}=none" if group in NAMED else ""
+            raise ConfigError(f"{override}: must be {_one_of(group)}{several}")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -110,11 +111,14 @@ def check(cfg: DictConfig) -> None:
     for key, value in tree.items():
         if key not in (*GROUPS, *VALUES):
             raise ConfigError(f"{key}={shown(value)}: no such key; the config has {', '.join((*GROUPS, *VALUES))}")
+    missing = next((key for key in (*VALUES, *GROUPS) if key not in tree), None)
+    if missing:
+        raise ConfigError(f"{missing}: missing; must be {_one_of(missing) if missing in GROUPS else 'given a value'}")
     for key, annotation in VALUES.items():
-        check_value(key, tree.get(key), annotation)
+        check_value(key, tree[key], annotation)
     for group in GROUPS:
-        if not isinstance(tree.get(group), Mapping):
-            raise ConfigError(f"{group}={shown(tree.get(group))}: must be one of {', '.join(options_of(group))}")
+        if not isinstance(tree[group], Mapping):
+            raise ConfigError(f"{group}={shown(tree[group])}: must be {_one_of(group)}")
         nodes = (
             {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
         )
@@ -122,6 +126,10 @@ def check(cfg: DictConfig) -> None:
             if not isinstance(node, Mapping) or "_target_" not in node:
                 raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")
         check_node(group, tree[group])
+
+
+def _one_of(group: str) -> str:
+    return f"one of {', '.join(options_of(group))}"
 
 
 # A finished run's config -----------------------------------------------------------------------------------
