@@ -38,21 +38,26 @@ def main() -> None:
 def launch() -> None:
     """One run, or a sweep of them, as Hydra reads the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
-    ended: list[GanlabError] = []
+    sys.argv[1:] = command_line.flags_first(sys.argv[1:])
+    here = os.getpid()
+    failures: list[int] = []  # their exit codes
 
     def job(cfg: DictConfig) -> None:
+        hydra_cfg = HydraConfig.get()
         try:
-            train(cfg, Path(HydraConfig.get().runtime.output_dir))
+            train(cfg, Path(hydra_cfg.runtime.output_dir))
         except Stopped as error:
             raise SystemExit(command_line.say(error)) from error  # Hydra would start a sweep's next job
         except GanlabError as error:
-            if HydraConfig.get().mode is not RunMode.RUN:
-                raise  # a sweep goes on, and Hydra tells at its end
-            ended.append(error)
+            if os.getpid() != here:
+                raise  # a launcher of other processes: Hydra brings the error back
+            sweeps = hydra_cfg.mode is not RunMode.RUN
+            name = f"job {hydra_cfg.job.num} ({' '.join(hydra_cfg.overrides.task)})" if sweeps else ""
+            failures.append(command_line.say(error, name))  # a sweep goes on
 
     hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
-    if ended:
-        raise ended[0]
+    if failures:
+        raise SystemExit(failures[0])
 
 
 def resume(arguments: list[str]) -> None:

@@ -9,8 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -48,9 +49,13 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     return 0
 
 
-def say(error: GanlabError) -> int:
-    """Print an error as one line, and return its exit code."""
-    return _say(str(error), error.exit_code)
+def say(error: GanlabError, job: str = "") -> int:
+    """Print an error as one line, and return its exit code.
+
+    Args:
+        job: of a sweep, where it happened.
+    """
+    return _say(f"{job}{': ' if job else ''}{error}", error.exit_code)
 
 
 def _say(message: str, exit_code: int) -> int:
@@ -78,6 +83,26 @@ def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
         given[key] = value if is_text else yaml_value(value)  # out=1 and label=007 stay text
     bind(function, given, function.__name__)
     return function(**given)
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, the overrides side by side at the end: Hydra knows them nowhere else.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, or a value of one that does not fit.
+    """
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all of its usage and exit
+    known, others = parser.parse_known_args(list(arguments))
+    strange = [argument for argument in others if argument.startswith("-")]
+    if strange:
+        raise ConfigError(f"{strange[0]}: no such flag; python -m ganlab --hydra-help lists them")
+    overrides = [*known.overrides, *others]
+    return [argument for argument in arguments if argument not in overrides] + overrides
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(message)
 
 
 def yaml_value(text: str) -> Any:

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from ganlab import config
+from ganlab import command_line, config
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -115,6 +115,7 @@ def test_quick_answers_do_not_import_torch(arguments: tuple[str, ...], tmp_path:
 @pytest.mark.parametrize(
     "argument",
     ["model=nope", "optimizer.generator.lrr=1", "trainer.epochs=many", "optimizer.generator.lr=-1", "model=dcgan_small",
+     "dataset=ring8 --foo seed=1", "seed=1 --cfg nope",
      "dataset=mnist5 dataset.root=/dev/null", "device=cuda" if not os.path.exists("/dev/nvidia0") else "device=mps"],
 )  # fmt: skip
 def test_a_refusal_is_one_line_exit_2_and_no_folder(argument: str, ganlab: Command, tmp_path: Path) -> None:
@@ -124,6 +125,12 @@ def test_a_refusal_is_one_line_exit_2_and_no_folder(argument: str, ganlab: Comma
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_may_stand_anywhere() -> None:
+    given = ["dataset=ring8", "-m", "seed=1,2", "~penalty", "--config-dir", "a=b", "trainer=smoke"]
+    ordered = ["-m", "--config-dir", "a=b", "dataset=ring8", "seed=1,2", "~penalty", "trainer=smoke"]
+    assert command_line.flags_first(given) == ordered
 
 
 def test_data_that_cannot_be_had_leave_no_folder(ganlab: Command, tmp_path: Path) -> None:
@@ -239,6 +246,9 @@ def test_a_diverged_run_exits_3_and_a_sweep_goes_on_after_it(ganlab: Command, tm
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["status"] == "diverged"
     swept = ganlab("-m", *QUICK, "trainer.steps=20", "optimizer.discriminator.lr=1e38,1e-3", "hydra.sweep.dir=sweep")
     assert swept.returncode == 3
+    (message,) = swept.stderr.splitlines()
+    assert message.startswith("ganlab: job 0 (")
+    assert "not finite" in message
     statuses = [json.loads((tmp_path / "sweep" / job / "result.json").read_text())["status"] for job in "01"]
     assert statuses == ["diverged", "done"]
 
