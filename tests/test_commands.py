@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import Image
 from ganlab import command_line, config
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 QUICK = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
 
@@ -30,6 +31,28 @@ QUICK = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=
 def only_run(folder: Path) -> Path:
     (run,) = folder.glob("outputs/*/*")
     return run
+
+
+@pytest.fixture
+def in_training(tmp_path: Path) -> Iterator[Start]:
+    """Starts a run, or a sweep, that would take long, and returns its process once it has written metrics."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.steps=60000", *arguments]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True)
+        started.append(process)
+        while not list(tmp_path.rglob("metrics.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def test_a_run_says_where_it_lies_first_and_last_and_leaves_all_its_files(ganlab: Command, tmp_path: Path) -> None:
@@ -160,15 +183,8 @@ def test_two_runs_into_one_folder_leave_the_first_alone(ganlab: Command, tmp_pat
     assert (result["status"], result["seed"]) == ("done", 1)
 
 
-def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ganlab", "tracker=none", "trainer.steps=60000", "trainer.log_every=0.1"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not list(tmp_path.glob("outputs/*/*/metrics.jsonl")):
-        assert process.poll() is None
-        time.sleep(0.05)
+def test_interrupted_then_resumed_in_place(in_training: Start, ganlab: Command, tmp_path: Path) -> None:
+    process = in_training()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -189,15 +205,8 @@ def test_interrupted_then_resumed_in_place(ganlab: Command, tmp_path: Path) -> N
     assert steps[-1] == last
 
 
-def test_a_signal_stops_a_whole_sweep(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ganlab", "-m", *QUICK, "trainer.steps=60000", "seed=1,2", "hydra.sweep.dir=sweep"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "sweep" / "0" / "metrics.jsonl").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+def test_a_signal_stops_a_whole_sweep(in_training: Start, tmp_path: Path) -> None:
+    process = in_training("-m", "seed=1,2", "hydra.sweep.dir=sweep")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -205,16 +214,12 @@ def test_a_signal_stops_a_whole_sweep(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()] == ["0"]
 
 
-def test_a_run_in_training_is_not_resumed_by_another(tmp_path: Path, ganlab: Command) -> None:
-    command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.steps=60000", "hydra.run.dir=run"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "run" / "metrics.jsonl").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab: Command) -> None:
+    process = in_training("hydra.run.dir=run")
     refused = ganlab("resume=run")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    process.communicate(timeout=60)
+    assert process.returncode == 143
     assert (refused.returncode, "another process is training this run" in refused.stderr) == (2, True)
 
 
