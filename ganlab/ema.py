@@ -7,9 +7,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ganlab.models import spectral_norm
+
 
 class AveragedGenerator:
     """An exponential moving average with its half-life in images seen, so that it means the same at any batch size.
+
+    Buffers are copied, but for the singular vectors of spectral norms: these follow the averaged weights.
 
     Args:
         ramp: early on the half-life is at most this share of the images seen so far, or the random start would linger
@@ -18,6 +22,7 @@ class AveragedGenerator:
 
     def __init__(self, generator: nn.Module, half_life: float, batch_size: int, ramp: float | None = 0.05) -> None:
         self.module = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.copied = _copied(self.module)
         self.half_life = half_life
         self.batch_size = batch_size
         self.ramp = ramp
@@ -33,5 +38,15 @@ class AveragedGenerator:
         average: list[Tensor] = list(self.module.parameters())
         current: list[Tensor] = list(generator.parameters())
         torch._foreach_lerp_(average, current, 1 - self.decay(step))
-        for mine, theirs in zip(self.module.buffers(), generator.buffers(), strict=True):
-            mine.copy_(theirs)
+        for mine, theirs, is_copied in zip(self.module.buffers(), generator.buffers(), self.copied, strict=True):
+            if is_copied:
+                mine.copy_(theirs)
+        if not all(self.copied):
+            spectral_norm.update(self.module)
+
+
+def _copied(network: nn.Module) -> list[bool]:
+    """Of each buffer of a network, whether it is another thing than a singular vector."""
+    norms = [module for module in network.modules() if isinstance(module, spectral_norm.SpectralNorm)]
+    vectors = {id(vector) for norm in norms for vector in norm.buffers()}
+    return [id(buffer) not in vectors for buffer in network.buffers()]

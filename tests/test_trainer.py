@@ -22,11 +22,14 @@ from ganlab.build import build
 from ganlab.checkpoints import read
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
+from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
 from ganlab.game import Game
 from ganlab.latents import Normal
+from ganlab.models import spectral_norm
 from ganlab.models.dcgan_small import DCGANDiscriminator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
+from ganlab.models.resnet import ResNetGenerator
 from ganlab.penalties import R1
 from ganlab.randomness import Draws, Noise, seeded
 from ganlab.runs import RunFolder
@@ -345,8 +348,6 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
 
 
 def test_the_average_is_the_closed_form_of_its_history() -> None:
-    from ganlab.ema import AveragedGenerator
-
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 0.0)
     average = AveragedGenerator(network, half_life=100.0, batch_size=50)
@@ -359,3 +360,24 @@ def test_the_average_is_the_closed_form_of_its_history() -> None:
         expected = weight * expected + (1 - weight) * step
     assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert average.decay(10**6) == pytest.approx(0.5**0.5)  # two steps of 50 images are a half-life of 100
+
+
+def test_the_spectral_norms_of_the_average_are_of_its_own_weights() -> None:
+    torch.manual_seed(0)
+    network = ResNetGenerator(8, (1, 8, 8), 0, width=8, max_width=8, spectral_norm=True)
+    average = AveragedGenerator(network, half_life=5000, batch_size=50, ramp=None)
+    for step in range(1, 201):
+        for parameter in network.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        spectral_norm.update(network)
+        network(torch.randn(4, 8))  # the statistics of the batch normalisation are buffers too
+        average.update(network, step)
+    layers = [m for m in average.module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) > 3
+    for layer in layers:
+        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item()
+        assert norm == pytest.approx(1.0, abs=0.005)
+    mine, theirs = average.module.state_dict(), network.state_dict()
+    for name in mine:
+        if "running" in name:
+            assert torch.equal(mine[name], theirs[name])
