@@ -263,7 +263,7 @@ FOREIGN = {
     "a module with our name in front": {"_target_": "ganlab_evil.X"},
     "a tool of ours": {"_target_": "ganlab.signatures.locate", "key": "k", "target": "os.system"},
     "what one of our rooms imports": {"_target_": "ganlab.trackers.threading.Thread"},
-    "a name that one of our rooms imports": {"_target_": "ganlab.data.download.FileLock"},
+    "a name that one of our rooms imports": {"_target_": "ganlab.data.folders.FileLock"},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from ganlab.data import image_folder
@@ -199,6 +201,42 @@ def test_runs_that_start_together_decode_once(pictures: Path, monkeypatch: pytes
         thread.join()
     assert len(decoded) == 6
     assert not [file for file in (pictures.parent / "cache").iterdir() if file.name.startswith(".decoding")]
+
+
+def test_a_run_that_waits_for_another_s_decoding_says_so_once(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(pictures)
+    (lock,) = (pictures.parent / "cache").glob("*.lock")
+    with caplog.at_level(logging.INFO):
+        load(pictures, on_corrupt="skip")
+        assert "Waiting" not in caplog.text
+        with FileLock(lock):
+            waiting = threading.Thread(target=load, args=[pictures])
+            waiting.start()
+            for _ in range(1000):
+                if "Waiting" in caplog.text:
+                    break
+                time.sleep(0.01)
+        waiting.join()
+    assert caplog.text.count(f"Waiting for another run that is decoding {pictures}") == 1
+
+
+def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    before = load(pictures)
+    known = before.fingerprint()
+    old = entry(pictures)
+    shutil.copytree(pictures, tmp_path / "others")
+    load(tmp_path / "others")
+    load(pictures, size=4)
+    kept = {folder for folder in cache.iterdir() if folder.is_dir() and folder != old}
+    assert len(kept) == 2
+    os.remove(pictures / "a_colour.png")
+    assert len(load(pictures)) == 4
+    entries = {folder for folder in cache.iterdir() if folder.is_dir()}
+    assert not old.exists()
+    assert kept < entries
+    assert len(entries) == 3
+    assert before.fingerprint() == known  # a run that has it mapped can still read it
 
 
 def test_what_stopped_halfway_leaves_nothing_behind(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from tarfile import TarError
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
+from ganlab.data.folders import locked
 from ganlab.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def ensure(
         if not damaged(folder):
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=SECONDS_FOR_ANOTHER):
+        with locked(folder / ".lock", f"fetching {title} into {folder}", SECONDS_FOR_ANOTHER):
             names = damaged(folder)  # again: another run may have fetched them meanwhile
             if names:
                 log.info("Fetching %s into %s (%s)", title, folder, ", ".join(names))

@@ -14,16 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ganlab.data.dataset import Examples
-from ganlab.data.folders import cache_folder, check_folder
+from ganlab.data.folders import cache_folder, check_folder, locked
 from ganlab.errors import ConfigError, DataError
 from ganlab.ranges import Side
 
@@ -51,7 +50,8 @@ class ImageFolder:
     """The pictures of one folder, or of one folder per class.
 
     They are turned as their EXIF data say, transparent ones laid on white, and brought to one size and number of
-    channels. The result is kept, by the names, sizes and times of the files and the keys below, and never cleaned up.
+    channels. The result is kept, by the names, sizes and times of the files and the keys below, until the folder has
+    changed and is decoded again with the same keys.
 
     Args:
         path: holds either pictures, or folders of pictures, whose names are the classes; deeper ones are not looked at.
@@ -109,10 +109,11 @@ class ImageFolder:
 
     def load(self) -> Examples:
         try:
-            entry = self.cache / self._key()
+            entry = self.cache / f"{self._key()}-{self._state()}"
             self.cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.cache / f"{entry.name}.lock"):  # another run's decoding is waited for and used
+            with locked(self.cache / f"{self._key()}.lock", f"decoding {self.path}"):  # whose result is then used
                 decoded = read_entry(entry) or self._decode_all(entry)
+                self._remove_all_but(entry)
         except OSError as error:
             raise DataError(f"dataset.path={self.path}, dataset.cache={self.cache}: {error}") from error
         if decoded.corrupt:
@@ -121,13 +122,22 @@ class ImageFolder:
         return Examples(images, labels, str(self.path), flip=self.flip)
 
     def _key(self) -> str:
-        """A hash of all that decides what the cache holds."""
-        facts = [(name, label, s.st_size, s.st_mtime_ns) for name, label in self.files for s in [self._stat(name)]]
-        told = [FORMAT, str(self.path.absolute()), self.recipe, self.on_corrupt, facts]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        """A hash of the folder's name and of what is made of it."""
+        return _hash([FORMAT, str(self.path.absolute()), self.recipe, self.on_corrupt])
 
-    def _stat(self, name: str) -> os.stat_result:
-        return (self.path / name).stat()
+    def _state(self) -> str:
+        """A hash of what the folder holds."""
+        stats = [(self.path / name).stat() for name, _ in self.files]
+        return _hash([self.files, [(s.st_size, s.st_mtime_ns) for s in stats]])
+
+    def _remove_all_but(self, entry: Path) -> None:
+        """Remove what the same key made of the folder before it changed.
+
+        A run that has it mapped keeps it until it ends, as Linux does; where a system refuses, it stays.
+        """
+        for old in self.cache.glob(f"{self._key()}-*"):
+            if old != entry:
+                shutil.rmtree(old, ignore_errors=True)
 
     def _decode_all(self, entry: Path) -> Decoded:
         """Decode every file into a new entry of the cache, which appears whole or not at all."""
@@ -179,6 +189,10 @@ class ImageFolder:
                 for image in pool.map(partial(_decode_or_reason, recipe=self.recipe), paths):
                     bar.update()
                     yield image
+
+
+def _hash(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 class Decoded(NamedTuple):
