@@ -71,7 +71,7 @@ class LeastSquares:
 
 
 class Hinge:
-    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), and -D(G(z)) (Miyato et al., 2018, eq. 16 and 17)."""
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), and -D(G(z)) (Lim and Ye, 2017; Miyato et al., 2018, eq. 16 and 17)."""
 
     generator_sees_real = False
     boundary = 0.0
@@ -102,7 +102,7 @@ class Wasserstein:
 class Relativistic:
     """-log sigmoid(D(x) - D(G(z))), and the same with the two exchanged, each fake being paired with a real example.
 
-    Jolicoeur-Martineau (2019), eq. 3 and 4, there called RSGAN; RpGAN in Huang et al. (2024), eq. 2.
+    Jolicoeur-Martineau (2019), section 4, there called RSGAN; RpGAN in Huang et al. (2024), eq. 2.
     """
 
     generator_sees_real = True
@@ -119,7 +119,7 @@ class Relativistic:
 class RelativisticAverage:
     """As cross-entropy, each logit being taken against the mean logit of the other kind (RaSGAN).
 
-    Jolicoeur-Martineau (2019), eq. 8 and 9.
+    Jolicoeur-Martineau (2019), section 4.
     """
 
     generator_sees_real = True

@@ -104,7 +104,7 @@ class DRAGAN(Penalty):
 
 
 class ZeroCentered(Penalty):
-    """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019, eq. 5)."""
+    """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019)."""
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, draws))
