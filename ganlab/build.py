@@ -19,6 +19,7 @@ from ganlab.conditioning import Conditioning
 from ganlab.data.batches import Batches, check_batch_size
 from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
+from ganlab.evaluation import Metrics
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
 from ganlab.game import Game, Players, evaluating, packed, told
@@ -33,6 +34,7 @@ from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Unfailing
 from ganlab.trainer import Trainer
+from ganlab.watchdog import Guard
 
 Kind = TypeVar("Kind")
 
@@ -70,6 +72,8 @@ def check(cfg: DictConfig) -> None:
     build_game(cfg)
     check_optimizers(cfg)
     instantiate(cfg, "schedule", Schedule)
+    instantiate(cfg, "metrics", Metrics).check()
+    instantiate(cfg, "watchdog", Guard)
     instantiate(cfg, "tracker", Tracker)
     devices.resolve(cfg.device)
 
@@ -187,6 +191,8 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         if run.result["dataset"] != about_data:
             raise ConfigError(f"dataset: the run was trained on {run.result['dataset']}, and here is {about_data}")
 
+    metrics = instantiate(cfg, "metrics", Metrics)
+    evaluator = metrics.evaluator(dataset, examples, players.num_classes, device)
     tracker = Unfailing(instantiate(cfg, "tracker", Tracker))
     draw = ImagePictures if is_image else PointPictures
     make_trainer = instantiate(cfg, "trainer", partial)
@@ -200,6 +206,10 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         run=run,
         tracker=tracker,
         pictures=draw(run, data, players, examples.units, cfg.seed),
+        units=examples.units,
+        evaluator=evaluator,
+        best=metrics.best,
+        watchdog=instantiate(cfg, "watchdog", Guard),
         facts=facts,
     )
     if resume:

@@ -15,7 +15,7 @@ from ganlab.errors import CheckpointError
 from ganlab.ranges import Count
 from ganlab.runs import replace_file
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Stateful(Protocol):
@@ -25,19 +25,23 @@ class Stateful(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of a run: `step_00001000.pt`, ..., and `last.pt`, which is the latest of them.
+    """The checkpoints of a run: `step_00001000.pt`, ..., of which `last.pt` is the latest and `best.pt` the best.
 
     Args:
         folder: where they lie.
-        keep: how many of the latest numbered ones stay; None: all of them.
+        keep: how many of the latest numbered ones stay; None: all of them. The best one stays in any case.
     """
 
     def __init__(self, folder: Path, keep: Count | None = None) -> None:
         self.folder = folder
         self.keep = keep
 
-    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
-        """Write the state of every named object, and plain facts beside them."""
+    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any], is_best: bool = False) -> None:
+        """Write the state of every named object, and plain facts beside them.
+
+        Args:
+            is_best: whether this is the best one so far.
+        """
         content = {
             "format": FORMAT,
             "step": step,
@@ -46,9 +50,10 @@ class Checkpoints:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        numbered = self.folder / f"step_{step:08d}.pt"
+        numbered = self._numbered(step)
         replace_file(numbered, buffer.getvalue())
-        self._point("last.pt", numbered)
+        for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
+            self._point(name, numbered)
         if self.keep is not None:
             for old in sorted(self.folder.glob("step_*.pt"))[: -self.keep]:
                 old.unlink()
@@ -64,6 +69,20 @@ class Checkpoints:
             return
         os.replace(temporary, self.folder / name)
 
+    def steps(self) -> list[int]:
+        """Of the numbered checkpoints, rising."""
+        return sorted(int(file.stem.removeprefix("step_")) for file in self.folder.glob("step_*.pt"))
+
+    def rewind(self, step: int) -> None:
+        """Make a numbered checkpoint the last one; the later ones go, except the best."""
+        self._point("last.pt", self._numbered(step))
+        for later in self.steps():
+            if later > step:
+                self._numbered(later).unlink()
+
+    def _numbered(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}.pt"
+
     def has(self, name: str) -> bool:
         return (self.folder / f"{name}.pt").is_file()
 
@@ -78,9 +97,9 @@ class Checkpoints:
         """
         if which not in ("last", "best") and not which.isdecimal():
             raise CheckpointError(f"checkpoint={which}: must be last, best or the number of a step")
-        path = self.folder / (f"step_{int(which):08d}.pt" if which.isdecimal() else f"{which}.pt")
+        path = self._numbered(int(which)) if which.isdecimal() else self.folder / f"{which}.pt"
         if not path.is_file():
-            kept = [f.stem.removeprefix("step_").lstrip("0") or "0" for f in sorted(self.folder.glob("step_*.pt"))]
+            kept = [str(step) for step in self.steps()]
             named = [name for name in ("last", "best") if self.has(name)]
             raise CheckpointError(f"checkpoint={which}: {self.folder} has {', '.join(named + kept) or 'none'}")
         return read(path)

@@ -26,18 +26,19 @@ from ganlab.signatures import check_node, check_value, locate, shown
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
 GROUPS = (
     *("dataset", "model", "condition", "latent", "init"),
-    *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "tracker"),
+    *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "watchdog", "metrics", "tracker"),
 )
 NAMED = ("penalty",)  # groups of several choices at once, each under a name
 ROOMS = (  # what a run is built from
     *("data", "models", "conditioning", "latents", "inits"),
-    *("losses", "penalties", "augment", "optimizers", "schedules", "trainer", "trackers"),
+    *("losses", "penalties", "augment", "optimizers", "schedules", "trainer", "watchdog", "evaluation", "trackers"),
 )
 # What does not change the result of a run: where things lie, what is copied, how often it reports
 WITHOUT_EFFECT = (
-    "tracker",
+    *("tracker", "metrics"),
     *(f"dataset.{key}" for key in ("root", "mirror", "timeout", "cache")),
-    *(f"trainer.{key}" for key in ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")),
+    *(f"trainer.{key}" for key in ("log_every", "sample_every", "evaluate_every", "checkpoint_every")),
+    "trainer.keep_checkpoints",
 )
 # What a run keeps when it is resumed: with another value it would not be the same run
 KEPT = (
@@ -156,8 +157,14 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
     if not isinstance(cfg, DictConfig):
         raise CheckpointError(f"{file}: not a config")
     allow_only(plain(cfg), trust)
+    _allow_extractor(str(OmegaConf.select(cfg, "metrics.extractor")), trust)
     check(cfg)
     return cfg
+
+
+def _allow_extractor(name: str, trust: Iterable[str]) -> None:
+    if "." in name and not any(name.startswith(f"{module}.") for module in trust):
+        raise CheckpointError(f"metrics.extractor={name}: not a part of ganlab; name its module in trust=")
 
 
 def allow_only(tree: Any, trust: Iterable[str] = ()) -> None:

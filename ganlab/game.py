@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from ganlab.data.units import AS_INSIDE, Units
 from ganlab.latents import Latent, Normal
 from ganlab.losses import Loss
 from ganlab.penalties import Discriminator, Penalty
-from ganlab.randomness import Draws
+from ganlab.randomness import BLOCK, Draws
 from ganlab.randomness import generator as random_generator
 
 
@@ -60,6 +61,19 @@ class Moment:
     draws: Draws
 
 
+class Verdict(NamedTuple):
+    """How well the discriminator tells real from fake, as scalars; a guess has 1/2, 1/2 and 0.
+
+    Attributes:
+        accuracy_real, accuracy_fake: the shares of the real and of the fake examples that it judges rightly.
+        logit_gap: the mean logit of the real examples less that of the fake ones.
+    """
+
+    accuracy_real: Tensor
+    accuracy_fake: Tensor
+    logit_gap: Tensor
+
+
 @dataclass(frozen=True)
 class DiscriminatorLoss:
     """Scalars.
@@ -68,13 +82,13 @@ class DiscriminatorLoss:
         total: what the discriminator minimises.
         adversarial: its part from the loss.
         penalties: its parts from the penalties, by name; 0 where one is not due.
-        accuracy: the share of the batch that the discriminator judges rightly.
+        verdict: how well the discriminator told real from fake.
     """
 
     total: Tensor
     adversarial: Tensor
     penalties: dict[str, Tensor]
-    accuracy: Tensor
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,7 @@ class Game:
             for name, penalty in self.penalties.items()
         }
         total = sum(penalties.values(), start=adversarial)
-        accuracy = discriminator_accuracy(real_logit, fake_logit, self.loss.boundary)
-        return DiscriminatorLoss(total, adversarial, penalties, accuracy)
+        return DiscriminatorLoss(total, adversarial, penalties, verdict(real_logit, fake_logit, self.loss.boundary))
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment) -> Tensor:
         """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
@@ -122,14 +135,16 @@ def packed(x: Tensor, pack: int) -> Tensor:
     return x if pack == 1 else x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
 
 
-def discriminator_accuracy(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Tensor:
-    """The share that it judges rightly, of logits [B] of real and of fake examples: a scalar, 1/2 for a guess.
+def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Verdict:
+    """Of logits [B] of real and of fake examples.
 
     Args:
-        boundary: the least logit of what it takes for real; None: the mean of all these logits.
+        boundary: the least logit of what is taken for real; None: the mean of all these logits.
     """
-    limit = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
-    return torch.cat([real >= limit, fake < limit]).float().mean()
+    real, fake = real.detach(), fake.detach()
+    mean_real, mean_fake = real.mean(), fake.mean()
+    limit = (mean_real + mean_fake) / 2 if boundary is None else boundary
+    return Verdict((real >= limit).float().mean(), (fake < limit).float().mean(), mean_real - mean_fake)
 
 
 @contextmanager
@@ -153,6 +168,38 @@ def judge(players: Players, x: Tensor) -> Tensor:
             return discriminator(x)
         labels = (torch.full((len(x),), label, device=x.device) for label in range(players.num_classes))
         return torch.stack([discriminator(x, label) for label in labels]).mean(0)
+
+
+class Samples(NamedTuple):
+    """Examples as they look outside, images in [0, 1] [B, C, H, W] or points [B, D], and the classes [B] asked for."""
+
+    x: Tensor
+    label: Tensor | None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws samples from a generator of these players, be it the averaged one."""
+
+    generator: nn.Module
+    players: Players
+    units: Units = AS_INSIDE
+
+    def batches(self, num: int, seed: int, label: int | None = None, size: int = 500) -> Iterator[Samples]:
+        """`num` samples, `size` at a time. Sample number i depends on the seed and i alone.
+
+        Args:
+            label: the class of all of them; None: of all classes, evenly, where the generator is told them.
+        """
+        device = next(self.generator.parameters()).device
+        drawn = [self.players.draw(BLOCK, seed, "sample", index) for index in range(-(-num // BLOCK))]
+        z = torch.cat([z for z, _ in drawn])[:num]
+        labels = torch.cat([y for _, y in drawn if y is not None])[:num] if self.players.num_classes else None
+        if label is not None:
+            labels = torch.full((num,), label)
+        for start in range(0, num, size):
+            part = None if labels is None else labels[start : start + size].to(device)
+            yield Samples(sample(self.generator, z[start : start + size].to(device), part, self.units), part)
 
 
 def sample(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from ganlab.data.units import Units
-    from ganlab.game import Players
+    from ganlab.game import Players, Sampler
 
 
 class TrainedGenerator:
@@ -43,6 +43,12 @@ class TrainedGenerator:
     ) -> None:
         self.network, self.players, self.classes, self.units = players.generator, players, classes, units
         self.weights, self.step, self.device = weights, step, device
+
+    @property
+    def sampler(self) -> Sampler:
+        from ganlab.game import Sampler
+
+        return Sampler(self.network, self.players, self.units)
 
     @classmethod
     def load(
@@ -91,20 +97,15 @@ class TrainedGenerator:
         """
         import torch
 
-        from ganlab import game
-        from ganlab.randomness import BLOCK
-
-        drawn = [self.players.draw(BLOCK, seed, "sample", index) for index in range(-(-num // BLOCK))]
-        z = torch.cat([z for z, _ in drawn])[:num].to(self.device)
-        labels = torch.cat([y for _, y in drawn if y is not None])[:num].to(self.device) if self.classes else None
+        number = None
         if label is not None:
             if label not in self.classes:
                 allowed = (
                     f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
                 )
                 raise ConfigError(f"label={label}: must be {allowed}")
-            labels = torch.full((num,), self.classes.index(label), device=self.device)
-        return game.sample(self.network, z, labels, self.units).cpu()
+            number = self.classes.index(label)
+        return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
 
 
 def sample(

@@ -17,10 +17,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ganlab.checkpoints import Checkpoints, Stateful
 from ganlab.data.batches import Batches
+from ganlab.data.units import Units
+from ganlab.dynamics import Dynamics
 from ganlab.ema import AveragedGenerator
-from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
+from ganlab.errors import CheckpointError, ConfigError, DataError, Diverged, Stopped
+from ganlab.evaluation import Evaluator
 from ganlab.figures import Pictures
-from ganlab.game import Game, Moment, Players, told
+from ganlab.game import Game, Moment, Players, Sampler, Verdict, told
 from ganlab.means import Means, mean
 from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers, restore_optimizer
@@ -28,12 +31,15 @@ from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
+from ganlab.scores import Score
 from ganlab.signals import StopSignal
 from ganlab.trackers import Tracker
+from ganlab.watchdog import Guard
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
+SHOWN = ("loss", "accuracy", "penalty")  # what log lines and the bar show, by how their names begin
 
 
 class Trainer:
@@ -49,9 +55,10 @@ class Trainer:
         clip_gradient: the largest norm of each player's gradient, which is scaled down to it; None: any.
         ema_half_life: of the averaged generator, in images seen; None: no average is kept.
         ema_ramp: the half-life is at most this share of the images seen so far; None: no such limit.
-        log_every: epochs between two records of the metrics. This and the next two may be fractions; None means
+        log_every: epochs between two records of the metrics. This and the next three may be fractions; None means
             at the last step only, which is never missed.
         sample_every: epochs between two pictures of samples of fixed noise.
+        evaluate_every: epochs between two evaluations; one that is better than all before is kept as a checkpoint.
         checkpoint_every: epochs between two checkpoints.
         keep_checkpoints: how many of the latest numbered checkpoints stay on disk; None: all.
     """
@@ -68,6 +75,10 @@ class Trainer:
         run: RunFolder,
         tracker: Tracker,
         pictures: Pictures,
+        units: Units,
+        evaluator: Evaluator | None,
+        best: str | None,
+        watchdog: Guard,
         facts: Mapping[str, Any],
         batch_size: Count = 64,
         epochs: Count = 100,
@@ -78,6 +89,7 @@ class Trainer:
         ema_ramp: Positive | None = 0.05,
         log_every: Epochs | None = 1,
         sample_every: Epochs | None = 2,
+        evaluate_every: Epochs | None = 5,
         checkpoint_every: Epochs | None = 10,
         keep_checkpoints: Count | None = None,
     ) -> None:
@@ -105,10 +117,14 @@ class Trainer:
         self.discriminator_steps, self.clip_gradient = discriminator_steps, clip_gradient
         self.seed = seed
 
-        self.run, self.tracker, self.pictures, self.facts = run, tracker, pictures, facts
+        self.run, self.tracker, self.pictures, self.units, self.facts = run, tracker, pictures, units, facts
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
-        self.log_every, self.sample_every, self.checkpoint_every = log_every, sample_every, checkpoint_every
-        self.step = 0
+        self.log_every, self.sample_every = log_every, sample_every
+        self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
+        self.evaluator, self.watchdog = evaluator, watchdog
+        self.best_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
+        self.dynamics = Dynamics(players, self.batches.data, seed)
+        self.step = self.roll_backs = 0
         self.steps_per_epoch = self.batches.per_epoch / discriminator_steps
         self.last_step = steps or max(1, int(epochs * self.steps_per_epoch))
         self.seconds = 0.0
@@ -159,7 +175,7 @@ class Trainer:
         return {
             "loss_discriminator": mean([d.adversarial for d in seen]),
             "loss_generator": generator_loss.detach(),
-            "accuracy": mean([d.accuracy for d in seen]),
+            **{name: mean([getattr(d.verdict, name) for d in seen]) for name in Verdict._fields},
             **{f"penalty_{name}": mean([d.penalties[name] for d in seen]) for name in d.penalties},
         }
 
@@ -167,7 +183,7 @@ class Trainer:
         return Moment(update, self.step / self.last_step, Draws(self.seed, player, update, self.device))
 
     def _set_learning_rates(self) -> None:
-        factor = self.schedule(self.step / self.last_step)
+        factor = self.schedule(self.step / self.last_step) / 2**self.roll_backs
         for optimizer, base_lrs in self.base_lrs.items():
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = factor * base_lr
@@ -193,20 +209,32 @@ class Trainer:
                 self.means.add(self.update())
                 self.seconds = time.monotonic() - started
                 bar.update()
-
-                if self._is_due(self.log_every):
-                    self._log(bar)
-                if self._is_due(self.sample_every):
-                    self._sample()
-                if self._is_due(self.checkpoint_every):
-                    self._save()
+                try:
+                    self._follow_up(bar)
+                except Diverged as error:
+                    self._roll_back(error)
+                    bar.reset()
+                    bar.update(self.step)
                 if stop.number and self.step < self.last_step:
                     self._save()
                     name = signal.Signals(stop.number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
+        self._tell_cost()
         log.info("Drawing the pictures")
         for name, file in self.pictures.finish(self.run.history(), self.sampler, self.discriminator).items():
             self.tracker.picture(name, file, self.step)
+
+    def _follow_up(self, bar: tqdm) -> None:
+        """What is done after some of the steps."""
+        scores = self._evaluate() if self._is_due(self.evaluate_every) else {}
+        if scores or self._is_due(self.log_every):
+            self._log(bar, scores)
+        if self._is_due(self.sample_every):
+            self._sample()
+        if self._is_best(scores):
+            self._save(is_best=True)
+        elif self._is_due(self.checkpoint_every):
+            self._save()
 
     def _is_due(self, every: float | None) -> bool:
         """Whether something that is done every so many epochs is to be done after the step just made."""
@@ -214,18 +242,23 @@ class Trainer:
             return True
         return every is not None and self.step % max(1, round(every * self.steps_per_epoch)) == 0
 
-    def _log(self, bar: tqdm) -> None:
+    def _log(self, bar: tqdm, scores: Mapping[str, Score]) -> None:
         metrics = self._finite_means()
+        metrics["accuracy"] = (metrics["accuracy_real"] + metrics["accuracy_fake"]) / 2
+        shown = {name: f"{value:.3f}" for name, value in metrics.items() if name.startswith(SHOWN)}
+        metrics |= self.dynamics.measure() | {name: score.value for name, score in scores.items()}
+        shown |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.best_metric}
         self.means.reset()
-        self.run.log({"step": self.step, "epoch": self.epoch, **metrics})
+        record = {"step": self.step, "epoch": self.epoch, **metrics}
+        self.run.log(record)
         self.run.update(**self._progress())
         self.tracker.log({"epoch": self.epoch, **metrics}, self.step)
-        shown = {name: f"{value:.3f}" for name, value in metrics.items()}
         bar.set_postfix({"epoch": f"{self.epoch:g}", **shown}, refresh=False)
-        if time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.step == self.last_step:
+        if scores or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.step == self.last_step:
             self.last_line = time.monotonic()
             numbers = "  ".join(f"{name} {value}" for name, value in shown.items())
             log.info("epoch %g  step %d/%d  %s", self.epoch, self.step, self.last_step, numbers)
+        self.watchdog.look(record, saturates=self.game.loss.boundary is not None)
 
     def _finite_means(self) -> dict[str, float]:
         metrics = self.means.values()
@@ -239,6 +272,30 @@ class Trainer:
         picture = self.pictures.snapshot(self.step, self.epoch, self.sampler, self.discriminator)
         if picture is not None:
             self.tracker.picture("samples", picture, self.step)
+
+    def _evaluate(self) -> dict[str, Score]:
+        """The scores of the generator, as they are now; none if its samples cannot be judged."""
+        if self.evaluator is None:
+            return {}
+        weights = "ema" if self.average else "raw"
+        source = Sampler(self.sampler, self.players, self.units)
+        try:
+            scores = self.evaluator.evaluate(source, weights, self.step)
+        except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
+            log.warning("Samples of step %d cannot be scored: %s", self.step, error)
+            return {}
+        self.run.update(scores={name: score.plain() for name, score in scores.items()})
+        return scores
+
+    def _is_best(self, scores: Mapping[str, Score]) -> bool:
+        score = scores.get(self.best_metric or "")
+        best = self.run.result["best"]
+        return score is not None and score.beats(Score.read(best) if best else None)
+
+    def _tell_cost(self) -> None:
+        if self.evaluator is not None:
+            share = self.evaluator.seconds / max(self.seconds, 1e-9)
+            log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluator.seconds, 100 * share)
 
     def _progress(self) -> dict[str, Any]:
         speed = round(self.step / self.seconds, 2) if self.seconds else None
@@ -270,17 +327,38 @@ class Trainer:
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
             "means": self.means,
+            "watchdog": self.watchdog,
         }
         return {**parts, "ema": self.average.module} if self.average else parts
 
-    def _save(self) -> None:
+    def _save(self, *, is_best: bool = False) -> None:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
         self._finite_means()
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
                 raise Diverged(f"weights of the {name} not finite at step {self.step}")
-        self.checkpoints.save(self.step, self.state, {**self.facts, "seconds": self.seconds})
+        self.checkpoints.save(
+            self.step, self.state, {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}, is_best
+        )
+        if is_best and self.best_metric:
+            self.run.update(best=self.run.result["scores"][self.best_metric])
         self.run.update(**self._progress())
+
+    def _roll_back(self, error: Diverged) -> None:
+        """Go back to the last checkpoint from before a collapse, with half the learning rates.
+
+        Raises:
+            Diverged: the one that is to be undone, if the run may not go back any more, or has no such checkpoint.
+        """
+        good = [step for step in self.checkpoints.steps() if step <= self.watchdog.good_step]
+        if self.roll_backs >= self.watchdog.roll_backs or not good:
+            raise error
+        tries = self.roll_backs + 1
+        self._restore_from(str(good[-1]))
+        self.checkpoints.rewind(self.step)
+        self.roll_backs = tries
+        self.run.update(roll_backs=tries)
+        log.warning("WARNING: %s; back to step %d, with learning rates divided by %d", error, self.step, 2**tries)
 
     def restore(self) -> None:
         """Go back to the run's last checkpoint, its record included; without one, to the start.
@@ -289,21 +367,24 @@ class Trainer:
             CheckpointError: it is damaged, or of other networks.
         """
         if self.checkpoints.has("last"):
-            content = self.checkpoints.load("last")
-            for name, part in self.state.items():
-                try:
-                    if isinstance(part, torch.optim.Optimizer):
-                        restore_optimizer(part, content[name])
-                    else:
-                        part.load_state_dict(content[name])
-                except (KeyError, RuntimeError, ValueError) as error:
-                    reason = " ".join(str(error).split())
-                    raise CheckpointError(
-                        f"{self.checkpoints.folder}/last.pt: {name} does not fit: {reason}"
-                    ) from error
-            self.step, self.seconds = content["step"], content["seconds"]
+            self._restore_from("last")
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
+
+    def _restore_from(self, checkpoint: str) -> None:
+        content = self.checkpoints.load(checkpoint)
+        for name, part in self.state.items():
+            try:
+                if isinstance(part, torch.optim.Optimizer):
+                    restore_optimizer(part, content[name])
+                else:
+                    part.load_state_dict(content[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise CheckpointError(
+                    f"{self.checkpoints.folder}/{checkpoint}.pt: {name} does not fit: {reason}"
+                ) from error
+        self.step, self.seconds, self.roll_backs = content["step"], content["seconds"], content["roll_backs"]
         self.run.rewind(self.step)
 
 

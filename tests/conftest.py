@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 
 def make_run(folder: Path, *overrides: str) -> Path:
     """Train a run in-process, as the command would, and return its folder."""
-    cfg = config.compose(["tracker=none", *overrides])
+    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
     save_config(cfg, folder)
     train(cfg, folder)
     return folder

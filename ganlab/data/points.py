@@ -14,15 +14,27 @@ from ganlab.randomness import generator
 from ganlab.ranges import Factor, Few, Noise, NumExamples, Seed
 
 FAR = 5  # standard deviations: one coordinate in two million lies beyond
+NEAR = 0.05  # of a curve without noise; of one with noise 3 standard deviations are near
+ALONG = 1000  # points that stand for a curve
 
 
 class Circle:
-    """Evenly spaced points on a circle about the origin: the inner one of scikit-learn's `make_circles`."""
+    """Evenly spaced points on a circle about the origin: the inner one of scikit-learn's `make_circles`.
+
+    Attributes:
+        manifold: points [M, 2] all along the curve that the data lie on, as other datasets of curves have it too.
+        tolerance: how far from it a sample may lie to count as near.
+    """
 
     name = "circle"
     shape = (2,)
     classes = ()
     radius = 0.8
+    tolerance = NEAR
+
+    @property
+    def manifold(self) -> Tensor:
+        return _polar(self.radius, torch.linspace(0, 2 * math.pi, ALONG))
 
     def __init__(self, num_examples: NumExamples = 1000) -> None:
         self.num_examples = num_examples
@@ -70,6 +82,12 @@ class Moons(Drawn):
     def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.05, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
+        self.tolerance = max(3 * noise, NEAR)
+
+    @property
+    def manifold(self) -> Tensor:
+        upper = _polar(1, torch.linspace(0, math.pi, ALONG // 2))
+        return torch.cat([upper, torch.tensor([1.0, 0.5]) - upper])
 
     def load(self) -> Examples:
         random = self.random()
@@ -94,6 +112,12 @@ class SwissRoll(Drawn):
     def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.25, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
+        self.tolerance = max(3 * noise, NEAR)
+
+    @property
+    def manifold(self) -> Tensor:
+        angle = torch.linspace(1.5 * math.pi, 4.5 * math.pi, ALONG)
+        return _polar(angle, angle)
 
     def load(self) -> Examples:
         random = self.random()
@@ -127,7 +151,14 @@ class Spiral(Drawn):
         self.arms = arms
         self.turns = turns
         self.noise = noise
+        self.tolerance = max(3 * noise, NEAR)
         self.classes = tuple(map(str, range(arms))) if arms > 1 else ()
+
+    @property
+    def manifold(self) -> Tensor:
+        radius = torch.linspace(0, 1, ALONG // self.arms + 1)
+        turn = [self.turns * radius + arm / self.arms for arm in range(self.arms)]
+        return torch.cat([_polar(radius, 2 * math.pi * each) for each in turn])
 
     def load(self) -> Examples:
         random = self.random()

@@ -1,4 +1,4 @@
-"""Losses and accuracy over training."""
+"""Losses, accuracy and score over training."""
 
 from __future__ import annotations
 
@@ -6,33 +6,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ganlab.figures import GENERATED, REAL
+from ganlab.metrics.catalogue import METRICS
 
 
 def draw(history: Sequence[dict[str, Any]], file: Path) -> Path:
-    """Two panels over epochs: both players' losses, and the discriminator's accuracy beside a guess's 1/2."""
-    epochs = [record["epoch"] for record in history]
-    marker = "o" if len(epochs) < 3 else None  # a line through fewer points would not be seen
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    losses, accuracy = figure.subplots(1, 2)
+    """Over epochs: both players' losses, the discriminator's accuracy beside a guess's 1/2, and the first score."""
+    scored = next((name for name in METRICS if any(name in record for record in history)), None)
+    figure = Figure(figsize=(12.5 if scored else 9, 3.4), layout="constrained")
+    losses, accuracy, *rest = figure.subplots(1, 3 if scored else 2)
 
-    for name, label, colour in (
-        ("loss_discriminator", "discriminator", REAL),
-        ("loss_generator", "generator", GENERATED),
-    ):
-        losses.plot(epochs, [r[name] for r in history], label=label, color=colour, marker=marker)
+    _line(losses, history, "loss_discriminator", REAL, "discriminator")
+    _line(losses, history, "loss_generator", GENERATED, "generator")
     losses.set(title="Losses", xlabel="epoch")
     losses.legend(frameon=False)
 
-    accuracy.plot(epochs, [r["accuracy"] for r in history], color=REAL, marker=marker)
+    _line(accuracy, history, "accuracy", REAL)
     accuracy.axhline(0.5, color="grey", linewidth=1, linestyle="--")
     accuracy.annotate("a guess", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, -14),
                       textcoords="offset points", ha="right", color="grey")  # fmt: skip
     accuracy.set(title="Accuracy of the discriminator", xlabel="epoch", ylim=(0, 1.02))
 
-    for axes in (losses, accuracy):
+    for axes in rest:
+        _line(axes, history, str(scored), GENERATED, marker="o")
+        axes.set(title=f"{scored} ({METRICS[str(scored)].better} is better)", xlabel="epoch")
+        axes.set_ylim(bottom=0)
+
+    for axes in (losses, accuracy, *rest):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=110)
     return file
+
+
+def _line(
+    axes: Axes,
+    history: Sequence[dict[str, Any]],
+    name: str,
+    colour: str,
+    label: str | None = None,
+    marker: str | None = None,
+) -> None:
+    """One number over epochs, where it was recorded."""
+    records = [record for record in history if name in record]
+    marker = marker or ("o" if len(records) < 3 else None)  # a line through fewer points would not be seen
+    axes.plot([r["epoch"] for r in records], [r[name] for r in records], label=label, color=colour, marker=marker)

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ganlab.metrics.catalogue import METRICS
 from ganlab.runs import RunFolder, replace_file
 
 ORDER = ("final", "real", "training", "before", "curves")
@@ -28,7 +29,11 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     """`report.html`: how the run ended, its pictures, its last metrics and its config."""
     pictures = [run.figures / f"{name}.png" for name in ORDER] + [run.figures / "training.gif"]
     history = run.history()
-    result = {name: value for name, value in run.result.items() if name != "dataset" and value not in (None, {})}
+    apart = ("dataset", "scores", "best")
+    result = {name: value for name, value in run.result.items() if name not in apart and value is not None}
+    best = run.result["best"]
+    if best:
+        result["best checkpoint"] = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
     data = {f"dataset {name}": value for name, value in run.result["dataset"].items()}
     title = f"{run.result['dataset']['name']}, seed {run.result['seed']}"
     page = f"""<!doctype html>
@@ -37,6 +42,7 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
 <h1>{html.escape(title)}</h1>
 <p>{html.escape(str(run.path))}</p>
 {_table(result | data)}
+{_scores(run.result["scores"])}
 <h2>Pictures</h2><div class="pictures">{"".join(_picture(p) for p in pictures if p.is_file())}</div>
 <h2>Last record</h2>{_table(history[-1] if history else {})}
 <h2>Config</h2><pre>{html.escape(OmegaConf.to_yaml(OmegaConf.create(dict(cfg))))}</pre>
@@ -55,6 +61,25 @@ def _table(rows: Mapping[str, Any]) -> str:
 
     cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
     return f"<table>{''.join(cells)}</table>"
+
+
+def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The last scores beside their floors, and what they were measured on."""
+    if not scores:
+        return ""
+    heads = "".join(f"<th>{name}</th>" for name in ("score", "value", "floor", "better", "what it is"))
+    rows = "".join(
+        f"<tr><th>{name}</th><td>{score['value']:.4g}</td><td>{score['floor']:.4g}</td><td>{score['better']}</td>"
+        f"<td>{html.escape(METRICS[name].about)}</td></tr>"
+        for name, score in scores.items()
+    )
+    one = next(iter(scores.values()))
+    protocol = (
+        f"{one['num_fake']:,} samples of step {one['step']}, {one['weights']} weights, against {one['num_real']:,} real "
+        f"examples ({one['split']}); extractor {one['extractor']} {one['extractor_hash']}. The floor is the same "
+        f"between {one['floor_fake']:,} and {one['floor_real']:,} real examples."
+    )
+    return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table><p>{html.escape(protocol)}</p>"
 
 
 def _picture(file: Path) -> str:

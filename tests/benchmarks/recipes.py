@@ -29,7 +29,7 @@ SAMPLES = 2500
 
 def scores(name: str, seed: int, overrides: Sequence[str]) -> dict[str, float]:
     """Train once and score the samples."""
-    quick = ["tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
+    quick = ["tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
     cfg = config.compose([f"experiment={name}", f"seed={seed}", *quick, *overrides])
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:

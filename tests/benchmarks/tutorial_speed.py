@@ -106,7 +106,7 @@ class NoPictures:
 
 def ganlab(which: str, epochs: int) -> float:
     """Steps per second of ganlab's training, its logging, progress and checkpoints included."""
-    cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", f"trainer.epochs={epochs}"])
+    cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none", f"trainer.epochs={epochs}"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(cfg, RunFolder(folder))
         trainer.pictures = NoPictures()

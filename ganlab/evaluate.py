@@ -1,0 +1,184 @@
+"""Scores of a trained generator, or of any samples: `python -m ganlab.evaluate run=<run folder>`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from annotated_types import Ge, Le
+
+from ganlab import command_line, config
+from ganlab.errors import ConfigError, DataError
+from ganlab.runs import replace_file
+
+if TYPE_CHECKING:
+    from ganlab.data.dataset import Dataset, Examples
+    from ganlab.evaluation import Source, Split
+    from ganlab.scores import Score
+
+NUM = 10_000  # samples, unless said otherwise
+
+
+def evaluate(
+    run: str | None = None,
+    data: str | None = None,
+    dataset: str | None = None,
+    metrics: Sequence[str] | None = None,
+    extractor: str = "auto",
+    num: Annotated[int, Ge(10), Le(1_000_000)] | None = None,
+    num_real: Annotated[int, Ge(10), Le(1_000_000)] = 10_000,
+    split: Literal["train", "held_out"] = "train",
+    seeds: Annotated[int, Ge(1), Le(1000)] = 1,
+    weights: Literal["ema", "raw"] | None = None,
+    checkpoint: str = "last",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    out: str | None = None,
+    trust: Sequence[str] = (),
+) -> None:
+    """Scores of a trained generator, or of the samples of another program.
+
+    python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3] [trust=[my_module]]
+    python -m ganlab.evaluate data=FOLDER|FILE.npy dataset=mnist5
+        both: [metrics=[fid,kid]] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
+              [out=scores.json]
+
+    metrics   by default all that suit the data.
+    extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
+              or the dotted name of your own network.
+    num       samples for each seed; by default 10,000, or as many as data= has.
+    num_real  real examples, at most. split: which they are.
+    seeds     how many; the scores are then a mean and a standard deviation.
+    data      float32 images [N, C, H, W] in [0, 1] or points [N, D] in a .npy, or a folder of images.
+    out       where they are written; by default scores.json in the run's folder.
+    """
+    from ganlab import devices
+    from ganlab.evaluation import Evaluator, extractor_of
+
+    if (run is None) == (data is None):
+        raise ConfigError("give one of run=FOLDER and data=FOLDER")
+    if (data is None) != (dataset is None):
+        raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
+    subject = of_run(str(run), weights, checkpoint, device, tuple(trust)) if run else of_file(str(data), str(dataset))
+    found = find_data(subject.dataset, split)
+    evaluator = Evaluator(
+        subject.dataset,
+        found.examples,
+        extractor_of(extractor, subject.dataset, devices.resolve(device), [extractor.partition(".")[0]]),
+        metrics,
+        num_classes=subject.num_classes,
+        num=min(num or NUM, subject.num or NUM),
+        num_real=num_real,
+        split=split,
+        seeds=range(seeds),
+        quick=False,
+        memory=found.both,
+    )
+    scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
+    print(table(scores, evaluator.extractor.about))
+    target = Path(out) if out else Path(run) / "scores.json" if run else None
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, (json.dumps([s.plain() for s in scores.values()], indent=2) + "\n").encode())
+        print(f"Written to {target}")
+
+
+class Subject(NamedTuple):
+    """What is scored.
+
+    Attributes:
+        dataset: whose examples it is compared with.
+        num_classes: that the samples have; 0: none.
+        num: how many samples there are; None: any number.
+        weights, step: of a generator.
+    """
+
+    source: Source
+    dataset: Dataset
+    num_classes: int = 0
+    num: int | None = None
+    weights: str | None = None
+    step: int | None = None
+
+
+def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: tuple[str, ...]) -> Subject:
+    from ganlab.build import instantiate
+    from ganlab.data.dataset import Dataset
+    from ganlab.sample import TrainedGenerator
+
+    generator = TrainedGenerator.load(run, weights=weights, checkpoint=checkpoint, device=device, trust=trust)
+    dataset = instantiate(config.load(run, trust), "dataset", Dataset)
+    return Subject(generator.sampler, dataset, len(generator.classes), weights=generator.weights, step=generator.step)
+
+
+def of_file(data: str, dataset: str) -> Subject:
+    from ganlab.build import instantiate
+    from ganlab.data.dataset import Dataset
+    from ganlab.data.sample_files import open_samples
+
+    known = instantiate(config.compose([f"dataset={dataset}"]), "dataset", Dataset)
+    samples = open_samples(data, tuple(known.shape))
+    return Subject(samples, known, num=samples.num)
+
+
+class Found(NamedTuple):
+    """Real examples.
+
+    Attributes:
+        examples: of the split that was asked for.
+        both: all of the training set and of the held-out one, where there is one.
+    """
+
+    examples: Examples
+    both: tuple[Examples, Examples] | None
+
+
+def find_data(dataset: Dataset, split: Split) -> Found:
+    """
+    Raises:
+        DataError: the data cannot be had, or there is no such split.
+    """
+    from ganlab.data.dataset import held_out
+
+    dataset.check()
+    train, other = dataset.load(), held_out(dataset)
+    try:
+        tested = None if other is None else other.load()
+    except DataError:  # files that are not there: the training examples may be of another source
+        tested = None
+    if tested is None:
+        if split == "held_out":
+            raise DataError(f"split=held_out: dataset {dataset.name} has no held-out set here")
+        return Found(train, None)
+    return Found(tested if split == "held_out" else train, (train, tested))
+
+
+def table(scores: Mapping[str, Score], about: str) -> str:
+    """One line a metric, and two on what all of them were measured by and on."""
+    from ganlab.metrics.catalogue import METRICS
+
+    lines = [f"{'metric':18s} {'value':>10s} {'+-':>8s} {'floor':>10s}  better"]
+    for name, score in scores.items():
+        error = "" if score.error is None else f"{score.error:.2g}"
+        lines.append(
+            f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
+        )
+    one = next(iter(scores.values()))
+    what = "samples" if one.weights is None else f"samples of step {one.step}, {one.weights} weights"
+    lines.append(
+        f"{one.num_fake:,} {what} ({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)}) against {one.num_real:,} real "
+        f"({one.split}); floor: {one.floor_fake:,} against {one.floor_real:,} real"
+    )
+    lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    sys.exit(command_line.run(lambda: command_line.call(evaluate, arguments), arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Evaluation: a generator's samples against real examples, by every metric that suits the data."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal, Protocol, runtime_checkable
+
+import torch
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from ganlab.data.batches import to_model_range
+from ganlab.data.dataset import Dataset, Examples
+from ganlab.errors import ConfigError, DataError
+from ganlab.extractors import Extractor, Features, make_extractor
+from ganlab.game import Samples
+from ganlab.metrics.catalogue import METRICS, Evidence, Facts, FeatureSet, Measured, measure, suitable
+from ganlab.metrics.classes import class_shares
+from ganlab.randomness import generator
+from ganlab.scores import Score
+
+log = logging.getLogger(__name__)
+
+EvaluationCount = Annotated[int, Ge(10), Le(1_000_000)]
+Split = Literal["train", "held_out"]
+BATCH = 500  # examples whose features are taken at a time
+
+
+class Source(Protocol):
+    """What samples come from."""
+
+    def batches(self, num: int, seed: int) -> Iterator[Samples]:
+        """`num` samples, some at a time."""
+
+
+class Coordinates:
+    """Points, as they are."""
+
+    name, hash, about = "coordinates", "", "the coordinates of the points"
+
+    def __call__(self, points: Tensor) -> Features:
+        return Features(points, None)
+
+
+class Evaluator:
+    """Scores generators of one dataset. Real examples, and the floors, are looked at once, when it is made.
+
+    Args:
+        dataset: for what is known of its distribution.
+        examples: of the split that samples are compared with.
+        names: of the metrics; None: all that suit the data and can be told of so many examples.
+        num_classes: that the generator is told of; 0: none.
+        num: samples for each seed.
+        num_real: real examples, at most; where there are more, a choice that is the same for every run.
+        split: which the examples are.
+        seeds: of the samples.
+        quick: whether None means only the metrics that cost little.
+        memory: all examples of the training set and of the held-out one, for metrics that tell copies.
+
+    Raises:
+        ConfigError: a metric does not suit the data.
+        DataError: a metric that was named cannot be told of so few examples.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        examples: Examples,
+        extractor: Extractor,
+        names: Sequence[str] | None = None,
+        *,
+        num_classes: int = 0,
+        num: int = 2500,
+        num_real: int = 10_000,
+        split: Split = "train",
+        seeds: Sequence[int] = (0,),
+        quick: bool = True,
+        memory: tuple[Examples, Examples] | None = None,
+    ) -> None:
+        started = time.monotonic()
+        self.extractor, self.num_classes, self.num, self.split, self.seeds = extractor, num_classes, num, split, seeds
+        self.dataset_hash = examples.fingerprint()
+        chosen = torch.randperm(len(examples), generator=generator(0, "evaluation"))
+        self.real = self._real(examples, chosen[:num_real])
+        num_fake = min(num, len(examples) // 2)
+        self.floor_fake = self._real(examples, chosen[:num_fake])
+        self.floor_real = self._real(examples, chosen[num_fake : num_fake + num_real])
+        self.facts = self._facts(dataset, examples, memory)
+        self.floors = self._floors(names, quick)
+        self.seconds = time.monotonic() - started
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.floors)
+
+    def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
+        """The scores of samples of every seed, by metric.
+
+        Args:
+            weights, step: what the source is, for the scores to say.
+
+        Raises:
+            DataError: the samples cannot be judged; with the number and the limit.
+        """
+        started = time.monotonic()
+        found = []
+        for seed in self.seeds:
+            evidence = Evidence(self.real, self.features(source.batches(self.num, seed)), self.facts)
+            found.append({name: measure(name, evidence) for name in self.names})
+        self.seconds += time.monotonic() - started
+        return {name: self._score(name, [each[name] for each in found], weights, step) for name in self.names}
+
+    def features(self, batches: Iterable[Samples]) -> FeatureSet:
+        """Of examples as they look outside, of which only a batch at a time is held."""
+        with torch.no_grad():
+            parts = [(self.extractor(batch.x), batch.label) for batch in batches]
+        features = torch.cat([part.values for part, _ in parts])
+        probabilities = [part.probabilities for part, _ in parts if part.probabilities is not None]
+        labels = [label for _, label in parts if label is not None]
+        return FeatureSet(
+            features, torch.cat(probabilities) if probabilities else None, torch.cat(labels) if labels else None
+        )
+
+    def _real(self, examples: Examples, chosen: Tensor | None = None) -> FeatureSet:
+        """Of some real examples; None: of all."""
+        chosen = torch.arange(len(examples)) if chosen is None else chosen
+        return self.features(
+            Samples(
+                examples.units.outside(to_model_range(examples.data[part])),
+                examples.labels[part] if self.num_classes else None,
+            )
+            for part in chosen.split(BATCH)
+        )
+
+    def _facts(self, dataset: Dataset, examples: Examples, memory: tuple[Examples, Examples] | None) -> Facts:
+        shares, same_classes = None, False
+        if self.real.probabilities is not None:
+            num_classes = self.real.probabilities.shape[1]
+            same_classes = len(dataset.classes) == num_classes
+            labels = examples.labels if same_classes else self.real.predicted
+            shares = class_shares(labels, num_classes)
+        train, held_out = (None, None) if memory is None else map(self._real, memory)
+        return Facts(
+            is_image=len(dataset.shape) == 3,
+            num_classes=self.num_classes,
+            same_classes=same_classes,
+            shares=shares,
+            modes=getattr(dataset, "modes", None),
+            sigma=getattr(dataset, "sigma", 0.0),
+            manifold=getattr(dataset, "manifold", None),
+            tolerance=getattr(dataset, "tolerance", 0.0),
+            train=train,
+            held_out=held_out,
+        )
+
+    def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float]:
+        """Every metric between two disjoint sets of real examples; what cannot be told of these is left out."""
+        suit = suitable(self.facts, quick=False)
+        for name in names or ():
+            if name not in suit:
+                raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
+        evidence = Evidence(self.floor_real, self.floor_fake, self.facts)
+        floors = {}
+        for name in suitable(self.facts, quick=quick) if names is None else names:
+            try:
+                floors[name] = measure(name, evidence).value
+            except DataError as error:
+                if names is not None:
+                    raise DataError(f"{name}: {error}") from error
+                log.warning("%s is not measured: %s", name, error)
+        return floors
+
+    def _score(self, name: str, found: Sequence[Measured], weights: str | None, step: int | None) -> Score:
+        values = [each.value for each in found]
+        return Score(
+            metric=name,
+            value=statistics.fmean(values),
+            error=statistics.stdev(values) if len(values) > 1 else found[0].error,
+            floor=self.floors[name],
+            better=METRICS[name].better,
+            extractor=self.extractor.name,
+            extractor_hash=self.extractor.hash,
+            dataset_hash=self.dataset_hash,
+            split=self.split,
+            num_real=len(self.real),
+            num_fake=self.num,
+            floor_real=len(self.floor_real),
+            floor_fake=len(self.floor_fake),
+            weights=weights,
+            step=step,
+            seeds=tuple(self.seeds),
+        )
+
+
+def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
+    """The extractor of that name; `auto`: the domain's classifier where there are classes, else random features.
+
+    Raises:
+        ConfigError: there is none, or it does not suit the data.
+    """
+    if len(dataset.shape) != 3:
+        if name not in ("auto", Coordinates.name):
+            raise ConfigError(f"metrics.extractor={name}: is for images, and {dataset.name} has points; use auto")
+        return Coordinates()
+    if name == "auto":
+        name = "domain" if dataset.classes else "random"
+    return make_extractor(name, dataset, device, trust)
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """What a run is evaluated by; the config group `metrics`."""
+
+    best: str | None  # the metric that the best checkpoint is chosen by; None: the first of all
+
+    def check(self) -> None:
+        """Refuse what can be known to be wrong without any data.
+
+        Raises:
+            ConfigError: with the key, its value and what is allowed.
+        """
+
+    def evaluator(
+        self, dataset: Dataset, examples: Examples, num_classes: int, device: torch.device
+    ) -> Evaluator | None:
+        """For generators of a dataset that are told of so many classes; None: there is to be no evaluation."""
+
+
+class NoMetrics:
+    """No evaluation."""
+
+    best = None
+
+    def check(self) -> None:
+        pass
+
+    def evaluator(self, dataset: Dataset, examples: Examples, num_classes: int, device: torch.device) -> None:
+        return None
+
+
+class EvaluateSamples:
+    """Evaluation while training.
+
+    Args:
+        extractor: of features of images: `auto`, `domain`, `random`, `pixels`, `inception`, or the dotted name of
+            your own network.
+        names: of the metrics; None: the quick ones that suit the data.
+        best: by which of them the best checkpoint is chosen; None: by the first.
+        num: samples.
+        num_real: examples of the training set that they are compared with, at most.
+    """
+
+    def __init__(
+        self,
+        extractor: str = "auto",
+        names: list[str] | None = None,
+        best: str | None = None,
+        num: EvaluationCount = 2500,
+        num_real: EvaluationCount = 10_000,
+    ) -> None:
+        self.extractor, self.names, self.best, self.num, self.num_real = extractor, names, best, num, num_real
+
+    def check(self) -> None:
+        for key, name in [("names", name) for name in self.names or ()] + [("best", self.best)]:
+            if name is not None and name not in METRICS:
+                raise ConfigError(f"metrics.{key}: {name}: must be one of {', '.join(METRICS)}")
+        if self.names is not None and self.best is not None and self.best not in self.names:
+            raise ConfigError(f"metrics.best={self.best}: must be one of metrics.names, {', '.join(self.names)}")
+
+    def evaluator(self, dataset: Dataset, examples: Examples, num_classes: int, device: torch.device) -> Evaluator:
+        trusted = [self.extractor.partition(".")[0]]  # the user has named it in the config of a run of their own
+        evaluator = Evaluator(
+            dataset,
+            examples,
+            extractor_of(self.extractor, dataset, device, trusted),
+            self.names,
+            num_classes=num_classes,
+            num=self.num,
+            num_real=self.num_real,
+        )
+        if self.best is not None and self.best not in evaluator.names:
+            raise ConfigError(f"metrics.best={self.best}: must be one of {', '.join(evaluator.names)}")
+        return evaluator

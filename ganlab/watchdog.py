@@ -1,0 +1,119 @@
+"""Notices when training collapses: samples grow alike, modes are lost, or the discriminator is always right."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from ganlab.errors import Diverged
+from ganlab.ranges import Count, Fraction, NonNegativeInt, Positive
+
+log = logging.getLogger(__name__)
+
+MODES = ("modes", "classes")  # scores that count them
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """What looks at every record of a run; the config group `watchdog`.
+
+    Attributes:
+        roll_backs: how often a run may go back to its last good checkpoint before it ends.
+        good_step: the last step at which nothing was amiss.
+    """
+
+    roll_backs: int
+    good_step: int
+
+    def look(self, record: Mapping[str, float], saturates: bool) -> None:
+        """Look at what was just logged.
+
+        Args:
+            saturates: whether large logits of the discriminator leave the generator nothing to learn from.
+
+        Raises:
+            Diverged: training has collapsed, and is not to go on so.
+        """
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class NoWatchdog:
+    """Looks away; a loss that is no finite number still ends the run."""
+
+    roll_backs = good_step = 0
+
+    def look(self, record: Mapping[str, float], saturates: bool) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class Watchdog:
+    """Warns of a collapse, or ends the run with it.
+
+    Args:
+        diversity: samples have grown alike when theirs is below this share of the highest so far.
+        logit_gap: the discriminator is always right when it has been, with logits so far apart.
+        modes: modes, or classes, are lost when there are fewer than this share of the most so far.
+        patience: records in a row that must show one of the first two.
+        stops: whether a collapse ends the run, rather than being warned of.
+        roll_backs: how often the run may go back to its last good checkpoint before that.
+    """
+
+    def __init__(
+        self,
+        diversity: Fraction = 0.2,
+        logit_gap: Positive = 20.0,
+        modes: Fraction = 0.5,
+        patience: Count = 3,
+        stops: bool = False,
+        roll_backs: NonNegativeInt = 0,
+    ) -> None:
+        self.diversity, self.logit_gap, self.modes, self.patience = diversity, logit_gap, modes, patience
+        self.stops, self.roll_backs = stops, roll_backs
+        self.highest: dict[str, float] = {}
+        self.suspicious = self.good_step = 0
+
+    def look(self, record: Mapping[str, float], saturates: bool) -> None:
+        lost, sign = self._lost(record), self._sign(record, saturates)
+        for name in ("diversity", *MODES):
+            if name in record:
+                self.highest[name] = max(record[name], self.highest.get(name, 0.0))
+        self.suspicious = self.suspicious + 1 if sign else 0
+        if not (sign or lost):
+            self.good_step = int(record["step"])
+        if lost or self.suspicious == self.patience:
+            self._tell(f"training has collapsed at step {record['step']}: {lost or sign}")
+
+    def _tell(self, message: str) -> None:
+        if self.stops:
+            raise Diverged(message)
+        log.warning("WARNING: %s. watchdog=stop or watchdog=roll_back would act on it.", message)
+
+    def _lost(self, record: Mapping[str, float]) -> str | None:
+        for name in MODES:
+            if name in record and record[name] < self.modes * self.highest.get(name, 0.0):
+                return f"{record[name]:g} {name} are left of {self.highest[name]:g}"
+        return None
+
+    def _sign(self, record: Mapping[str, float], saturates: bool) -> str | None:
+        highest = self.highest.get("diversity", 0.0)
+        if record.get("diversity", highest) < self.diversity * highest:
+            return f"samples have grown alike, their diversity is {record['diversity']:.3f} and was {highest:.3f}"
+        if saturates and record["accuracy"] > 0.999 and record["logit_gap"] > self.logit_gap:
+            return f"the discriminator is always right, its logits lie {record['logit_gap']:.0f} apart"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"highest": dict(self.highest), "suspicious": self.suspicious, "good_step": self.good_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.highest, self.suspicious, self.good_step = dict(state["highest"]), state["suspicious"], state["good_step"]

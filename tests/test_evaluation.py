@@ -1,0 +1,253 @@
+"""Scores while training and by the command: what they say, that they agree, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_run
+from PIL import Image
+
+from ganlab import config, load_run
+from ganlab.__main__ import train
+from ganlab.build import check
+from ganlab.checkpoints import read
+from ganlab.data.mixtures import Grid25, Ring8
+from ganlab.data.points import Circle
+from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
+from ganlab.evaluate import evaluate
+from ganlab.runs import RunFolder
+from ganlab.scores import Score
+
+CIRCLE = ("metrics=default", "trainer.epochs=4", "trainer.evaluate_every=1", "metrics.num=200")
+DIGITS = ("dataset=digits", "model=dcgan_small", "metrics=default", "metrics.extractor=random", "metrics.num=200")
+
+
+def result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def circle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("circle") / "run", *CIRCLE)
+
+
+def test_a_run_scores_itself(circle: Path) -> None:
+    history = RunFolder(circle).history()
+    assert [record["step"] for record in history] == [62, 124, 186, 248]
+    names = {"sliced_wasserstein", "near", "distance", "curve_coverage"}
+    assert all(names <= set(record) for record in history)
+    scores = {name: Score.read(score) for name, score in result(circle)["scores"].items()}
+    assert set(scores) == names
+    score = scores["near"]
+    assert (score.num_fake, score.num_real, score.weights, score.step, score.split) == (200, 1000, "ema", 248, "train")
+    assert score.value == history[-1]["near"]
+    assert scores["near"].floor == 1.0  # all the data lie on the circle
+    assert scores["sliced_wasserstein"].floor < 0.1 < scores["sliced_wasserstein"].value
+
+
+def test_the_best_checkpoint_is_that_of_the_best_score(circle: Path) -> None:
+    history = RunFolder(circle).history()
+    best = min(history, key=lambda record: record["sliced_wasserstein"])
+    assert read(circle / "checkpoints" / "best.pt")["step"] == best["step"] == result(circle)["best"]["step"]
+    assert read(circle / "checkpoints" / "last.pt")["step"] == 248
+    assert load_run(circle, checkpoint="best").step == best["step"]
+
+
+def test_the_command_finds_the_score_that_training_found(circle: Path, tmp_path: Path) -> None:
+    evaluate(run=str(circle), num=200, out=str(tmp_path / "scores.json"))
+    found = {score["metric"]: score["value"] for score in json.loads((tmp_path / "scores.json").read_text())}
+    history = RunFolder(circle).history()[-1]
+    for name in ("sliced_wasserstein", "near", "distance", "curve_coverage"):
+        assert found[name] == pytest.approx(history[name], rel=1e-5)
+    assert {"wasserstein", "mmd"} <= set(found)  # which cost too much to be measured while training
+
+
+def test_several_seeds_give_a_mean_and_a_deviation(circle: Path, tmp_path: Path) -> None:
+    values = []
+    for seeds in (1, 2):
+        evaluate(run=str(circle), num=100, seeds=seeds, metrics=["distance"], out=str(tmp_path / "s.json"))
+        (score,) = json.loads((tmp_path / "s.json").read_text())
+        values.append(score)
+    assert values[0]["error"] is None
+    assert values[1]["seeds"] == [0, 1]
+    second = 2 * values[1]["value"] - values[0]["value"]
+    assert values[1]["error"] == pytest.approx(abs(second - values[0]["value"]) / 2**0.5)
+
+
+@pytest.mark.parametrize("choices", [("trainer.epochs=4",), ("dataset=digits", "model=dcgan_small")])
+def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_path: Path) -> None:
+    choices = (*choices, "trainer.steps=6", "trainer.log_every=0.04")
+    scored = make_run(
+        tmp_path / "scored", *choices, "metrics=default", "metrics.extractor=auto", "metrics.num=200",
+        "trainer.evaluate_every=0.04", *(["metrics.extractor=random"] if "dataset=digits" in choices else []),
+    )  # fmt: skip
+    plain = make_run(tmp_path / "plain", *choices)
+    ours, theirs = (read(folder / "checkpoints" / "last.pt") for folder in (scored, plain))
+    for part in ("generator", "discriminator", "ema"):
+        torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+    assert result(scored)["config_hash"] == result(plain)["config_hash"]
+
+
+def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
+    cfg = config.load(folder)
+    config.override(cfg, ["trainer.epochs=4"])
+    train(cfg, folder, resume=True)
+    assert RunFolder(folder).history() == RunFolder(circle).history()
+    assert result(folder)["best"] == result(circle)["best"]
+
+
+# Samples of another program -----------------------------------------------------------------------------------
+
+
+def scores_of(samples: np.ndarray | Path, dataset: str, folder: Path, **options: Any) -> dict[str, dict[str, Any]]:
+    file = samples if isinstance(samples, Path) else folder / "samples.npy"
+    if not isinstance(samples, Path):
+        np.save(file, samples)
+    evaluate(data=str(file), dataset=dataset, out=str(folder / "scores.json"), **options)
+    return {score["metric"]: score for score in json.loads((folder / "scores.json").read_text())}
+
+
+def points_of(dataset: Ring8 | Grid25 | Circle) -> np.ndarray:
+    examples = dataset.load()
+    return examples.units.outside(examples.data).numpy()
+
+
+def test_a_perfect_sampler_scores_like_the_floor(tmp_path: Path) -> None:
+    scores = scores_of(points_of(Ring8(num_examples=2500, seed=7)), "ring8", tmp_path)
+    assert scores["modes"]["value"] == 8
+    assert scores["high_quality"]["value"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    for name in ("sliced_wasserstein", "wasserstein"):
+        assert scores[name]["value"] < 2 * scores[name]["floor"] < 0.2
+    assert scores["reverse_kl"]["value"] < 0.01
+    assert (scores["modes"]["weights"], scores["modes"]["step"]) == (None, None)
+
+
+def test_half_of_the_modes_is_half_of_the_modes(tmp_path: Path) -> None:
+    points = points_of(Ring8(num_examples=5000, seed=7))
+    scores = scores_of(points[points[:, 1] > 0.01][:2000], "ring8", tmp_path, metrics=["modes", "reverse_kl"])
+    assert set(scores) == {"modes", "reverse_kl"}
+    assert scores["modes"]["value"] in (3, 4, 5)
+    assert scores["reverse_kl"]["value"] > 0.6
+
+
+def test_a_generator_of_one_image_has_no_recall(tmp_path: Path) -> None:
+    images = np.repeat(np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32), 400, 0)
+    scores = scores_of(images, "digits", tmp_path, extractor="random", metrics=["recall", "coverage", "vendi"])
+    assert scores["recall"]["value"] < 0.02
+    assert scores["coverage"]["value"] < 0.02
+    assert scores["vendi"]["value"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_folder_of_images_is_scored_as_the_same_array(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    (tmp_path / "folder").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "folder" / f"{number:03}.png")
+    options: dict[str, Any] = {"extractor": "pixels", "metrics": ["precision", "coverage", "vendi"]}
+    one = scores_of(tmp_path / "folder", "digits", tmp_path, **options)
+    other = scores_of(images[:, None].astype(np.float32) / 255, "digits", tmp_path, **options)
+    assert {name: score["value"] for name, score in one.items()} == pytest.approx(
+        {name: score["value"] for name, score in other.items()}
+    )
+
+
+def image_of(size: int) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for number in range(20):
+            Image.new("L", (size, size)).save(folder / f"{number}.png")
+
+    return make
+
+
+def array_of(values: np.ndarray) -> Callable[[Path], None]:
+    def make(file: Path) -> None:
+        with file.open("wb") as opened:
+            np.save(opened, values)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset", "message"),
+    [
+        (lambda folder: folder.mkdir(), "digits", "no images there"),
+        (image_of(9), "digits", "must have 8x8 pixels, has 9x9"),
+        (image_of(8), "circle", "a folder is for images"),
+        (lambda folder: None, "digits", "must be a .npy or a folder of images"),
+        (lambda file: file.write_text("no array"), "digits", "must be a .npy or a folder of images"),
+        (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"must be float32 \[N, 1, 8, 8\]"),
+        (array_of(np.zeros((20, 2))), "circle", "is float64"),
+        (array_of(np.full((20, 1, 8, 8), 2, np.float32)), "digits", r"must lie in \[0, 1\], these in \[2, 2\]"),
+        (array_of(np.full((20, 1, 8, 8), np.nan, np.float32)), "digits", r"must lie in \[0, 1\]"),
+        (array_of(np.full((20, 2), np.nan, np.float32)), "circle", "not finite"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    make: Callable[[Path], None], dataset: str, message: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "given")
+    with pytest.raises(DataError, match=message):
+        evaluate(data=str(tmp_path / "given"), dataset=dataset, extractor="random" if dataset == "digits" else "auto")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["fid"]}, "fid does not suit this dataset; must be of sliced_wasserstein"),
+        ({"extractor": "domain"}, "metrics.extractor=domain: is for images"),
+        ({"split": "held_out"}, "has no held-out set"),
+        ({"dataset": "ring8"}, "dataset=NAME goes with data="),
+    ],
+)
+def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: str, circle: Path) -> None:
+    with pytest.raises(GanlabError, match=message):
+        evaluate(**{"run": str(circle), **options})
+
+
+def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((30, 1, 8, 8), dtype=np.float32)
+    with pytest.raises(DataError, match=r"fid: the covariance of 64 features needs at least 65 samples, has 30"):
+        scores_of(images, "digits", tmp_path, extractor="pixels", metrics=["fid"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["metrics.names=[fidd]"], "metrics.names: fidd: must be one of fid, kid"),
+        (["metrics.best=fidd"], "metrics.best: fidd: must be one of"),
+        (["metrics.names=[near]", "metrics.best=distance"], "must be one of metrics.names, near"),
+        (["metrics.num=5"], "metrics.num=5: must be greater than or equal to 10"),
+        (["watchdog.patience=0"], "watchdog.patience=0"),
+        (["trainer.evaluate_every=0"], "trainer.evaluate_every=0"),
+    ],
+)
+def test_bad_overrides_are_refused_before_any_data_are_read(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(config.compose(overrides))
+
+
+def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "trainer.steps=2", *CIRCLE)
+    file = folder / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace("extractor: auto", "extractor: os.system"))
+    with pytest.raises(CheckpointError, match="os"):
+        config.load(folder)
+    config.load(folder, trust=["os"])
+
+
+def test_the_command_prints_a_table(ganlab: Callable[..., subprocess.CompletedProcess[str]], circle: Path) -> None:
+    done = ganlab(f"run={circle}", "num=100", "metrics=[near,distance]", "out=s.json", module="ganlab.evaluate")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["metric", "value", "+-", "floor", "better"]
+    assert [line.split()[0] for line in lines[1:3]] == ["near", "distance"]
+    assert "100 samples of step 248, ema weights" in lines[3]

@@ -1,0 +1,149 @@
+"""The watchdog on records made up, and on runs that do collapse."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_run, save_config
+from torch import Tensor
+
+from ganlab import config
+from ganlab.__main__ import train
+from ganlab.build import build
+from ganlab.errors import Diverged
+from ganlab.runs import RunFolder
+from ganlab.trainer import Trainer
+from ganlab.watchdog import Watchdog
+
+HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
+
+
+def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> str | None:
+    """What the watchdog says of a series of records that differ from a healthy one so."""
+    for change in changes:
+        step = dog.__dict__.setdefault("shown", 0) + 1
+        dog.__dict__["shown"] = step
+        try:
+            dog.look({"step": step, **HEALTHY, **change}, saturates)
+        except Diverged as error:
+            return str(error)
+    return None
+
+
+def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
+    dog = Watchdog(stops=True, patience=3)
+    assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) is None
+    assert dog.good_step == 1
+    message = look(dog, {"diversity": 0.1})
+    assert message is not None
+    assert "0.100 and was 0.900" in message
+
+
+def test_what_passes_is_no_collapse() -> None:
+    dog = Watchdog(stops=True, patience=3)
+    assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}, {}, {"diversity": 0.1}, {"diversity": 0.1}) is None
+    start = [{"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9)]
+    assert look(Watchdog(stops=True), *start) is None
+
+
+@pytest.mark.parametrize(("saturates", "noticed"), [(True, True), (False, False)])
+def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool, noticed: bool) -> None:
+    saturated = {"accuracy": 1.0, "logit_gap": 40.0}
+    message = look(Watchdog(stops=True), saturated, saturated, saturated, saturates=saturates)
+    assert (message is not None and "always right" in message) == noticed
+
+
+@pytest.mark.parametrize("name", ["modes", "classes"])
+def test_lost_modes_are_noticed_at_once(name: str) -> None:
+    assert look(Watchdog(stops=True), {name: 8.0}, {}, {name: 4.0}) is None
+    message = look(Watchdog(stops=True), {name: 8.0}, {}, {name: 3.0})
+    assert message is not None
+    assert f"3 {name} are left of 8" in message
+
+
+def test_it_warns_once_of_each_collapse(caplog: pytest.LogCaptureFixture) -> None:
+    dog = Watchdog(patience=2)
+    collapsed = {"diversity": 0.0}
+    with caplog.at_level(logging.WARNING):
+        assert look(dog, {}, collapsed, collapsed, collapsed, {}, collapsed, collapsed) is None
+    assert len(caplog.messages) == 2
+
+
+def test_its_state_is_kept() -> None:
+    first, second = Watchdog(stops=True, patience=2), Watchdog(stops=True, patience=2)
+    look(first, {}, {"diversity": 0.1})
+    second.load_state_dict(first.state_dict())
+    assert look(second, {"diversity": 0.1}) is not None
+
+
+def constant_from(step: int, until: int = 10**9) -> Any:
+    """Trainer.update, but for a generator that is set to zero, hence makes one point, from a step on."""
+    update = Trainer.update
+
+    def broken(trainer: Trainer) -> dict[str, Tensor]:
+        numbers = update(trainer)
+        if step <= trainer.step < until and trainer.roll_backs == 0:
+            with torch.no_grad():
+                for parameter in trainer.generator.parameters():
+                    parameter.zero_()
+        return numbers
+
+    return broken
+
+
+SHORT = ("trainer.steps=40", "trainer.log_every=0.05", "trainer.checkpoint_every=0.1")  # 3 and 6 of 62 steps
+
+
+def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    with pytest.raises(Diverged, match="grown alike"):
+        make_run(tmp_path / "run", *SHORT, "watchdog=stop")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
+
+
+def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["step"], result["roll_backs"]) == ("done", 40, 1)
+    history = RunFolder(folder).history()
+    assert [r["step"] for r in history] == [*range(3, 40, 3), 40]  # each once: what was undone is not kept
+    assert min(r["diversity"] for r in history) > 0.01
+
+
+def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    cfg = config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
+    save_config(cfg, tmp_path / "run")
+    trainers: list[Trainer] = []
+    monkeypatch.setattr("ganlab.build.build", lambda *a, **k: trainers.append(build(*a, **k)) or trainers[-1])
+    train(cfg, tmp_path / "run")
+    lr = trainers[0].generator_optimizer.param_groups[0]["lr"]
+    assert lr == pytest.approx(cfg.optimizer.generator.lr / 2)
+
+
+def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(4))
+    with pytest.raises(Diverged):
+        make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
+
+
+def test_a_loss_that_is_no_number_is_gone_back_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Trainer.update
+
+    def broken(trainer: Trainer) -> dict[str, Tensor]:
+        numbers = update(trainer)
+        if trainer.step == 20 and trainer.roll_backs == 0:
+            numbers["loss_generator"] = torch.tensor(float("nan"))
+        return numbers
+
+    monkeypatch.setattr(Trainer, "update", broken)
+    folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
+    assert json.loads((folder / "result.json").read_text())["status"] == "done"
+    with pytest.raises(Diverged):
+        make_run(tmp_path / "other", *SHORT, "watchdog=none")
