@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ganlab.errors import Diverged
-from ganlab.ranges import Count, Fraction, NonNegativeInt, Positive
+from ganlab.ranges import Count, FewOrNone, Fraction, Positive
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Watchdog:
         modes: Fraction = 0.5,
         patience: Count = 3,
         stops: bool = False,
-        roll_backs: NonNegativeInt = 0,
+        roll_backs: FewOrNone = 0,
     ) -> None:
         self.diversity, self.logit_gap, self.modes, self.patience = diversity, logit_gap, modes, patience
         self.stops, self.roll_backs = stops, roll_backs

@@ -75,8 +75,8 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
     )
     one = next(iter(scores.values()))
     protocol = (
-        f"{one['num_fake']:,} samples of step {one['step']}, {one['weights']} weights, against {one['num_real']:,} real "
-        f"examples ({one['split']}); extractor {one['extractor']} {one['extractor_hash']}. The floor is the same "
+        f"{one['num_fake']:,} samples of step {one['step']}, {one['weights']} weights, against {one['num_real']:,} "
+        f"real examples ({one['split']}); extractor {one['extractor']} {one['extractor_hash']}. The floor is the same "
         f"between {one['floor_fake']:,} and {one['floor_real']:,} real examples."
     )
     return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table><p>{html.escape(protocol)}</p>"
