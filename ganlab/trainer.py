@@ -39,7 +39,7 @@ from ganlab.watchdog import Guard
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
-SHOWN = ("loss", "accuracy", "penalty")  # what log lines and the bar show, by how their names begin
+HIDDEN = Verdict._fields  # from log lines and the bar, which have little room
 
 
 class Trainer:
@@ -245,7 +245,7 @@ class Trainer:
     def _log(self, bar: tqdm, scores: Mapping[str, Score]) -> None:
         metrics = self._finite_means()
         metrics["accuracy"] = (metrics["accuracy_real"] + metrics["accuracy_fake"]) / 2
-        shown = {name: f"{value:.3f}" for name, value in metrics.items() if name.startswith(SHOWN)}
+        shown = {name: f"{value:.3f}" for name, value in metrics.items() if name not in HIDDEN}
         metrics |= self.dynamics.measure() | {name: score.value for name, score in scores.items()}
         shown |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.best_metric}
         self.means.reset()
