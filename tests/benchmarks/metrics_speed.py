@@ -1,0 +1,92 @@
+"""Speed and memory of the metrics at 10,000 x 128 features.
+
+    python tests/benchmarks/metrics_speed.py [repeats] [threads]
+
+Prints the time of FID from features, and how many times faster than the authors' prdc precision, recall, density and
+coverage are: medians of runs that take turns. Peak memory above the features is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ganlab.metrics.frechet import Moments, frechet_distance
+from ganlab.metrics.kernel import kernel_distance
+from ganlab.metrics.neighbours import neighbour_quality
+
+SAMPLES, DIMENSIONS, K = 10_000, 128, 5
+
+
+def features() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(SAMPLES, DIMENSIONS, generator=generator)
+    return real, 0.95 * torch.randn(SAMPLES, DIMENSIONS, generator=generator) + 0.02
+
+
+def fid(real: Tensor, fake: Tensor) -> float:
+    return frechet_distance(Moments().add(real), Moments().add(fake))
+
+
+def prdc(real: Tensor, fake: Tensor) -> dict[str, float]:
+    from prdc import compute_prdc
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints
+        return {name: float(value) for name, value in compute_prdc(real.numpy(), fake.numpy(), K).items()}
+
+
+def seconds(score: Callable[[Tensor, Tensor], object], real: Tensor, fake: Tensor) -> float:
+    started = time.perf_counter()
+    score(real, fake)
+    return time.perf_counter() - started
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held. `ru_maxrss` would count what its parent held when it forked."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+
+
+def memory(threads: int) -> float:
+    """Peak megabytes above the features of neighbour_quality, in this process."""
+    torch.set_num_threads(threads)
+    real, fake = features()
+    neighbour_quality(real[:500], fake[:500])  # the libraries' own buffers
+    before = peak_megabytes()
+    neighbour_quality(real, fake)
+    return peak_megabytes() - before
+
+
+def main(arguments: Sequence[str]) -> None:
+    repeats, threads = (int(arguments[i]) if len(arguments) > i else default for i, default in enumerate((3, 2)))
+    torch.set_num_threads(threads)
+    real, fake = features()
+    print(neighbour_quality(real, fake, K), prdc(real, fake), kernel_distance(real, fake))
+    times: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name, score in {"ours": neighbour_quality, "prdc": prdc, "fid": fid, "kid": kernel_distance}.items():
+            times.setdefault(name, []).append(seconds(score, real, fake))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    child = [sys.executable, __file__, "--memory", str(threads)]
+    megabytes = float(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+    print(f"{SAMPLES:,} x {DIMENSIONS}, {threads} threads, medians of {repeats}")
+    print(f"FID {median['fid']:.3f} s, KID {median['kid']:.2f} s")
+    print(
+        f"neighbours {median['ours']:.2f} s, prdc {median['prdc']:.2f} s: {median['prdc'] / median['ours']:.1f} times"
+    )
+    print(f"neighbours {megabytes:.0f} MB above the features at its peak")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory"]:
+        print(memory(int(sys.argv[2])))
+    else:
+        main(sys.argv[1:])
