@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import tarfile
@@ -59,6 +60,17 @@ class CIFAR10:
         data = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.shape)  # rows of 3,072 bytes
         labels = [label for batch in batches for label in batch["labels"]]
         return Examples(torch.from_numpy(data), torch.tensor(labels), "torchvision", flip=self.flip)
+
+    def held_out(self) -> CIFAR10 | None:
+        return self._split(train=False) if self.train else None
+
+    def labelled(self) -> CIFAR10:
+        return self._split(train=True)
+
+    def _split(self, train: bool) -> CIFAR10:
+        other = copy.copy(self)
+        other.train = train
+        return other
 
     def _md5(self) -> dict[str, str]:
         """Of the files of this split, by name."""

@@ -94,3 +94,30 @@ class Dataset(Protocol):
             ganlab.errors.DataError: they cannot be had.
         """
         ...
+
+
+@runtime_checkable
+class HasHeldOut(Protocol):
+    """A dataset with examples of the same kind that no run of it learns from."""
+
+    def held_out(self) -> Dataset | None: ...
+
+
+@runtime_checkable
+class HasLabelled(Protocol):
+    """A dataset that is part of, or made from, one that a classifier is better trained on."""
+
+    def labelled(self) -> Dataset: ...
+
+
+def held_out(dataset: Dataset) -> Dataset | None:
+    """Other examples of the same kind: the test set, or points drawn by another seed. None: there are none.
+
+    Where they lie in files, those may turn out to be missing only when it is loaded.
+    """
+    return dataset.held_out() if isinstance(dataset, HasHeldOut) else None
+
+
+def labelled(dataset: Dataset) -> Dataset:
+    """The training images and classes of a classifier that knows this kind of data: of MNIST's fives, all of MNIST."""
+    return dataset.labelled() if isinstance(dataset, HasLabelled) else dataset

@@ -28,18 +28,23 @@ FAILURES = (OSError, HTTPException, ValueError, EOFError, zlib.error, TarError) 
 
 def md5_of(file: Path) -> str | None:
     """The md5 of a file's content; None: there is no such file."""
+    return digest_of(file, "md5")
+
+
+def digest_of(file: Path, algorithm: str) -> str | None:
+    """The digest of a file's content by an algorithm that hashlib knows; None: there is no such file."""
     try:
         with file.open("rb") as content:
-            return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(content, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
     except FileNotFoundError:
         return None
 
 
-def download(addresses: Sequence[str], file: Path, md5: str, timeout: float) -> None:
+def download(addresses: Sequence[str], file: Path, digest: str, timeout: float, algorithm: str = "md5") -> None:
     """Bring a file from the first address that has it whole.
 
     Args:
-        md5: of what must arrive.
+        digest: of what must arrive, by `algorithm`.
         timeout: seconds that a server may stay silent.
 
     Raises:
@@ -60,7 +65,7 @@ def download(addresses: Sequence[str], file: Path, md5: str, timeout: float) -> 
         except FAILURES as error:
             reasons.append(f"{address}: {_one_line(error)}")
         else:
-            if md5_of(file) == md5:
+            if digest_of(file, algorithm) == digest:
                 return
             reasons.append(f"{address}: arrived altered")
     raise OSError("; ".join(reasons))

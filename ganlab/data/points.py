@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Self
 
 import torch
 from sklearn.datasets import make_circles
@@ -61,6 +63,12 @@ class Drawn:
     def __init__(self, num_examples: NumExamples = 100_000, seed: Seed = 0) -> None:
         self.num_examples = num_examples
         self.seed = seed
+
+    def held_out(self) -> Self:
+        """As many points, drawn by the next seed."""
+        other = copy.copy(self)
+        other.seed = self.seed + 1
+        return other
 
     def check(self) -> None:
         pass
