@@ -1,0 +1,47 @@
+"""Extractors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from ganlab.data.dataset import Dataset
+from ganlab.errors import ConfigError
+from ganlab.extractors.domain import make_domain
+from ganlab.extractors.extractor import Extractor
+from ganlab.extractors.fixed import make_pixels, make_random
+from ganlab.extractors.inception import make_inception
+from ganlab.extractors.own import make_own
+
+EXTRACTORS: Mapping[str, Callable[[Dataset, torch.device], Extractor]] = {
+    "domain": make_domain,
+    "pixels": make_pixels,
+    "random": make_random,
+    "inception": make_inception,
+}
+
+
+def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
+    """The extractor of a name for the images of a dataset.
+
+    Args:
+        name: one of `EXTRACTORS`, or the dotted name of the user's own: an nn.Module class or a function, called with
+            the shape (C, H, W). Its network gets images [N, C, H, W] in [0, 1] and returns features [N, D], or a pair
+            of them and the probabilities of classes [N, K].
+        trust: the modules that the user's own may come from.
+
+    Raises:
+        ConfigError: no such extractor, or not for this dataset.
+        OperationalError: what it needs cannot be fetched or kept.
+    """
+    if len(dataset.shape) != 3:
+        raise ConfigError(
+            f"metrics.extractor={name}: is for images; {dataset.name} has points of shape {dataset.shape}"
+        )
+    if "." in name:
+        return make_own(name, dataset, device, trust)
+    if name not in EXTRACTORS:
+        allowed = ", ".join(EXTRACTORS)
+        raise ConfigError(f"metrics.extractor={name}: must be one of {allowed}, or the dotted name of your own network")
+    return EXTRACTORS[name](dataset, device)
