@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     """
 
     version: int = 1
-    steps: int = 2400
+    steps: int = 2000
     batch_size: int = 128
     lr: float = 0.1
     momentum: float = 0.9

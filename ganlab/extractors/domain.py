@@ -73,10 +73,10 @@ class PerChannels(nn.Module):
         num, _, height, width = images.shape
         parts = (images * 2 - 1).reshape(-1, self.channels, height, width)  # [N k, C, H, W]
         features, logits = self.classifier(parts.contiguous(memory_format=torch.channels_last))
-        first, *others = logits.softmax(1).view(num, -1, logits.shape[1]).unbind(1)  # k of [N, K]
+        joint, *others = logits.softmax(1).view(num, -1, logits.shape[1]).unbind(1)  # k of [N, K]
         for other in others:
-            first = (first[:, :, None] * other[:, None, :]).flatten(1)
-        return features.reshape(num, -1), first
+            joint = (joint[:, :, None] * other[:, None, :]).flatten(1)
+        return features.reshape(num, -1), joint
 
 
 class Splits(NamedTuple):

@@ -61,7 +61,7 @@ class NetworkExtractor:
         network: nn.Module,
         shape: tuple[int, ...],
         device: torch.device,
-        at_a_time: int = 500,
+        at_a_time: int = 250,
     ) -> None:
         self.name = name
         self.hash = hash
