@@ -12,7 +12,7 @@ from ganlab.errors import DataError
 from ganlab.metrics import distances
 from ganlab.metrics.dynamics import diversity
 from ganlab.metrics.memorisation import memorisation
-from ganlab.metrics.neighbours import neighbour_quality
+from ganlab.metrics.neighbours import neighbour_quality, squared_radii
 from ganlab.metrics.vendi import vendi_score
 
 
@@ -49,12 +49,44 @@ def test_blocks_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(distances.nearest(real, fake), apart, rtol=1e-12, atol=0)
 
 
-def test_distances_of_equal_points_are_exactly_0() -> None:
-    x = normal(500, 128) * 10 + 100
-    found = torch.cat([block for _, block in distances.blocks(x, x.clone())])
-    assert (found.diagonal() == 0).all()
-    exact = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    torch.testing.assert_close(found.sqrt(), exact, rtol=1e-9, atol=0)
+def test_nearest_distances_are_exact() -> None:
+    x, y = normal(500, 128) * 10 + 100, normal(400, 128, seed=1) * 10 + 100
+    assert (distances.nearest(x, x.clone()) == 0).all()
+    truth = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    torch.testing.assert_close(distances.nearest(x, y), truth, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [1e-6, 1.0])
+def test_the_rounding_error_is_bounded(dtype: torch.dtype, spread: float) -> None:
+    x = 1 + spread * normal(200, 300)
+    truth = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    found = distances.squared_distances(x.to(dtype), x.to(dtype)).double()
+    assert (found - truth).abs().max() < distances.rounding_error(x.to(dtype), x.to(dtype))
+
+
+def test_radii_are_exact_for_a_cluster_that_float32_cannot_resolve() -> None:
+    x = torch.cat([normal(200, 8), 5 + 1e-6 * normal(200, 8, seed=1)])
+    truth = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(6, dim=1).values
+    torch.testing.assert_close(squared_radii(x, 5).sqrt(), truth, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("block", [distances.BLOCK, 200])  # few doubtful pairs, and too many to look at each
+def test_a_tight_cluster_of_fakes_is_judged_exactly(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    real = torch.cat([normal(200, 4), 5 + 1e-4 * normal(50, 4, seed=1)])
+    fake = torch.cat([5 + 1e-4 * normal(150, 4, seed=2), normal(20, 4, seed=3)])
+    radii = [torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(6).values for x in (real, fake)]
+    apart = torch.cdist(real, fake, compute_mode="donot_use_mm_for_euclid_dist")
+    in_real, in_fake = apart < radii[0][:, None], apart < radii[1]
+    expected = (in_real.any(0), in_fake.any(1), in_real.sum(0).double() / 5, in_real.any(1))
+    monkeypatch.setattr("ganlab.metrics.neighbours.BLOCK", block)
+    assert neighbour_quality(real, fake) == pytest.approx([x.double().mean().item() for x in expected], rel=1e-9)
+
+
+def test_copies_of_the_data_lie_on_surfaces_and_not_inside() -> None:
+    real = normal(300, 16).float()
+    shuffled = real[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    assert neighbour_quality(real, torch.cat([shuffled, normal(1, 16) + 100])).density == pytest.approx(300 / 301)
 
 
 def test_a_set_covers_itself() -> None:

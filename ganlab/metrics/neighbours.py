@@ -7,9 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganlab.metrics.distances import blocks
+from ganlab.metrics.distances import BLOCK, blocks, exact, rounding_error, squared_distances
 from ganlab.metrics.features import checked_pair
 from ganlab.ranges import Count
+
+SPARE = 6  # more neighbours than needed, so that rough distances miss none
 
 
 class NeighbourQuality(NamedTuple):
@@ -29,10 +31,48 @@ class NeighbourQuality(NamedTuple):
     coverage: float
 
 
-def squared_radii(features: Tensor, k: int) -> Tensor:
-    """Squared distance of each of [N, D] to its k-th nearest other, [N]."""
-    # The nearest is the sample itself, at a distance of exactly 0.
-    return torch.cat([d.topk(k + 1, largest=False, sorted=False).values.amax(1) for _, d in blocks(features, features)])
+def squared_radii(x: Tensor, k: int) -> Tensor:
+    """Squared distance of each of x [N, D] to its k-th nearest other, [N]."""
+    rough = screening(x)
+    error, radii = rounding_error(rough, rough), []
+    for rows, distances in blocks(rough, rough):
+        radius, reach = kth_nearest(x[rows], x, distances, k)
+        unproven = radius + error >= reach  # one that is not among the nearest found may be nearer
+        if unproven.any():
+            again = x[rows][unproven]
+            radius[unproven], _ = kth_nearest(again, x, squared_distances(again, x), k)
+        radii.append(radius)
+    return torch.cat(radii)
+
+
+def kth_nearest(x: Tensor, y: Tensor, distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The exact squared distance [n] of x [n, D] to the k-th nearest of y [N, D], x itself not counted.
+
+    It is chosen among a few more, the nearest by the squared distances [n, N] that are given; also returned is how far
+    those reach [n].
+    """
+    near = distances.topk(min(k + 1 + SPARE, len(y)), largest=False, sorted=False)
+    found = exact(x[:, None], y[near.indices])  # the nearest is x itself, at 0
+    return found.topk(k + 1, largest=False, sorted=False).values.amax(1), near.values.amax(1)
+
+
+def inside(x: Tensor, y: Tensor, distances: Tensor, radii: Tensor, error: float) -> Tensor:
+    """Whether squared distances of x [n, D] to y [M, D] are less than squared radii, [n, 1] or [M]: [n, M].
+
+    Decided by the given ones [n, M], which may be wrong by `error`, and exactly where those do not decide.
+    """
+    answer = distances < (radii - error).to(distances.dtype)
+    i, j = (answer ^ (distances <= (radii + error).to(distances.dtype))).nonzero(as_tuple=True)
+    if len(i) * x.shape[1] > BLOCK:
+        return squared_distances(x, y) < radii
+    answer[i, j] = exact(x[i], y[j]) < radii.expand(len(x), len(y))[i, j]
+    return answer
+
+
+def screening(x: Tensor) -> Tensor:
+    """What rough distances are computed of: in float32, twice as fast, where its multiplication is not rougher yet."""
+    full = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return x.float() if full else x
 
 
 def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQuality:
@@ -42,15 +82,18 @@ def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQual
         DataError: fewer than k + 1 samples, or features that are not finite or differ in D.
     """
     real, fake = checked_pair(real, fake, at_least=k + 1)
+    origin = real.mean(0)  # where the rounding error is small
+    real, fake = real - origin, fake - origin
     real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)  # [N], [M]
+    error = rounding_error(screening(real), screening(fake))
     balls = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # of reals, that each fake is in
     recalled = covered = 0
-    for rows, distances in blocks(real, fake):
-        radii = real_radii[rows]
-        inside = (distances < radii[:, None]).nonzero()[:, 1]
-        balls += torch.bincount(inside, minlength=len(fake))
-        recalled += int((distances < fake_radii).any(1).sum())
-        covered += int((distances.amin(1) < radii).sum())
+    for rows, distances in blocks(screening(real), screening(fake)):
+        in_real = inside(real[rows], fake, distances, real_radii[rows, None], error)
+        in_fake = inside(real[rows], fake, distances, fake_radii, error)
+        balls += torch.bincount(in_real.nonzero()[:, 1], minlength=len(fake))
+        covered += int(in_real.any(1).sum())
+        recalled += int(in_fake.any(1).sum())
     return NeighbourQuality(
         precision=(balls > 0).double().mean().item(),
         recall=recalled / len(real),
