@@ -15,8 +15,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
     It loses digits where points are nearer to each other than to the origin: by `rounding_error`.
     """
-    distances = torch.addmm(y.square().sum(1), x, y.T, alpha=-2)  # |y|^2 - 2 x y, [N, M]
-    return distances.add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
+    distances = (-2 * x) @ y.T  # [N, M]
+    return distances.add_(x.square().sum(1, keepdim=True)).add_(y.square().sum(1)).clamp_(min=0)
 
 
 def rounding_error(x: Tensor, y: Tensor) -> float:
