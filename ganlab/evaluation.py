@@ -41,8 +41,8 @@ class Coordinates:
 
     name, hash, about = "coordinates", "", "the coordinates of the points"
 
-    def __call__(self, points: Tensor) -> Features:
-        return Features(points, None)
+    def __call__(self, images: Tensor) -> Features:
+        return Features(images, None)
 
 
 class Evaluator:
@@ -136,17 +136,13 @@ class Evaluator:
         )
 
     def _facts(self, dataset: Dataset, examples: Examples, memory: tuple[Examples, Examples] | None) -> Facts:
-        shares, same_classes = None, False
-        if self.real.probabilities is not None:
-            num_classes = self.real.probabilities.shape[1]
-            same_classes = len(dataset.classes) == num_classes
-            labels = examples.labels if same_classes else self.real.predicted
-            shares = class_shares(labels, num_classes)
+        probabilities = self.real.probabilities
+        same_classes = probabilities is not None and probabilities.shape[1] == len(dataset.classes)
+        shares = class_shares(examples.labels, len(dataset.classes)) if same_classes else None
         train, held_out = (None, None) if memory is None else map(self._real, memory)
         return Facts(
             is_image=len(dataset.shape) == 3,
             num_classes=self.num_classes,
-            same_classes=same_classes,
             shares=shares,
             modes=getattr(dataset, "modes", None),
             sigma=getattr(dataset, "sigma", 0.0),

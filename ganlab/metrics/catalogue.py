@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ganlab.errors import DataError
-from ganlab.metrics.classes import class_shares, inception_score, kl_divergence
+from ganlab.metrics.classes import Modes, inception_score, modes_captured
 from ganlab.metrics.frechet import Moments, frechet_distance
 from ganlab.metrics.kernel import Estimate, kernel_distance, mmd
 from ganlab.metrics.memorisation import Memorisation, memorisation
@@ -43,12 +43,17 @@ class FeatureSet:
     def moments(self) -> Moments:
         return Moments().add(self.features)
 
+    @property
+    def classified(self) -> Tensor:
+        """The classifier's probabilities [N, K]."""
+        if self.probabilities is None:
+            raise DataError("the extractor is no classifier")
+        return self.probabilities
+
     @cached_property
     def predicted(self) -> Tensor:
         """The classifier's classes [N]."""
-        if self.probabilities is None:
-            raise DataError("the extractor is no classifier")
-        return self.probabilities.argmax(1)
+        return self.classified.argmax(1)
 
     def of_class(self, number: int) -> FeatureSet:
         if self.label is None:
@@ -63,8 +68,7 @@ class Facts:
     Attributes:
         is_image: rather than points.
         num_classes: that the generator is told of; 0: none.
-        same_classes: whether the extractor's classes are the data's, in the same order.
-        shares: of the extractor's classes among all examples [K], if it has some.
+        shares: of the classes among all examples [K], where the extractor is a classifier of these.
         modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
         manifold: points [M, D] all along the curve that the data lie on.
         tolerance: how far from it a sample may lie to count as near.
@@ -73,7 +77,6 @@ class Facts:
 
     is_image: bool
     num_classes: int = 0
-    same_classes: bool = False
     shares: Tensor | None = None
     modes: Tensor | None = None
     sigma: float = 0.0
@@ -112,10 +115,10 @@ class Evidence:
         return memorisation(self.facts.train.features, self.facts.held_out.features, self.fake.features)
 
     @cached_property
-    def class_shares(self) -> Tensor:
-        """Of the fake examples, as the classifier sees them [K]."""
+    def classes(self) -> Modes:
+        """How many classes the classifier sees among the fake examples, and how unlike the data's their shares are."""
         assert self.facts.shares is not None
-        return class_shares(self.fake.predicted, len(self.facts.shares))
+        return modes_captured(self.fake.predicted, len(self.facts.shares), self.facts.shares)
 
     def by_class(self, measure: Callable[[FeatureSet, FeatureSet], float]) -> float:
         """The mean over classes of a metric within each (Benny et al., 2021, section 3)."""
@@ -166,7 +169,7 @@ def _told(facts: Facts) -> bool:
 
 
 def _told_and_classified(facts: Facts) -> bool:
-    return _told(facts) and facts.same_classes
+    return _told(facts) and _classified(facts)
 
 
 def _held_out(facts: Facts) -> bool:
@@ -210,21 +213,21 @@ METRICS = {  # the first of those that suit a dataset is the one that its best c
     ),
     "inception_score": Metric(
         "higher",
-        lambda e: inception_score(e.fake.probabilities),
+        lambda e: inception_score(e.fake.classified),
         _classified,
         True,
         "sure and varied classes of the samples",
     ),
     "classes": Metric(
         "higher",
-        lambda e: float((e.class_shares > 0).sum()),
+        lambda e: float(e.classes.modes),
         _classified,
         True,
         "how many of the classifier's classes have a sample",
     ),
     "class_kl": Metric(
         "lower",
-        lambda e: kl_divergence(e.class_shares, e.facts.shares),
+        lambda e: e.classes.kl,
         _classified,
         True,
         "KL of the samples' class shares to the data's, in nats",
