@@ -9,18 +9,18 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ganlab import command_line, config
 from ganlab.config_files import CONFIG_NAME, conf_dir
-from ganlab.errors import ConfigError, GanlabError, OperationalError, Stopped
+from ganlab.errors import CheckpointError, ConfigError, GanlabError, OperationalError, Stopped
 from ganlab.signals import StopSignal
+from ganlab.sweeps.jobs import identity, job
 
 if TYPE_CHECKING:
     from ganlab.runs import RunFolder
@@ -38,26 +38,15 @@ def main() -> None:
 def launch() -> None:
     """One run, or a sweep of them, as Hydra reads the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
-    sys.argv[1:] = command_line.flags_first(sys.argv[1:])
-    here = os.getpid()
-    failures: list[int] = []  # their exit codes
-
-    def job(cfg: DictConfig) -> None:
-        hydra_cfg = HydraConfig.get()
-        try:
-            train(cfg, Path(hydra_cfg.runtime.output_dir))
-        except Stopped as error:
-            raise SystemExit(command_line.say(error)) from error  # Hydra would start a sweep's next job
-        except GanlabError as error:
-            if os.getpid() != here:
-                raise  # a launcher of other processes: Hydra brings the error back
-            sweeps = hydra_cfg.mode is not RunMode.RUN
-            name = f"job {hydra_cfg.job.num} ({' '.join(hydra_cfg.overrides.task)})" if sweeps else ""
-            failures.append(command_line.say(error, name))  # a sweep goes on
-
+    sys.argv[1:] = [in_sweep_folder(argument) for argument in command_line.flags_first(sys.argv[1:])]
     hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
-    if failures:
-        raise SystemExit(failures[0])
+
+
+def in_sweep_folder(argument: str) -> str:
+    """`sweep_dir=` as Hydra calls it; its value is taken as it stands."""
+    key, _, folder = argument.partition("=")
+    quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.sweep.dir='{quoted}'" if key == "sweep_dir" else argument
 
 
 def resume(arguments: list[str]) -> None:
@@ -73,11 +62,14 @@ def resume(arguments: list[str]) -> None:
     train(cfg, folder, resume=True)
 
 
-def train(cfg: DictConfig, folder: Path, *, resume: bool = False) -> None:
+def train(cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False) -> None:
     """Train one run in its folder, and leave there how it ended.
 
+    Args:
+        keep: also of a run that fails before its first step, which otherwise leaves no folder.
+
     Raises:
-        GanlabError: as its kind says; a run that ends before its first step leaves no folder.
+        GanlabError: as its kind says.
     """
     from ganlab.build import build
     from ganlab.runs import RunFolder
@@ -85,8 +77,12 @@ def train(cfg: DictConfig, folder: Path, *, resume: bool = False) -> None:
     run = RunFolder(folder)
     try:
         trainer = build(cfg, run, resume=resume)
-    except BaseException:
+    except BaseException as error:
         run.close()
+        if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
+            with suppress(CheckpointError):  # another process is at it
+                run.fail(str(ended), ended.exit_code, identity(cfg))
+            raise ended from error
         if not resume:
             logging.shutdown()
             run.discard()
@@ -112,7 +108,7 @@ def finish(cfg: DictConfig, run: RunFolder, tracker: Tracker, status: str, error
     """Write down how a run ended, and say so."""
     from ganlab.figures import report
 
-    run.update(status=status, error=error)
+    run.update(status=status, error=error, exit_code=exit_code)
     tracker.finish(exit_code, run.result)
     report.write(run, config.plain(cfg))
     run.close()

@@ -29,6 +29,7 @@ from ganlab.losses import Loss
 from ganlab.models import Model, ShapeError, spectral_norm
 from ganlab.optimizers import Optimizers
 from ganlab.penalties import Penalty
+from ganlab.provenance import provenance
 from ganlab.randomness import seeded
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
@@ -216,5 +217,6 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         trainer.restore()
         run.update(config_hash=facts["config_hash"], status="running", error=None)
     else:
-        run.start({"seed": cfg.seed, "config_hash": facts["config_hash"], "dataset": about_data})
+        about_run = {"seed": cfg.seed, "config_hash": facts["config_hash"], "provenance": provenance(device)}
+        run.start({**about_run, "dataset": about_data})
     return trainer

@@ -1,17 +1,22 @@
-"""What Hydra calls before it starts a run or a sweep."""
+"""What Hydra calls before it starts a run or a sweep, and at the end of it."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab import command_line
 from ganlab.config import refuse_lists
-from ganlab.errors import ConfigError
+from ganlab.errors import ConfigError, GanlabError
 from ganlab.runs import holds_a_run
+from ganlab.sweeps import jobs
+
+log = logging.getLogger(__name__)
 
 
 class RefuseBadConfig(Callback):
@@ -24,7 +29,9 @@ class RefuseBadConfig(Callback):
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             refuse_lists(config.hydra.overrides.task)
             build.check(cfg)
-            _refuse_used_folder(Path(config.hydra.run.dir))
+            _refuse_sweep_folder(config.hydra.overrides.hydra)
+            folder = Path(config.hydra.run.dir)
+            _refuse_used_folder(folder, *folder.glob("*/"))
 
         exit_code = command_line.run(check_all, config.hydra.overrides.task)
         if exit_code:
@@ -33,14 +40,57 @@ class RefuseBadConfig(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
             refuse_lists(config.hydra.overrides.task)
-            _refuse_used_folder(Path(config.hydra.sweep.dir))
+            folder = Path(config.hydra.sweep.dir)
+            _refuse_used_folder(folder, *([] if goes_on(config) else folder.glob("*/")))
 
         exit_code = command_line.run(check_all, [])
         if exit_code:
             raise SystemExit(exit_code)
 
 
-def _refuse_used_folder(folder: Path) -> None:
+class ExitCode(Callback):
+    """Ends the program as the run, or the sweep, ended. A sweep first lists its failures and its leaderboard."""
+
+    def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status is JobStatus.COMPLETED and job_return.return_value:
+            raise SystemExit(job_return.return_value)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        failed = jobs.failures(jobs.jobs_in(folder))
+        show_leaderboard(folder)
+        for job in failed:
+            command_line.say(GanlabError(job.error), f"job {job.folder.name} ({jobs.shown(job.overrides)})")
+        if failed:
+            raise SystemExit(failed[0].exit_code)
+
+
+def show_leaderboard(folder: Path) -> None:
+    """Write it and print it; a defect there must not hide how the sweep ended."""
+    try:
+        from ganlab.sweeps import leaderboard
+
+        print(leaderboard.write(folder))
+    except Exception as error:
+        log.exception("No leaderboard: %s", error)
+
+
+def goes_on(config: DictConfig) -> bool:
+    """Whether the launcher leaves the jobs alone that the sweep's folder holds already."""
+    return str(config.hydra.launcher.get("_target_")) == "hydra_plugins.ganlab_launcher.processes.Processes"
+
+
+def _refuse_sweep_folder(overrides: list[str]) -> None:
+    given = next((override for override in overrides if override.startswith("hydra.sweep.dir=")), None)
+    if given:
+        quotes = "'"
+        raise ConfigError(
+            f"sweep_dir={given.partition('=')[2].strip(quotes)}: is for a sweep; add -m, or sweep= with a grid"
+        )
+
+
+def _refuse_used_folder(*folders: Path) -> None:
     """Hydra would write a new run's config over that of the run which a folder holds."""
-    if any(holds_a_run(folder) for folder in (folder, *folder.glob("*/"))):
-        raise ConfigError(f"{folder}: holds a run or a sweep already; choose another folder, or continue with resume=")
+    for folder in folders:
+        if holds_a_run(folder):
+            raise ConfigError(f"{folder}: holds a run already; choose another folder, or continue with resume=")

@@ -46,7 +46,14 @@ class RunFolder:
         self._hold()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
-        begun = {"status": "running", "error": None, "id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0}
+        begun = {
+            "status": "running",
+            "error": None,
+            "exit_code": None,
+            "id": uuid.uuid4().hex[:8],
+            "step": 0,
+            "epoch": 0.0,
+        }
         self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, best=None)
 
     def reopen(self) -> None:
@@ -65,6 +72,26 @@ class RunFolder:
         self._hold()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
+
+    def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
+        """Record the failure of a run that could not do so itself, unless its end is on record already.
+
+        Args:
+            facts: of a run that never began.
+
+        Raises:
+            CheckpointError: another process is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._hold()
+        begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
+        try:
+            self.result = json.loads((self.path / RESULT).read_text())
+        except (OSError, ValueError):
+            self.result = {"status": "running", **begun, **facts, "dataset": None, "scores": {}, "best": None}
+        if self.result["status"] in ("running", "stopped"):
+            self.update(status="failed", error=error, exit_code=exit_code)
+        self.close()
 
     def _hold(self) -> None:
         try:

@@ -7,11 +7,19 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+def requeues() -> bool:
+    """Whether somebody, as submitit does on a cluster, handles SIGUSR2: it puts this job back into the queue."""
+    return hasattr(signal, "SIGUSR2") and callable(signal.getsignal(signal.SIGUSR2))
+
+
+def stopping() -> tuple[signal.Signals, ...]:
+    """The signals that ask this process to stop. On a cluster SIGTERM only accompanies SIGUSR2, its first warning."""
+    return (signal.SIGINT, signal.SIGUSR2 if requeues() else signal.SIGTERM)
 
 
 class StopSignal:
-    """Within it, the first SIGINT or SIGTERM is noted in `number` for the loop to obey; the next one acts at once.
+    """Within it, the first signal to stop is noted in `number` for the loop to obey; the next one acts at once.
 
     Outside the main thread, where Python does not allow handlers, nothing is caught.
     """
@@ -22,7 +30,7 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in stopping()}
         return self
 
     def __exit__(

@@ -113,7 +113,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
-    for group in (*config.GROUPS, "experiment"):
+    for group in (*config.GROUPS, "experiment", "sweep"):
         assert f"{group}: " in shown
 
 
@@ -175,12 +175,11 @@ def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path)
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
-def test_two_runs_into_one_folder_leave_the_first_alone(ganlab: Command, tmp_path: Path) -> None:
+def test_two_runs_into_one_folder_are_refused_before_either_is_made(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", *QUICK, "trainer=smoke", "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=same")
     assert done.returncode == 2
-    assert "holds a run already" in done.stderr
-    result = json.loads((tmp_path / "sweep" / "same" / "result.json").read_text())
-    assert (result["status"], result["seed"]) == ("done", 1)
+    assert "hydra.sweep.subdir=same: holds a run already" in done.stderr
+    assert not (tmp_path / "sweep" / "same").exists()
 
 
 def test_interrupted_then_resumed_in_place(in_training: Start, ganlab: Command, tmp_path: Path) -> None:

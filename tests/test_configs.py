@@ -15,7 +15,7 @@ from ganlab import build, config, signatures
 from ganlab.errors import CheckpointError, ConfigError
 
 CONF = config.conf_dir()
-GROUPS = (*config.GROUPS, "experiment")
+GROUPS = (*config.GROUPS, "experiment", "sweep")
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 IMAGE_MODELS = [option for option in OPTIONS if option.startswith("model=") and option != "model=mlp"]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]

@@ -1,0 +1,174 @@
+"""One job of a sweep, by whichever engine it is run, and what the folders of a sweep say of its jobs.
+
+Nothing but the folders themselves records how far a sweep has come: result.json and .hydra/ of each job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ganlab import command_line, config
+from ganlab.errors import CheckpointError, GanlabError, Stopped
+from ganlab.runs import RESULT, holds_a_run
+from ganlab.signals import requeues
+
+log = logging.getLogger(__name__)
+
+
+def job(cfg: DictConfig) -> float | int:
+    """What Hydra calls with a config: one run, or one job of a sweep, which never raises what is the run's own fault.
+
+    A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
+    is done.
+
+    Returns:
+        Of a single run, its exit code. Of a job, the score that a sweeper looks at.
+
+    Raises:
+        SystemExit: a signal stopped it, and no more jobs shall be started in this process.
+        CheckpointError: the folder holds another run.
+    """
+    from ganlab.__main__ import train  # imported late: it is the program that imports us
+
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    try:
+        if hydra_cfg.mode is RunMode.RUN:
+            train(cfg, folder)
+            return 0
+        if not is_done(cfg, folder):
+            train(cfg, folder, resume=holds_a_run(folder), keep=True)
+    except Stopped as error:
+        if hydra_cfg.mode is RunMode.RUN:
+            return command_line.say(error)
+        if requeues():
+            signal.raise_signal(signal.SIGUSR2)  # the cluster's own handler puts the job back into the queue
+        raise SystemExit(command_line.say(error)) from error
+    except GanlabError as error:
+        if hydra_cfg.mode is RunMode.RUN:
+            return command_line.say(error)
+        log.error("%s", error, exc_info=error if error.__cause__ else None)
+    return objective(folder, OmegaConf.select(hydra_cfg, "sweeper.direction"))
+
+
+def is_done(cfg: DictConfig, folder: Path) -> bool:
+    """Whether the folder of a job holds the whole of it.
+
+    Raises:
+        CheckpointError: it holds another run, or one that cannot go on.
+    """
+    if not holds_a_run(folder):
+        return False
+    result = read_result(folder)
+    if result.get("config_hash") != config.config_hash(cfg):
+        raise CheckpointError(f"{folder}: holds a run already, with another config; choose another sweep_dir=")
+    if result["status"] not in ("done", "running", "stopped"):
+        raise CheckpointError(f"{folder}: holds a run already, which has {result['status']}; choose another sweep_dir=")
+    return bool(result["status"] == "done")
+
+
+def objective(folder: Path, direction: Any = None) -> float:
+    """The number that a sweeper looks at: the best score during training, else the first of the last.
+
+    Args:
+        direction: the sweeper's, as `minimize` or `maximize`.
+
+    Returns:
+        The worst there is, inf or -inf, for a run that was not finished or has no score. Never NaN.
+    """
+    result = read_result(folder)
+    scores = [result.get("best"), *(result.get("scores") or {}).values()]
+    value = next((score["value"] for score in scores if score), None)
+    if result.get("status") == "done" and value is not None and not math.isnan(value):
+        return float(value)
+    return -math.inf if "max" in str(direction).lower() else math.inf
+
+
+# The folders of a sweep ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """What lies in a job's folder.
+
+    Attributes:
+        number: of the folder, None where it has a name.
+        hash: of the config; None where it cannot be read.
+        status: `done`, `running`, `stopped`, `diverged` or `failed`.
+        overrides: as on the command line.
+    """
+
+    folder: Path
+    number: int | None
+    hash: str | None
+    status: str
+    error: str
+    exit_code: int
+    overrides: list[str]
+
+
+def jobs_in(sweep: Path) -> list[Job]:
+    """All jobs that were ever started in the folder of a sweep, in the order of their numbers."""
+    folders = {path.parent for name in (RESULT, ".hydra") for path in sweep.rglob(name)} - {sweep}
+    return sorted((_read(folder) for folder in folders), key=lambda job: (job.number is None, job.number, job.folder))
+
+
+def _read(folder: Path) -> Job:
+    result = read_result(folder)
+    status = result.get("status", "failed")  # also of one that was killed before it wrote any
+    config_hash, overrides = result.get("config_hash"), []
+    try:
+        overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+        config_hash = config_hash or config.config_hash(OmegaConf.load(folder / ".hydra" / "config.yaml"))
+    except (OSError, GanlabError, OmegaConfBaseException, YAMLError):
+        log.debug("%s: has no config", folder)
+    return Job(
+        folder=folder,
+        number=int(folder.name) if folder.name.isdecimal() else None,
+        hash=config_hash,
+        status=status,
+        error=result.get("error") or ("still running" if status == "running" else "ended before it began"),
+        exit_code=result.get("exit_code") or 1,
+        overrides=overrides,
+    )
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """A run's result.json; empty where there is none that can be read."""
+    try:
+        result = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """What tells a run from others, for the record of one that could not even begin."""
+    return {"seed": cfg.seed, "config_hash": config.config_hash(cfg)}
+
+
+def failures(jobs: Iterable[Job]) -> list[Job]:
+    """Of every config the last job, unless any of them was done."""
+    last: dict[str, Job] = {}
+    for job in jobs:
+        key = job.hash or str(job.folder)
+        if key not in last or last[key].status != "done":
+            last[key] = job
+    return [job for job in last.values() if job.status != "done"]
+
+
+def shown(overrides: Iterable[str]) -> str:
+    return " ".join(override for override in overrides if not override.startswith("hydra."))

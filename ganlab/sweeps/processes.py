@@ -1,0 +1,281 @@
+"""Each job of a sweep in a process of its own: what ends one, be it a kill, ends no other.
+
+The processes are forked from a server that has imported all that a run needs, but computed nothing, so that a job
+costs little more than its training and begins as it would alone. Where that is not safe each one imports anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ganlab import config as configs
+from ganlab.errors import CheckpointError, ConfigError
+from ganlab.ranges import Count
+from ganlab.runs import RunFolder
+from ganlab.signals import StopSignal
+from ganlab.signatures import check_value
+from ganlab.sweeps.jobs import Job, identity, jobs_in, objective, read_result, shown
+
+log = logging.getLogger(__name__)
+
+IMPORTED_BEFORE = [
+    *("ganlab.build", "ganlab.__main__", "ganlab.figures.report", "ganlab.sweeps.processes"),
+    *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "pydantic"),
+]  # what a run imports sooner or later; one that is not there is left out
+SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
+
+
+@dataclass
+class Planned:
+    """A job of this sweep: where it goes, and whether it is there already."""
+
+    config: DictConfig
+    overrides: list[str]
+    folder: Path
+    state: str  # new, interrupted, done
+    began: float = 0.0
+    process: BaseProcess | None = field(default=None, repr=False)
+
+
+class Sweep:
+    """Runs the jobs of a sweep, those excepted that its folder shows to be done.
+
+    Args:
+        jobs: how many at once.
+        cores: that they share; None: all.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        context: HydraContext,
+        task: TaskFunction,
+        config: DictConfig,
+        jobs: Count = 1,
+        cores: Count | None = None,
+    ) -> None:
+        check_value("hydra.launcher.jobs", jobs, Count)
+        check_value("hydra.launcher.cores", cores, Count | None)
+        self.context, self.task, self.config, self.num_at_once = context, task, config, jobs
+        self.folder = Path(config.hydra.sweep.dir)
+        self.earlier = jobs_in(self.folder) if self.folder.is_dir() else []
+        self.next_number = 1 + max((job.number for job in self.earlier if job.number is not None), default=-1)
+        self.taken = {job.folder for job in self.earlier}
+        num_threads = threads(jobs, cores)
+        if num_threads is not None:
+            os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read by every library when it is loaded
+        self.processes = processes()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+        """Run, skip or continue these jobs; called once for each batch of a sweeper.
+
+        Raises:
+            SystemExit: a signal came; the jobs that ran were saved, no others were started.
+        """
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        planned = [self.plan(list(overrides)) for overrides in job_overrides]
+        num = {state: sum(p.state == state for p in planned) for state in ("new", "interrupted", "done")}
+        log.info(
+            "%d jobs in %s, %d at a time: %d new, %d interrupted, %d done",
+            *(len(planned), os.path.relpath(self.folder), self.num_at_once),
+            *(num["new"], num["interrupted"], num["done"]),
+        )
+        with StopSignal() as stop:
+            self.run([p for p in planned if p.state != "done"], stop)
+            if stop.number:
+                raise SystemExit(self.say_stopped(planned, stop.number))
+        return [outcome(p) for p in planned]
+
+    def say_stopped(self, planned: list[Planned], number: int) -> int:
+        left = sum(read_result(p.folder).get("status") in (None, "running", "stopped") for p in planned)
+        name = signal.Signals(number).name
+        log.info("Stopped by %s with %d jobs left; go on: the same command, sweep_dir=%s", name, left, self.folder)
+        return 128 + number
+
+    # Where a job goes --------------------------------------------------------------------------------------
+
+    def plan(self, overrides: list[str]) -> Planned:
+        """The folder of an earlier job of the same config if it is done or can go on, else a new one.
+
+        Raises:
+            ConfigError: the new folder is taken.
+        """
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        found = self.take_earlier(configs.config_hash(without_hydra(config)))
+        with open_dict(config):
+            config.hydra.sweep.dir = str(self.folder)
+            config.hydra.job.num = config.hydra.job.id = self.next_number
+            if found:
+                config.hydra.job.num = config.hydra.job.id = found.number
+                config.hydra.sweep.subdir = str(found.folder.relative_to(self.folder))
+        if found:
+            return Planned(config, overrides, found.folder, "done" if found.status == "done" else "interrupted")
+        subdir = str(config.hydra.sweep.subdir)
+        folder = self.folder / subdir
+        if folder in self.taken:
+            raise ConfigError(
+                f"hydra.sweep.subdir={subdir}: holds a run already, or will; ${{hydra.job.num}} never does"
+            )
+        self.taken.add(folder)
+        self.next_number += 1
+        return Planned(config, overrides, folder, "new")
+
+    def take_earlier(self, config_hash: str) -> Job | None:
+        for statuses in (("done",), ("running", "stopped")):
+            for earlier in self.earlier:
+                if earlier.hash == config_hash and earlier.status in statuses:
+                    self.earlier.remove(earlier)
+                    return earlier
+        return None
+
+    # Running -----------------------------------------------------------------------------------------------
+
+    def run(self, planned: list[Planned], stop: StopSignal) -> None:
+        waiting, running, told = list(planned), list[Planned](), False
+        while running or (waiting and not stop.number):
+            while waiting and len(running) < self.num_at_once and not stop.number:
+                running.append(waiting.pop(0))
+                self.start(running[-1])
+            wait([p.process.sentinel for p in running if p.process], timeout=SECONDS_BETWEEN_LOOKS)
+            for p in [p for p in running if p.process and not p.process.is_alive()]:
+                running.remove(p)
+                num_ended = len(planned) - len(waiting) - len(running)
+                self.end(p, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
+            if stop.number and not told:
+                told = True  # only once: a second signal would end a job before it has saved
+                for p in running:
+                    os.kill(p.process.pid, stop.number)  # type: ignore[union-attr, arg-type]
+
+    def start(self, planned: Planned) -> None:
+        quiet = self.num_at_once > 1
+        if not quiet:
+            log.info("#%s: %s", planned.folder.name, shown(planned.overrides))
+        arguments = (self.context, self.task, planned.config, planned.folder, quiet)
+        planned.began = time.monotonic()
+        planned.process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
+        planned.process.start()
+
+    def end(self, planned: Planned, position: str, stopping: bool) -> None:
+        """See to it that the folder says how the job ended, and say it."""
+        seconds = time.monotonic() - planned.began
+        exit_code = (planned.process.exitcode if planned.process else None) or 0
+        status = read_result(planned.folder).get("status")
+        if status is None and stopping:
+            RunFolder(planned.folder).discard()
+            status = "never began"
+        elif status in (None, "running"):
+            reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
+            status = f"failed, {reason}"
+            facts = identity(without_hydra(planned.config))
+            with suppress(CheckpointError):  # another process has it: it is not ours to judge
+                RunFolder(planned.folder).fail(reason, 128 - exit_code if exit_code < 0 else exit_code or 1, facts)
+        log.info("#%s %s, %.1f s (%s): %s", planned.folder.name, status, seconds, position, shown(planned.overrides))
+
+
+def outcome(planned: Planned) -> JobReturn:
+    """What a sweeper is told of a job, read from its folder."""
+    return JobReturn(
+        overrides=planned.overrides,
+        cfg=without_hydra(planned.config),
+        hydra_cfg=planned.config,
+        status=JobStatus.COMPLETED,
+        _return_value=objective(planned.folder, OmegaConf.select(planned.config, "hydra.sweeper.direction")),
+    )
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
+
+
+# The processes ---------------------------------------------------------------------------------------------
+
+
+def processes() -> Any:
+    """Where processes come from. Only on Linux may one that has imported torch be forked safely."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED_BEFORE)
+    return context
+
+
+def threads(jobs: int, cores: int | None) -> int | None:
+    """How many threads each job gets; None: as many as it would have alone."""
+    if cores is None and (jobs == 1 or "OMP_NUM_THREADS" in os.environ):
+        return None
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, (cores or here) // jobs)
+
+
+def work(
+    context: HydraContext,
+    task: TaskFunction,
+    config: DictConfig,
+    folder: Path,
+    quiet: bool,
+) -> None:
+    """One job, in its own process.
+
+    Args:
+        quiet: all that it would print goes to its ganlab.log alone.
+    """
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on: twice would be once too often
+    stop_with_parent()
+    if quiet:
+        print_into(folder / "ganlab.log", config)
+    setup_globals()
+    done = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    if done.status is JobStatus.FAILED:
+        log.error("The job failed", exc_info=done._return_value)
+        sys.exit(1)
+
+
+def stop_with_parent() -> None:
+    """Save and stop, as on SIGTERM, when the launcher is killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="launcher watch").start()
+
+
+def print_into(file: Path, config: DictConfig) -> None:
+    """Send standard output and error to a file, and the log there only once."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    handlers = OmegaConf.select(config, "hydra.job_logging.root.handlers")
+    if handlers and "console" in handlers:
+        handlers.remove("console")

@@ -1,0 +1,25 @@
+"""What Hydra looks for in `hydra_plugins`: the launcher `processes`. Its work is done in ganlab.sweeps.processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class Processes(Launcher):
+    """Runs each job of a sweep in a process of its own; see `conf/hydra/launcher/processes.yaml`."""
+
+    def __init__(self, jobs: int = 1, cores: int | None = None) -> None:
+        self.jobs, self.cores = jobs, cores
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from ganlab.sweeps.processes import Sweep
+
+        self.sweep = Sweep(hydra_context, task_function, config, self.jobs, self.cores)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        return self.sweep.launch(job_overrides)

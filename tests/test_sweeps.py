@@ -1,0 +1,286 @@
+"""Sweeps: jobs that cannot hurt each other, their failures, going on with an interrupted sweep, named grids."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT, make_run
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from ganlab import build, callbacks, config
+from ganlab.provenance import provenance
+from ganlab.runs import RunFolder
+from ganlab.sweeps import jobs
+from ganlab.sweeps.processes import threads
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TINY = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null", "trainer.steps=2")
+OWN = """
+import os, signal, sys
+from ganlab.data.points import Circle
+
+class Raises(Circle):
+    def load(self):
+        raise RuntimeError("no data today")
+
+class Exits(Circle):
+    def load(self):
+        sys.exit(0)
+
+class Wild(Circle):
+    def load(self):
+        examples = super().load()
+        examples.data.fill_(float("nan"))
+        return examples
+
+class Dies(Circle):
+    def load(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def results(sweep: Path) -> dict[str, dict]:
+    return {file.parent.name: json.loads(file.read_text()) for file in sorted(sweep.glob("*/result.json"))}
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    return {job: result["status"] for job, result in results(sweep).items()}
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+
+
+def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: Command, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    targets = "dataset._target_=own.Raises,own.Exits,own.Dies,own.Wild,ganlab.data.points.Circle"
+    command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=2")
+    done = ganlab(*command)
+    sweep = tmp_path / "a sweep"
+    assert statuses(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "diverged", "4": "done"}
+    assert [result["exit_code"] for result in results(sweep).values()] == [1, 1, 137, 3, 0]
+    assert done.returncode == 1
+    listed = listing(done)
+    assert [line.split()[2] for line in listed] == ["0", "1", "2", "3"]
+    assert re.search(r"\(.* dataset\._target_=own\.Raises\): RuntimeError: no data today", listed[0])
+    assert listed[2].endswith("killed by signal 9")
+    assert "not finite" in listed[3]
+    assert 'raise RuntimeError("no data today")' in (sweep / "0" / "ganlab.log").read_text()
+    assert "loss_generator" in (sweep / "4" / "ganlab.log").read_text()
+    assert "loss_generator" not in done.stdout  # that is of several at once
+    assert len(re.findall(r"#4 done, .* of 5\): .*own|#4 done, .* of 5\): .*Circle", done.stdout)) == 1
+    assert results(sweep)["4"]["provenance"]["threads"] == 1
+
+    before = files(sweep)
+    (tmp_path / "own.py").write_text(OWN.replace("raise RuntimeError", "return super().load()  #"))
+    again = ganlab(*command)
+    assert again.returncode == 1
+    assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # under new numbers
+    assert [line.split()[2] for line in listing(again)] == ["6", "7", "8"]
+    before.pop(sweep / "multirun.yaml")
+    assert {file: content for file, content in files(sweep).items() if file in before} == before
+
+
+def listing(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("ganlab: job ")]
+
+
+def test_a_job_equals_the_same_run_alone_and_is_not_made_twice(ganlab: Command, tmp_path: Path) -> None:
+    run = ("trainer.steps=130", "model.latent_dim=3", "trainer.checkpoint_every=null")
+    sweep, alone = tmp_path / "sweep", make_run(tmp_path / "alone", *run, "seed=1")
+    command = ("-m", "tracker=none", *run, "seed=0,1", "sweep_dir=sweep")
+    first = ganlab(*command)
+    assert first.returncode == 0, first.stderr
+    assert (alone / "metrics.jsonl").read_bytes() == (sweep / "1" / "metrics.jsonl").read_bytes()
+    one, other = (json.loads((folder / "result.json").read_text()) for folder in (alone, sweep / "1"))
+    assert (one["config_hash"], one["dataset"]) == (other["config_hash"], other["dataset"])
+    assert one["provenance"]["threads"] == other["provenance"]["threads"]
+
+    before = files(sweep)
+    again = ganlab(*command)
+    assert (again.returncode, "0 new, 0 interrupted, 2 done" in again.stdout) == (0, True)
+    before.pop(sweep / "multirun.yaml")
+    assert {file: content for file, content in files(sweep).items() if file.name != "multirun.yaml"} == before
+    more = ganlab(*command[:-2], "seed=2,1", "sweep_dir=sweep")
+    assert (more.returncode, "1 new, 0 interrupted, 1 done" in more.stdout) == (0, True)
+    assert [result["seed"] for result in results(sweep).values()] == [0, 1, 2]
+    assert {file: content for file, content in files(sweep).items() if file in before} == before
+
+
+def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(ganlab: Command, tmp_path: Path) -> None:
+    arguments = ("-m", *TINY[:3], "trainer.steps=100000", "seed=range(3)", "sweep_dir=sweep", "hydra.launcher.jobs=2")
+    process = start(tmp_path, *arguments)
+    while len(list(tmp_path.glob("sweep/*/metrics.jsonl"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped by SIGINT with 3 jobs left" in output
+    assert statuses(tmp_path / "sweep") == {"0": "stopped", "1": "stopped"}
+    steps = [result["step"] for result in results(tmp_path / "sweep").values()]
+    for job in ("0", "1"):  # as if they had only a little left to do
+        file = tmp_path / "sweep" / job / ".hydra" / "config.yaml"
+        assert "steps: 100000" in file.read_text()
+    process = start(tmp_path, *arguments)
+    while not all(r["step"] > s for r, s in zip(results(tmp_path / "sweep").values(), steps, strict=False)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()  # the launcher alone: its jobs notice, save and stop
+    process.communicate(timeout=60)
+    while set(statuses(tmp_path / "sweep").values()) != {"stopped"}:
+        time.sleep(0.05)
+    assert list(statuses(tmp_path / "sweep")) == ["0", "1"]
+    for job in ("0", "1"):
+        recorded = [
+            json.loads(x)["step"] for x in (tmp_path / "sweep" / job / "metrics.jsonl").read_text().splitlines()
+        ]
+        assert recorded == sorted(set(recorded))
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ganlab", *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# Without a process ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sweep", [file.stem for file in sorted((config.conf_dir() / "sweep").glob("*.yaml"))])
+def test_every_grid_is_a_sweep_of_runs_that_fit(sweep: str) -> None:
+    hydra = OmegaConf.load(config.conf_dir() / "sweep" / f"{sweep}.yaml").hydra
+    assert hydra.mode == "MULTIRUN"
+    grid = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
+    (batch,) = BasicSweeper.split_arguments(parsed(grid), None)
+    assert len(batch) > 1
+    tried = {tuple(override for override in overrides if not override.startswith("seed=")) for overrides in batch}
+    for overrides in tried:
+        build.check(config.compose(overrides))
+
+
+def parsed(overrides: list[str]) -> list[Override]:
+    """Overrides with the options of a glob looked up, as Hydra does."""
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        found = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+        return [override for override in found if list(override.sweep_string_iterator())]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "given", "expected"),
+    [(1, None, None, None), (1, 3, None, 3), (2, 6, None, 3), (4, 3, None, 1), (2, None, "5", None), (2, 6, "5", 3)],
+)
+def test_jobs_share_a_budget_of_cores(
+    jobs: int, cores: int | None, given: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads(jobs, cores) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0: must be greater than or equal to 1"),
+        (("seed=1", "sweep_dir=there"), "sweep_dir=there: is for a sweep"),
+    ],
+    ids=["jobs", "no sweep"],
+)
+def test_a_sweep_that_cannot_be_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
+    done = ganlab(*TINY, *arguments)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
+DONE = {"status": "done", "scores": {}, "best": None}
+
+
+@pytest.mark.parametrize(
+    ("result", "direction", "expected"),
+    [
+        (DONE | {"best": {"value": 2.5}, "scores": {"fid": {"value": 4.0}}}, "minimize", 2.5),
+        (DONE | {"scores": {"fid": {"value": 4.0}, "recall": {"value": 0.5}}}, "minimize", 4.0),
+        (DONE | {"best": {"value": math.nan}}, "minimize", math.inf),
+        (DONE | {"status": "diverged", "best": {"value": 2.5}}, "minimize", math.inf),
+        ({"status": "failed"}, "Direction.maximize", -math.inf),
+        ({}, None, math.inf),
+    ],
+)
+def test_a_sweeper_sees_the_best_score_and_the_worst_there_is_for_a_failure(
+    result: dict, direction: str | None, expected: float, tmp_path: Path
+) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert jobs.objective(tmp_path, direction) == expected
+
+
+def test_failures_are_those_that_no_later_job_made_good(tmp_path: Path) -> None:
+    for job, status, config_hash in ((0, "failed", "a"), (1, "done", "b"), (2, "stopped", "c"), (10, "done", "a")):
+        record(tmp_path / str(job), status, config_hash)
+    record(tmp_path / "9", "diverged", "c")
+    (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of one that was killed as it began
+    found = jobs.jobs_in(tmp_path)
+    assert [job.number for job in found] == [0, 1, 2, 9, 10, 11]
+    assert [job.folder.name for job in jobs.failures(found)] == ["9", "11"]
+
+
+def record(folder: Path, status: str, config_hash: str) -> None:
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({"status": status, "config_hash": config_hash}))
+
+
+def test_a_run_that_could_not_say_so_is_recorded_as_failed_once(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").fail("killed by signal 9", 137, {"seed": 3, "config_hash": "a"})
+    RunFolder(tmp_path / "run").fail("something else", 1, {})
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["status"], result["error"], result["seed"]) == ("failed", "killed by signal 9", 3)
+
+
+def test_the_leaderboard_is_printed_and_its_defects_do_not_hide_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "0", "done", "a")
+    record(tmp_path / "1", "diverged", "b")
+    board = SimpleNamespace(write=lambda folder: f"the table of {folder.name}")
+    monkeypatch.setattr("ganlab.sweeps.leaderboard", board, raising=False)
+    cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(SystemExit, match="1"):
+        callbacks.ExitCode().on_multirun_end(cfg)
+    assert f"the table of {tmp_path.name}" in capsys.readouterr().out
+    board.write = lambda folder: 1 / 0
+    with pytest.raises(SystemExit, match="1"):
+        callbacks.ExitCode().on_multirun_end(cfg)
+
+
+def test_provenance_knows_the_commit_and_whether_files_were_changed(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    assert provenance(cpu, tmp_path)["commit"] is None
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    (tmp_path / "file").write_text("1")
+    for command in (("init", "-q"), ("add", "file"), (*who, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    clean = provenance(cpu, tmp_path)
+    assert (len(clean["commit"]), clean["diff"]) == (40, None)
+    (tmp_path / "file").write_text("2")
+    changed = provenance(cpu, tmp_path)
+    assert (changed["commit"], len(changed["diff"])) == (clean["commit"], 16)
+    assert changed["threads"] == torch.get_num_threads()
+    json.dumps(changed)
