@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from ganlab import command_line, config
 from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import CheckpointError, ConfigError, GanlabError, OperationalError, Stopped
-from ganlab.signals import StopSignal
+from ganlab.signals import StopSignal, requeues
 from ganlab.sweeps.jobs import identity, job
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def train(cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = F
         trainer = build(cfg, run, resume=resume)
     except BaseException as error:
         run.close()
-        if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
+        requeued = isinstance(error, SystemExit) and requeues()
+        if keep and not requeued and not isinstance(ended := as_ganlab_error(error), Stopped):
             with suppress(CheckpointError):  # another process is at it
                 run.fail(str(ended), ended.exit_code, identity(cfg))
             raise ended from error

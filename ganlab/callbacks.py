@@ -51,7 +51,8 @@ class RefuseBadConfig(Callback):
 class ExitCode(Callback):
     """Ends the program as the run, or the sweep, ended. A sweep first lists its failures and its leaderboard."""
 
-    def on_run_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        job_return: JobReturn = kwargs["job_return"]
         if job_return.status is JobStatus.COMPLETED and job_return.return_value:
             raise SystemExit(job_return.return_value)
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +31,7 @@ from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 TINY = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null", "trainer.steps=2")
 OWN = """
@@ -55,6 +56,24 @@ class Dies(Circle):
     def load(self):
         os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the train command in the test's folder, for no longer than the test."""
+    started = []
+
+    def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "ganlab", *arguments]
+        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def results(sweep: Path) -> dict[str, dict]:
@@ -125,9 +144,9 @@ def test_a_job_equals_the_same_run_alone_and_is_not_made_twice(ganlab: Command, 
     assert {file: content for file, content in files(sweep).items() if file in before} == before
 
 
-def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(ganlab: Command, tmp_path: Path) -> None:
+def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
     arguments = ("-m", *TINY[:3], "trainer.steps=100000", "seed=range(3)", "sweep_dir=sweep", "hydra.launcher.jobs=2")
-    process = start(tmp_path, *arguments)
+    process = start(*arguments)
     while len(list(tmp_path.glob("sweep/*/metrics.jsonl"))) < 2:
         assert process.poll() is None
         time.sleep(0.05)
@@ -140,7 +159,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(ganlab: Co
     for job in ("0", "1"):  # as if they had only a little left to do
         file = tmp_path / "sweep" / job / ".hydra" / "config.yaml"
         assert "steps: 100000" in file.read_text()
-    process = start(tmp_path, *arguments)
+    process = start(*arguments)
     while not all(r["step"] > s for r, s in zip(results(tmp_path / "sweep").values(), steps, strict=False)):
         assert process.poll() is None
         time.sleep(0.05)
@@ -156,10 +175,71 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(ganlab: Co
         assert recorded == sorted(set(recorded))
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ganlab", *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+# Other engines ----------------------------------------------------------------------------------------------
+
+
+def test_joblib_runs_all_jobs_and_lists_the_failures(ganlab: Command, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    lrs = "optimizer.discriminator.lr=1e38,1e-3"
+    done = ganlab("-m", *TINY, lrs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep")
+    assert statuses(tmp_path / "sweep") == {"0": "diverged", "1": "done"}
+    assert (done.returncode, len(listing(done))) == (3, 1)
+
+
+def test_optuna_is_told_inf_of_a_diverged_run(ganlab: Command, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=sweep")
+    lr = "optimizer.discriminator.lr=interval(1e37,1e38)"
+    done = ganlab("-m", *TINY, lr, *optuna)
+    assert statuses(tmp_path / "sweep") == {"0": "diverged", "1": "diverged"}
+    assert (done.returncode, len(listing(done))) == (3, 2)
+    assert OmegaConf.load(tmp_path / "sweep" / "optimization_results.yaml").best_value == math.inf
+
+
+SLURM = {
+    "task": """i=$1; cd "$(dirname "$0")/.."
+export SLURM_JOB_ID=$((1001 + i)) SLURM_ARRAY_JOB_ID=1000 SLURM_ARRAY_TASK_ID=$i SLURM_JOB_NODELIST=localhost
+export SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
+exec bash batch""",
+    "sbatch": """here=$(dirname "$0"); cp "$1" "$here/../batch"; mkdir -p "$here/../pids"
+for i in $(seq 0 "$(grep -oP 'array=0-\\K[0-9]+' "$1")"); do setsid "$here/task" "$i" > /dev/null 2>&1 & done
+echo "Submitted batch job 1000" """,
+    "srun": """while [ "${1#--}" != "$1" ]; do [ "$1" = --unbuffered ] && shift || shift 2; done
+echo $$ > "$(dirname "$0")/../pids/$SLURM_ARRAY_TASK_ID"; exec "$@" """,
+    "scontrol": """here=$(dirname "$0"); i=${2#1000_}; echo "$@" >> "$here/../requeued"
+setsid bash -c "while kill -0 $(cat "$here/../pids/$i"); do sleep 0.1; done; $here/task $i" > /dev/null 2>&1 &""",
+    "sacct": "echo 'JobID|State|NodeList'; for i in 0 1; do echo \"1000_$i|RUNNING|localhost\"; done",
+    "scancel": 'kill $(cat "$(dirname "$0")/../pids/"*)',
+}
+
+
+def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "bin").mkdir()
+    for name, script in SLURM.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
+    run = ("trainer.steps=3000", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    process = start("-m", "tracker=none", *run, *slurm, "seed=1,2", "hydra.sweep.dir=sweep", PATH=path)
+    first = tmp_path / "sweep" / "0"
+    while not (first / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    pid = int((tmp_path / "pids" / "0").read_text())
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # as Slurm sends them
+        os.kill(pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert statuses(tmp_path / "sweep") == {"0": "done", "1": "done"}
+    batch = (tmp_path / "batch").read_text()
+    assert "--array=0-1%2" in batch
+    assert "--time=60" in batch
+    assert (tmp_path / "requeued").read_text() == "requeue 1000_0\n"
+    assert re.findall(r"Run folder: sweep/0 \((\w+)\)", (first / "ganlab.log").read_text()) == ["stopped", "done"]
+    alone = make_run(tmp_path / "alone", *run, "seed=1")
+    assert (alone / "metrics.jsonl").read_bytes() == (first / "metrics.jsonl").read_bytes()
 
 
 # Without a process ------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
 
     where = run("-c", "import ganlab.config; print(ganlab.config.conf_dir())")
     assert where.stdout.strip() == str(installed / "ganlab" / "conf")
+    assert (installed / "hydra_plugins" / "ganlab_launcher" / "processes.py").is_file()
     done = run("-m", "ganlab", "tracker=none", "trainer=smoke")
     assert done.returncode == 0, done.stderr
     script = run("-c", "import sys; sys.argv = ['ganlab', '--cfg', 'job']; from ganlab.__main__ import main; main()")

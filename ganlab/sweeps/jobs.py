@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -61,7 +61,10 @@ def job(cfg: DictConfig) -> float | int:
         if hydra_cfg.mode is RunMode.RUN:
             return command_line.say(error)
         log.error("%s", error, exc_info=error if error.__cause__ else None)
-    return objective(folder, OmegaConf.select(hydra_cfg, "sweeper.direction"))
+    score = objective(folder, hydra_cfg.sweeper.get("direction"))
+    if math.isinf(score) and not hydra_cfg.sweeper._target_.endswith("BasicSweeper"):
+        log.warning("No score for the sweeper, which is told the worst there is")
+    return score
 
 
 def is_done(cfg: DictConfig, folder: Path) -> bool:
@@ -132,7 +135,8 @@ def _read(folder: Path) -> Job:
     config_hash, overrides = result.get("config_hash"), []
     try:
         overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
-        config_hash = config_hash or config.config_hash(OmegaConf.load(folder / ".hydra" / "config.yaml"))
+        if config_hash is None:
+            config_hash = config.config_hash(cast(DictConfig, OmegaConf.load(folder / ".hydra" / "config.yaml")))
     except (OSError, GanlabError, OmegaConfBaseException, YAMLError):
         log.debug("%s: has no config", folder)
     return Job(
