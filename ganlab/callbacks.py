@@ -23,13 +23,13 @@ class RefuseBadConfig(Callback):
     """Refuses a config while nothing is on disk yet: Hydra makes the run's folder right after this callback."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from ganlab import build  # imported late: torch takes seconds, and Hydra loads callbacks first
-
         def check_all() -> None:
+            _refuse_sweep_folder(config.hydra.overrides.hydra)
+            from ganlab import build  # imported late: torch takes seconds, and Hydra loads callbacks first
+
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             refuse_lists(config.hydra.overrides.task)
             build.check(cfg)
-            _refuse_sweep_folder(config.hydra.overrides.hydra)
             folder = Path(config.hydra.run.dir)
             _refuse_used_folder(folder, *folder.glob("*/"))
 

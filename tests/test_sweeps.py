@@ -145,7 +145,7 @@ def test_a_job_equals_the_same_run_alone_and_is_not_made_twice(ganlab: Command, 
 
 
 def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
-    run = ("trainer.steps=4000", *TINY[1:3])
+    run = ("trainer.steps=3000", *TINY[1:3])
     arguments = ("-m", "tracker=none", *run, "seed=1,2", "sweep_dir=sweep", "hydra.launcher.jobs=2")
     sweep = tmp_path / "sweep"
 

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 
 IMPORTED_BEFORE = [
     *("ganlab.build", "ganlab.__main__", "ganlab.figures.report", "ganlab.sweeps.processes"),
-    *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg", "pydantic"),
+    *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("pydantic.type_adapter", "pydantic.main", "PIL.GifImagePlugin", "PIL.JpegImagePlugin"),
 ]  # what a run imports sooner or later; one that is not there is left out
 SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
 
