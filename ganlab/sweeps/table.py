@@ -1,0 +1,179 @@
+"""The leaderboard as text: for the terminal, and every number in full as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ganlab.sweeps.configurations import ABSENT
+from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row, deviation
+
+WIDTH = 100  # columns of a terminal
+NARROWEST = 6  # that a column of text is cut to
+FAILURES_SHOWN = 10
+
+
+def terminal(board: Leaderboard) -> str:
+    """The table, 100 columns wide where its numbers allow it, with what was lost below."""
+    heading, *rows = _cells(board)
+    widths = _widths([heading, *rows], cuttable=range(1, 1 + len(board.keys)))
+    lines = ["  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in
+             [heading, ["-" * w for w in widths], *rows]]  # fmt: skip
+    return "\n".join([title(board), "", *lines, "", *notes(board), *_failures(board)])
+
+
+def title(board: Leaderboard) -> str:
+    """What is ranked, and the floor."""
+    runs = f"{_plural(len(board.trials), 'run')} of {_plural(len(board.rows), 'configuration')}"
+    if board.score is None:
+        return f"{runs}, none of them scored"
+    low, high = board.floors or (0.0, 0.0)
+    floor = number(low) if low == high else f"{number(low)} to {number(high)}"
+    return f"{runs} by {board.score.metric} ({board.score.better} is better; floor, real against real: {floor})"
+
+
+def notes(board: Leaderboard) -> list[str]:
+    """What the numbers are, as far as it applies."""
+    lines = []
+    if any(len(row.trials) > 1 for row in board.rows) and board.score:
+        lines.append("mean ± standard deviation over the seeds that are done; seeds: scored of all")
+    if any(row.difference and row.difference.low is not None for row in board.rows):
+        lines.append("vs best: difference over common seeds, 95 % bootstrap interval; * excludes 0")
+    if board.repeated:
+        lines.append(f"{_plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
+    if board.misplaced:
+        lines.append(f"{_plural(board.misplaced, 'run')} without a readable config, in no row")
+    return lines
+
+
+def _cells(board: Leaderboard) -> list[list[str]]:
+    counted = {"fail": [r.failed for r in board.rows], "div": [r.counts["diverged"] for r in board.rows],
+               "coll": [r.counts["collapsed"] for r in board.rows],
+               "open": [r.unfinished for r in board.rows]}  # fmt: skip
+    counted = {name: numbers for name, numbers in counted.items() if any(numbers)}
+    scored = ["best", "last"] if board.score else []
+    compared = ["vs best"] if any(row.difference for row in board.rows) else []
+    heading = ["#", *(board.names[key] for key in board.keys), "seeds", *scored, *counted, "steps/s", *compared]
+    rows = []
+    for index, row in enumerate(board.rows):
+        scores = [spread(row.best), spread(row.last)] if board.score else []
+        against = [_against(row.difference)] if compared else []
+        rows.append([rank_of(board, index), *map(shown, row.values), seeds_of(board, row), *scores,
+                     *(str(numbers[index]) for numbers in counted.values()), number(row.steps_per_second),
+                     *against])  # fmt: skip
+    return [heading, *rows]
+
+
+def rank_of(board: Leaderboard, index: int) -> str:
+    return str(index + 1) if board.rows[index].best else ABSENT
+
+
+def seeds_of(board: Leaderboard, row: Row) -> str:
+    """How many were scored, of how many there are."""
+    if board.score is None:
+        return str(len(row.trials))
+    return f"{len(row.best)}/{len(row.trials)}" if len(row.best) < len(row.trials) else str(len(row.trials))
+
+
+def spread(scores: dict[Any, float]) -> str:
+    if not scores:
+        return ABSENT
+    mean, sd = sum(scores.values()) / len(scores), deviation(scores)
+    return number(mean) if sd is None else f"{number(mean)} ± {sd:.2g}"
+
+
+def _against(difference: Difference | None) -> str:
+    if difference is None or difference.low is None or difference.high is None:
+        return ABSENT
+    star = " *" if difference.excludes_zero else ""
+    return f"{signed(difference.mean)} {interval(difference)}{star}"
+
+
+def interval(difference: Difference) -> str:
+    return f"[{number(difference.low)}, {number(difference.high)}]"
+
+
+def _widths(rows: Sequence[Sequence[str]], cuttable: range) -> list[int]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widest = max(cuttable, key=widths.__getitem__, default=None)
+        if widest is None or widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _failures(board: Leaderboard) -> list[str]:
+    lost = board.lost
+    if not lost:
+        return []
+    lines = ["", f"{_plural(len(lost), 'run')} not done:"]
+    for trial in lost[:FAILURES_SHOWN]:
+        about = f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}"
+        lines += [shorten(f"  {about}", WIDTH), *([shorten(f"    {trial.error}", WIDTH)] if trial.error else [])]
+    rest = len(lost) - FAILURES_SHOWN
+    return [*lines, f"  and {rest} more, all listed in leaderboard.html"] if rest > 0 else lines
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def number(value: float | None) -> str:
+    """Four digits, which is more than seeds agree on."""
+    if value is None:
+        return ABSENT
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    return f"+{number(value)}" if value > 0 else number(value)
+
+
+def shown(value: Any) -> str:
+    """A value of a key, as it would be typed."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut in the middle: long values mostly differ at their ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def csv_text(board: Leaderboard) -> str:
+    """One line for each configuration; a number that there is not is left empty."""
+    file = io.StringIO()
+    names = ["seeds", "scored", "best_mean", "best_sd", "last_mean", "last_sd", "failed", "diverged", "collapsed",
+             "unfinished", "steps_per_second", "difference", "difference_low", "difference_high", "common_seeds",
+             "excludes_zero", "metric", "better", "floor"]  # fmt: skip
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["rank", *board.keys, *names])
+    for index, row in enumerate(board.rows):
+        rank = index + 1 if row.best else None
+        values = [v if isinstance(v, int | float | str) else json.dumps(v) for v in row.values]
+        writer.writerow([rank, *values, *_numbers(row), *_protocol(board)])
+    return file.getvalue()
+
+
+def _numbers(row: Row) -> list[Any]:
+    difference = row.difference
+    compared = (
+        [difference.mean, difference.low, difference.high, difference.num_seeds, difference.excludes_zero]
+        if difference
+        else [None] * 5
+    )
+    scores = [row.best_mean, deviation(row.best), row.last_mean, deviation(row.last)]
+    counts = [row.failed, row.counts["diverged"], row.counts["collapsed"], row.unfinished]
+    return [len(row.trials), len(row.best), *scores, *counts, row.steps_per_second, *compared]
+
+
+def _protocol(board: Leaderboard) -> list[Any]:
+    return [board.score.metric, board.score.better, board.score.floor] if board.score else [None] * 3

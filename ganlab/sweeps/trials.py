@@ -1,0 +1,174 @@
+"""A trial: one run of a sweep, as its folder tells of it, however it ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ganlab import config
+from ganlab.errors import CheckpointError, ConfigError, DataError
+from ganlab.runs import RESULT, RunFolder
+from ganlab.scores import Score
+
+INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb"}  # no runs below these
+COLLAPSED = "training has collapsed"  # the watchdog's words, in the log of a run that it let go on
+YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run.
+
+    Attributes:
+        status: as in `result.json`; `failed` where there is none, `damaged` where it cannot be read.
+        error: one line; None: nothing went wrong.
+        seed: None: not known.
+        settings: every leaf of the config that decides the result, but for the seed; None: there is no readable config.
+        choices: group -> option, as Hydra composed them; {}: not recorded.
+        overrides: as they were typed.
+        scores: the last evaluation's, by metric, in order of importance.
+        best: the best score of the main metric.
+        history: records of `metrics.jsonl`.
+        collapsed: whether the watchdog saw training collapse.
+    """
+
+    folder: Path
+    status: str
+    error: str | None
+    seed: Any
+    settings: dict[str, Any] | None
+    choices: dict[str, Any]
+    overrides: list[str]
+    steps_per_second: float | None = None
+    scores: dict[str, Score] = field(default_factory=dict)
+    best: Score | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    collapsed: bool = False
+
+    @property
+    def picture(self) -> Path | None:
+        file = self.folder / "figures" / "final.png"
+        return file if file.is_file() else None
+
+    def last_score(self, metric: str) -> Score | None:
+        """The last value of a metric; None: never measured, or no finite number."""
+        score = self.scores.get(metric)
+        return score if score and _is_finite(score.value) else None
+
+    def best_score(self, metric: str) -> Score | None:
+        """The best value of a metric: the run's own best of its main metric, of another the best in its history."""
+        last = self.last_score(metric)
+        if self.best and self.best.metric == metric and _is_finite(self.best.value):
+            return self.best
+        if last is None:
+            return None
+        choose = min if last.better == "lower" else max
+        step, value = choose([*self.curve(metric), (last.step, last.value)], key=lambda point: point[1])
+        return Score(**{**last.plain(), "value": value, "step": step, "seeds": last.seeds})
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of every evaluation during training."""
+        return [(r["step"], float(r[metric])) for r in self.history if _is_finite(r.get(metric))]
+
+
+def find(folder: Path) -> Iterator[Path]:
+    """Every run's folder at or below one, in order of name, numbers by size."""
+    for path, folders, files in os.walk(folder):
+        if RESULT in files or (Path(path) / ".hydra" / "config.yaml").is_file():
+            yield Path(path)
+        folders[:] = sorted(set(folders) - INSIDE_A_RUN, key=lambda name: (len(name) if name.isdigit() else 0, name))
+
+
+def read(folder: Path, seeds_key: str = "seed") -> Trial:
+    """The run in a folder. What is damaged is told in the trial's status and error, not raised.
+
+    Args:
+        seeds_key: the key whose values repeat a configuration.
+    """
+    hydra = folder / ".hydra"
+    settings, problem = _settings(hydra / "config.yaml")
+    seed = settings.pop(seeds_key, None) if settings else None
+    runtime = _yaml(hydra / "hydra.yaml", {})
+    choices = runtime.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(runtime, dict) else {}
+    overrides = [str(override) for override in _yaml(hydra / "overrides.yaml", [])]
+    known = (seed, settings, choices, overrides)
+    log = _text(folder / "ganlab.log")
+    if not (folder / RESULT).is_file():
+        return Trial(folder, "failed", f"left no {RESULT}; {_last_line(log)}", *known)
+    try:
+        result = json.loads((folder / RESULT).read_text())
+        scores = {name: Score.read(tree) for name, tree in (result.get("scores") or {}).items()}
+        best = Score.read(result["best"]) if result.get("best") else None
+        history = RunFolder(folder).history()
+        status, error = str(result["status"]), result.get("error")
+        speed = float(result["steps_per_second"]) if _is_finite(result.get("steps_per_second")) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
+        return Trial(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
+    if settings is None:
+        return Trial(folder, "damaged", problem, *known)
+    error = _line(error) if error else None
+    return Trial(folder, status, error, *known, speed, scores, best, history, COLLAPSED in f"{error} {log}")
+
+
+def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
+    """The leaves of a config that decide the result, or None and why not."""
+    try:
+        cfg = OmegaConf.load(file)
+        tree = config.plain(cfg) if isinstance(cfg, DictConfig) else None
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, ConfigError) as error:
+        return None, f"its config cannot be read: {_line(str(error))}"
+    if tree is None:
+        return None, "its config cannot be read: not a mapping"
+    return {key: value for key, value in leaves(tree) if has_effect(key)}, ""
+
+
+def has_effect(key: str) -> bool:
+    """Whether a key, or a group, can change the result of a run."""
+    return not any(f"{key}.".startswith(f"{other}.") for other in (*config.WITHOUT_EFFECT, "hydra"))
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key. A list is one value, and so is an empty group."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _yaml(file: Path, otherwise: Any) -> Any:
+    """What a file holds; where it is missing, damaged or of another kind: something else."""
+    try:
+        content = yaml.load(file.read_text(), Loader=YamlLoader)  # one of the two safe ones
+    except (OSError, ValueError, yaml.YAMLError):
+        return otherwise
+    return content if isinstance(content, type(otherwise)) else otherwise
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(log: str) -> str:
+    lines = log.split("\n")
+    return _line(next((f"its log ends: {line}" for line in reversed(lines) if line.strip()), "it has no log"))
+
+
+def _line(text: str) -> str:
+    return " ".join(str(text).split())[:500]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
