@@ -48,7 +48,8 @@ def trial(
     """A run's folder as training leaves it: `curve` holds the scores of its evaluations, 100 steps apart."""
     settings = {"model": {"latent_dim": 8, "name": "mlp"}, "optimizer": {"generator": {"lr": 1e-3}}}
     config = {**settings, "dataset": {"root": str(folder)}, "tracker": {"name": str(folder)}, "seed": seed}
-    for key, value in values.items():
+    leaves = {f"{group}.option": option for group, option in (choices or {}).items()}
+    for key, value in {**leaves, **values}.items():
         *groups, name = key.split(".")
         node: Any = config
         for group in groups:

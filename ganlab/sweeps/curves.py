@@ -11,7 +11,7 @@ from ganlab.sweeps.leaderboard import FINISHED, Leaderboard, Row
 from ganlab.sweeps.svg import CHARACTER, Scale, drawing, element, line, path, text
 from ganlab.sweeps.table import number
 
-WIDTH, HEIGHT, TOP, BOTTOM, RIGHT = 1080, 340, 12, 42, 16
+WIDTH, HEIGHT, TOP, BOTTOM, RIGHT = 1190, 340, 12, 42, 16
 PANEL_WIDTH, PANEL_HEIGHT = 250, 150
 COLOURED = 6  # as many as are told apart
 

@@ -161,7 +161,8 @@ class Maps:
         places = [Places([row.values[i] for row in self.rows], bottom, top) for i in range(len(self.keys))]
         labels = [_labels(place) for place in places]
         names = [shorten(self.names[key], LONGEST) for key in self.keys]
-        widths = [max(150.0, 46 + CHARACTER * max(len(label) for _, label in each)) for each in labels]
+        gap = min(280.0, max(150.0, 1000 / len(self.keys)))
+        widths = [max(gap, 46 + CHARACTER * max(len(label) for _, label in each)) for each in labels]
         widths = [max(w, CHARACTER * len(n) + 24) for w, n in zip(widths, names, strict=True)]
         left = 12.0
         xs = [left, *itertools.accumulate(widths, initial=left)][1:]

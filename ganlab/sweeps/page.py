@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from ganlab.sweeps import table
+from ganlab.sweeps import svg, table
 from ganlab.sweeps.configurations import ABSENT
 from ganlab.sweeps.curves import COLOURED, Curves
-from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row, deviation
+from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row
 from ganlab.sweeps.maps import MOST_KEYS, Maps
 from ganlab.sweeps.table import interval, number, shorten, shown, signed
 from ganlab.sweeps.trials import Trial
@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 BUDGET = 6_500_000  # bytes of pictures; a third more once they are text
 SIDES = ((24, 480), (80, 360), (200, 240))  # up to so many configurations, pixels of a picture's longer side
+STRIP = 110  # pixels that the scores of a row's seeds are drawn on
+VALUE = 28  # characters of a value in the table
 LABEL = 90  # characters of a configuration's name
 
 
@@ -62,7 +64,7 @@ def _board(board: Leaderboard) -> str:
               for i, key in enumerate(board.keys)]  # fmt: skip
     heads += [_head(short, full, True) for short, full in _numeric_heads(board)]
     rows = "".join(_row(board, index, row) for index, row in enumerate(board.rows))
-    explained = " ".join(escape(f"{note}.") for note in table.notes(board))
+    explained = " ".join(escape(f"{note}.") for note in table.notes(board)).replace("* excludes 0", "differs: not 0")
     few = any(row.difference and row.difference.low is not None and row.difference.num_seeds < 5 for row in board.rows)
     warning = " Of fewer than 5 seeds a bootstrap interval is too narrow: take it as a hint." if few else ""
     return f"""<div class="search"><label for="search">Search</label>
@@ -81,9 +83,9 @@ def _head(name: str, full: str, is_number: bool, sort: str = "none") -> str:
 
 
 def _numeric_heads(board: Leaderboard) -> list[tuple[str, str]]:
-    scored = [("best", "mean over seeds of the best score"), ("± sd", "standard deviation of the best score"),
-              ("last", "mean over seeds of the last score"),
-              ("± sd", "standard deviation of the last score")]  # fmt: skip
+    scored = [("best", "mean over seeds of the best score, ± standard deviation"),
+              ("every seed", "the best score of each seed, better ones to the left, and their mean"),
+              ("last", "mean over seeds of the last score, ± standard deviation")]  # fmt: skip
     compared = [("vs best", "mean difference over common seeds"), ("95 % interval", "bootstrap over common seeds"),
                 ("differs", "whether the interval excludes 0")]  # fmt: skip
     counts = [("seeds", "scored of all"), ("failed", "failed or damaged"), ("diverged", "a loss was no finite number"),
@@ -97,8 +99,8 @@ def _row(board: Leaderboard, index: int, row: Row) -> str:
     cells = [_cell(rank, ABSENT if rank is None else str(rank))]
     cells += [_cell(v, shown(v), "number" if isinstance(v, int | float) else "text") for v in row.values]
     if board.score:
-        for scores, mean in ((row.best, row.best_mean), (row.last, row.last_mean)):
-            cells += [_cell(mean, number(mean)), _cell(sd := deviation(scores), ABSENT if sd is None else f"{sd:.2g}")]
+        cells += [_cell(row.best_mean, table.spread(row.best)), _strip(board, row)]
+        cells += [_cell(row.last_mean, table.spread(row.last))]
     cells.append(_cell(len(row.best if board.score else row.trials), table.seeds_of(board, row)))
     for count in (row.failed, row.counts["diverged"], row.counts["collapsed"], row.unfinished):
         cells.append(_cell(count, str(count), "number lost" if count else "number quiet"))
@@ -108,6 +110,18 @@ def _row(board: Leaderboard, index: int, row: Row) -> str:
     words = f"{_name(board, row)} {statuses} {' '.join(o for t in row.trials for o in t.overrides)}"
     first = ' class="first"' if rank == 1 else ""
     return f'<tr data-row="{index}" data-text="{escape(words)}"{first}>{"".join(cells)}</tr>'
+
+
+def _strip(board: Leaderboard, row: Row) -> str:
+    """A dot for each seed on a scale that all rows share, and a tick at the mean."""
+    if row.best_mean is None or board.score is None:
+        return _cell(None, "")
+    ends = (5.0, STRIP - 5.0) if board.score.better == "lower" else (STRIP - 5.0, 5.0)
+    x = svg.Scale([value for other in board.rows for value in other.best.values()], *ends)
+    dots = [svg.element("circle", cx=x(value), cy=8, r=3, _class="seed") for value in row.best.values()]
+    tick = svg.line(x(row.best_mean), 1, x(row.best_mean), 15, "curve c0")
+    picture = svg.drawing(STRIP, 16, "scores of the seeds", svg.line(0, 8, STRIP, 8, "grid"), *dots, tick)
+    return f'<td data-value="{row.best_mean!r}">{picture}</td>'
 
 
 def _compared(difference: Difference | None) -> list[str]:
@@ -122,7 +136,9 @@ def _compared(difference: Difference | None) -> list[str]:
 
 def _cell(value: Any, content: str, kind: str = "number") -> str:
     key = "" if value is None or value == ABSENT else shown(value) if not isinstance(value, float) else repr(value)
-    return f'<td class="{kind}" data-value="{escape(key)}">{escape(content)}</td>'
+    short = shorten(content, VALUE)
+    title = f' title="{escape(content)}"' if short != content else ""
+    return f'<td class="{kind}" data-value="{escape(key)}"{title}>{escape(short)}</td>'
 
 
 def _name(board: Leaderboard, row: Row) -> str:
@@ -137,7 +153,8 @@ def _caption(board: Leaderboard, index: int) -> str:
 
 def _label(board: Leaderboard, index: int) -> str:
     name = shorten(_name(board, board.rows[index]), LABEL) or "all runs"
-    return f"#{table.rank_of(board, index)} {escape(name)}"
+    rank = f"#{index + 1}" if board.rows[index].best else "unranked:"
+    return f"{rank} {escape(name)}"
 
 
 # The pictures ----------------------------------------------------------------------------------------------

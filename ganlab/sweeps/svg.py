@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 CHARACTER = 6.4  # pixels that a character of the drawings' text is wide, on average and a little more
-WIDE = 20.0  # numbers that span more than this factor are drawn on a logarithmic scale
+WIDE = 8.0  # numbers that span more than this factor are drawn on a logarithmic scale
 GOOD, MIDDLE, BAD = (33, 102, 172), (154, 154, 154), (179, 88, 6)  # blue to orange: told apart by the colour-blind too
 
 

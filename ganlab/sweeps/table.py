@@ -22,7 +22,8 @@ def terminal(board: Leaderboard) -> str:
     widths = _widths([heading, *rows], cuttable=range(1, 1 + len(board.keys)))
     lines = ["  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in
              [heading, ["-" * w for w in widths], *rows]]  # fmt: skip
-    return "\n".join([title(board), "", *lines, "", *notes(board), *_failures(board)])
+    letters = ["lost: F failed or damaged, D diverged, C collapsed, U unfinished"] if "lost" in heading else []
+    return "\n".join([title(board), "", *lines, "", *notes(board), *letters, *_failures(board)])
 
 
 def title(board: Leaderboard) -> str:
@@ -50,21 +51,23 @@ def notes(board: Leaderboard) -> list[str]:
 
 
 def _cells(board: Leaderboard) -> list[list[str]]:
-    counted = {"fail": [r.failed for r in board.rows], "div": [r.counts["diverged"] for r in board.rows],
-               "coll": [r.counts["collapsed"] for r in board.rows],
-               "open": [r.unfinished for r in board.rows]}  # fmt: skip
-    counted = {name: numbers for name, numbers in counted.items() if any(numbers)}
+    lost = ["lost"] if any(_lost(row) for row in board.rows) else []
     scored = ["best", "last"] if board.score else []
     compared = ["vs best"] if any(row.difference for row in board.rows) else []
-    heading = ["#", *(board.names[key] for key in board.keys), "seeds", *scored, *counted, "steps/s", *compared]
+    heading = ["#", *(board.names[key] for key in board.keys), "seeds", *scored, *lost, "steps/s", *compared]
     rows = []
     for index, row in enumerate(board.rows):
         scores = [spread(row.best), spread(row.last)] if board.score else []
         against = [_against(row.difference)] if compared else []
         rows.append([rank_of(board, index), *map(shown, row.values), seeds_of(board, row), *scores,
-                     *(str(numbers[index]) for numbers in counted.values()), number(row.steps_per_second),
+                     *([_lost(row) or ABSENT] if lost else []), number(row.steps_per_second),
                      *against])  # fmt: skip
     return [heading, *rows]
+
+
+def _lost(row: Row) -> str:
+    counts = {"F": row.failed, "D": row.counts["diverged"], "C": row.counts["collapsed"], "U": row.unfinished}
+    return " ".join(f"{count}{letter}" for letter, count in counts.items() if count)
 
 
 def rank_of(board: Leaderboard, index: int) -> str:
@@ -82,7 +85,7 @@ def spread(scores: dict[Any, float]) -> str:
     if not scores:
         return ABSENT
     mean, sd = sum(scores.values()) / len(scores), deviation(scores)
-    return number(mean) if sd is None else f"{number(mean)} ± {sd:.2g}"
+    return score(mean) if sd is None else f"{score(mean)} ± {score(sd, 2)}"
 
 
 def _against(difference: Difference | None) -> str:
@@ -93,7 +96,7 @@ def _against(difference: Difference | None) -> str:
 
 
 def interval(difference: Difference) -> str:
-    return f"[{number(difference.low)}, {number(difference.high)}]"
+    return "[" + ", ".join(ABSENT if end is None else score(end, 3) for end in (difference.low, difference.high)) + "]"
 
 
 def _widths(rows: Sequence[Sequence[str]], cuttable: range) -> list[int]:
@@ -129,8 +132,13 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
+def score(value: float, digits: int = 4) -> str:
+    """The same digits for every score, so that those of a column can be compared at a glance."""
+    return number(value) if abs(value) >= 10_000 else f"{value:#.{digits}g}".removesuffix(".")
+
+
 def signed(value: float) -> str:
-    return f"+{number(value)}" if value > 0 else number(value)
+    return f"+{score(value, 3)}" if value > 0 else score(value, 3)
 
 
 def shown(value: Any) -> str:
