@@ -99,7 +99,7 @@ class Maps:
     def _scatter_or_heat(
         self, a: str, b: str, columns: list[Any], lines: list[Any], cells: dict[tuple[str, str], list[float]]
     ) -> str:
-        sparse = len(cells) < len(columns) * len(lines) / 4 and len(columns) > CROWDED
+        sparse = len(cells) < len(columns) * len(lines) * 2 / 3 and len(columns) > CROWDED
         return self._scatter(a, b) if sparse else self._heat(a, b, columns, lines, cells)
 
     def _heat(

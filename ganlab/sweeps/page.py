@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 BUDGET = 6_500_000  # bytes of pictures; a third more once they are text
 SIDES = ((24, 480), (80, 360), (200, 240))  # up to so many configurations, pixels of a picture's longer side
 STRIP = 110  # pixels that the scores of a row's seeds are drawn on
+OPENED = 12  # panels that are shown without being asked for
 VALUE = 28  # characters of a value in the table
 LABEL = 90  # characters of a configuration's name
 
@@ -62,9 +64,11 @@ def _board(board: Leaderboard) -> str:
     heads = [_head("#", "rank", True, "ascending")]
     heads += [_head(board.names[key], key, all(isinstance(r.values[i], int | float) for r in board.rows))
               for i, key in enumerate(board.keys)]  # fmt: skip
-    heads += [_head(short, full, True) for short, full in _numeric_heads(board)]
+    heads += [_head(short, full, True) for short, full, _ in _columns(board)]
     rows = "".join(_row(board, index, row) for index, row in enumerate(board.rows))
-    explained = " ".join(escape(f"{note}.") for note in table.notes(board)).replace("* excludes 0", "differs: not 0")
+    explained = " ".join(escape(f"{note}.") for note in table.notes(board)).replace(
+        "* excludes 0", "differs: whether it excludes 0"
+    )
     few = any(row.difference and row.difference.low is not None and row.difference.num_seeds < 5 for row in board.rows)
     warning = " Of fewer than 5 seeds a bootstrap interval is too narrow: take it as a hint." if few else ""
     return f"""<div class="search"><label for="search">Search</label>
@@ -82,34 +86,44 @@ def _head(name: str, full: str, is_number: bool, sort: str = "none") -> str:
     )
 
 
-def _numeric_heads(board: Leaderboard) -> list[tuple[str, str]]:
-    scored = [("best", "mean over seeds of the best score, ± standard deviation"),
-              ("every seed", "the best score of each seed, better ones to the left, and their mean"),
-              ("last", "mean over seeds of the last score, ± standard deviation")]  # fmt: skip
-    compared = [("vs best", "mean difference over common seeds"), ("95 % interval", "bootstrap over common seeds"),
-                ("differs", "whether the interval excludes 0")]  # fmt: skip
-    counts = [("seeds", "scored of all"), ("failed", "failed or damaged"), ("diverged", "a loss was no finite number"),
-              ("collapsed", "the watchdog saw a collapse"), ("open", "running or stopped")]  # fmt: skip
-    speed = [("steps/s", "median")]
-    return [*(scored if board.score else []), *counts, *speed, *(compared if board.score else [])]
+def _columns(board: Leaderboard) -> list[tuple[str, str, Callable[[Row], str]]]:
+    """(heading, what it means, a row's cell) of all but rank and keys. A count that is 0 throughout has no column."""
+    scored = [("best", "mean over seeds of the best score, ± standard deviation",
+               lambda row: _cell(row.best_mean, table.spread(row.best))),
+              ("every seed", "the best score of each seed, better ones to the left, and their mean",
+               lambda row: _strip(board, row)),
+              ("last", "mean over seeds of the last score, ± standard deviation",
+               lambda row: _cell(row.last_mean, table.spread(row.last))),
+              ("vs best", "mean difference over common seeds", lambda row: _difference(row.difference)),
+              ("95 % interval", "bootstrap over common seeds", lambda row: _interval(row.difference)),
+              ("differs", "whether the interval excludes 0", lambda row: _verdict(row.difference))]  # fmt: skip
+    seeds = ("seeds", "scored of all",
+             lambda row: _cell(len(row.best if board.score else row.trials), table.seeds_of(board, row)))  # fmt: skip
+    counts: list[tuple[str, str, Callable[[Row], int]]] = [
+        ("failed", "failed or damaged", lambda row: row.failed),
+        ("diverged", "a loss was no finite number", lambda row: row.counts["diverged"]),
+        ("collapsed", "the watchdog saw a collapse", lambda row: row.counts["collapsed"]),
+        ("unfinished", "running or stopped", lambda row: row.unfinished),
+    ]
+    counted = [(name, full, partial(_count, count)) for name, full, count in counts if any(map(count, board.rows))]
+    speed = ("steps/s", "median", lambda row: _cell(row.steps_per_second, number(row.steps_per_second)))
+    return [*(scored if board.score else []), seeds, *counted, speed]
 
 
 def _row(board: Leaderboard, index: int, row: Row) -> str:
     rank = index + 1 if row.best else None
     cells = [_cell(rank, ABSENT if rank is None else str(rank))]
     cells += [_cell(v, shown(v), "number" if isinstance(v, int | float) else "text") for v in row.values]
-    if board.score:
-        cells += [_cell(row.best_mean, table.spread(row.best)), _strip(board, row)]
-        cells += [_cell(row.last_mean, table.spread(row.last))]
-    cells.append(_cell(len(row.best if board.score else row.trials), table.seeds_of(board, row)))
-    for count in (row.failed, row.counts["diverged"], row.counts["collapsed"], row.unfinished):
-        cells.append(_cell(count, str(count), "number lost" if count else "number quiet"))
-    cells.append(_cell(row.steps_per_second, number(row.steps_per_second)))
-    cells += _compared(row.difference) if board.score else []
+    cells += [cell(row) for _, _, cell in _columns(board)]
     statuses = " ".join({trial.status for trial in row.trials})
     words = f"{_name(board, row)} {statuses} {' '.join(o for t in row.trials for o in t.overrides)}"
     first = ' class="first"' if rank == 1 else ""
     return f'<tr data-row="{index}" data-text="{escape(words)}"{first}>{"".join(cells)}</tr>'
+
+
+def _count(count: Callable[[Row], int], row: Row) -> str:
+    found = count(row)
+    return _cell(found, str(found), "number lost" if found else "number quiet")
 
 
 def _strip(board: Leaderboard, row: Row) -> str:
@@ -124,14 +138,18 @@ def _strip(board: Leaderboard, row: Row) -> str:
     return f'<td data-value="{row.best_mean!r}">{picture}</td>'
 
 
-def _compared(difference: Difference | None) -> list[str]:
-    if difference is None:
-        return [_cell(None, ABSENT)] * 3
-    known = difference.low is not None
-    verdict = {True: "yes", False: "no", None: ABSENT}[difference.excludes_zero]
-    return [_cell(difference.mean, signed(difference.mean)),
-            _cell(difference.low, interval(difference) if known else ABSENT),
-            _cell(verdict if known else None, verdict)]  # fmt: skip
+def _difference(difference: Difference | None) -> str:
+    return _cell(difference and difference.mean, signed(difference.mean) if difference else ABSENT)
+
+
+def _interval(difference: Difference | None) -> str:
+    known = difference is not None and difference.low is not None
+    return _cell(difference and difference.low, interval(difference) if difference and known else ABSENT)
+
+
+def _verdict(difference: Difference | None) -> str:
+    word = {True: "yes", False: "no", None: None}[difference.excludes_zero if difference else None]
+    return _cell(word, word or ABSENT)
 
 
 def _cell(value: Any, content: str, kind: str = "number") -> str:
@@ -215,7 +233,13 @@ def _curves(board: Leaderboard) -> str:
     panels = "".join(
         f'<figure data-row="{index}">{_caption(board, index)}{curves.panel(index)}</figure>' for index in curves.curves
     )
-    each = f'{curves.background()}<div class="panels">{panels}</div>' if len(curves.curves) > COLOURED else ""
+    few = " open" if len(curves.curves) <= OPENED else ""
+    each = (
+        f"""{curves.background()}<details{few}><summary>Each configuration before all others</summary>
+<div class="panels">{panels}</div></details>"""
+        if len(curves.curves) > COLOURED
+        else ""
+    )
     return f"""<h2>Learning curves</h2>
 <p class="quiet">{escape(curves.metric)} at every evaluation: mean over seeds, band from the lowest seed to the highest.
 Dashed: no run of the configuration is done.</p>
