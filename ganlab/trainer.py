@@ -356,6 +356,7 @@ class Trainer:
         tries = self.roll_backs + 1
         self._restore_from(str(good[-1]))
         self.checkpoints.rewind(self.step)
+        self.run.rewind(self.step)
         self.roll_backs = tries
         self.run.update(roll_backs=tries)
         log.warning("WARNING: %s; back to step %d, with learning rates divided by %d", error, self.step, 2**tries)
@@ -370,6 +371,7 @@ class Trainer:
             self._restore_from("last")
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
+        self.run.rewind(self.step)
 
     def _restore_from(self, checkpoint: str) -> None:
         content = self.checkpoints.load(checkpoint)
@@ -385,7 +387,6 @@ class Trainer:
                     f"{self.checkpoints.folder}/{checkpoint}.pt: {name} does not fit: {reason}"
                 ) from error
         self.step, self.seconds, self.roll_backs = content["step"], content["seconds"], content["roll_backs"]
-        self.run.rewind(self.step)
 
 
 def descend(

@@ -25,7 +25,7 @@ from ganlab import command_line, config
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
 
-QUICK = ("tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+QUICK = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
 
 
 def only_run(folder: Path) -> Path:

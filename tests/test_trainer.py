@@ -116,7 +116,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ..
     cadence = ("trainer.log_every=0.05", "trainer.checkpoint_every=0.08")  # 3 and 4 of 56 steps
     whole = make_run(tmp_path / "whole", *overrides, *cadence)
     folder = tmp_path / "interrupted"
-    cfg = config.compose(["tracker=none", *overrides, *cadence])
+    cfg = config.compose(["tracker=none", "metrics=none", *overrides, *cadence])
     save_config(cfg, folder)
     if how == "a signal":
         stop_at(folder, cfg, step=7)
@@ -132,7 +132,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ..
 
 
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
-    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "trainer.epochs=1")
+    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
     trainer = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run"))
     assert trainer.last_step == 1797 // 32 // 3
     drawn: list[int] = []
@@ -148,7 +148,7 @@ def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path
 
 
 def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
-    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "penalty.r1.interval=2")
+    choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "penalty.r1.interval=2")
     trainer = build(config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run"))
     seen = []
     loss = Game.discriminator_loss
@@ -172,7 +172,13 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
 
 
 def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
-    choices = ["dataset=digits", "model=dcgan_small", "model.discriminator.spectral_norm=true", "tracker=none"]
+    choices = [
+        "dataset=digits",
+        "model=dcgan_small",
+        "model.discriminator.spectral_norm=true",
+        "tracker=none",
+        "metrics=none",
+    ]
     trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
     for _ in range(5):
         trainer.update()
@@ -272,6 +278,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     folder = tmp_path / "run"
     overrides = [
         "tracker=none",
+        "metrics=none",
         "trainer.steps=30",
         "trainer.checkpoint_every=0.08",
         "trainer.log_every=0.16",
@@ -295,7 +302,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     cfg = config.compose(
-        ["tracker=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
+        ["tracker=none", "metrics=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
     )
     save_config(cfg, folder)
     update = Trainer.update
