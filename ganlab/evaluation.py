@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 EvaluationCount = Annotated[int, Ge(10), Le(1_000_000)]
 Split = Literal["train", "held_out"]
+UNSEEN = 5000  # held-out examples that are enough to tell how near new ones come to the training set
 BATCH = 500  # examples whose features are taken at a time
 
 
@@ -139,7 +140,10 @@ class Evaluator:
         probabilities = self.real.probabilities
         same_classes = probabilities is not None and probabilities.shape[1] == len(dataset.classes)
         shares = class_shares(examples.labels, len(dataset.classes)) if same_classes else None
-        train, held_out = (None, None) if memory is None else map(self._real, memory)
+        train = held_out = None
+        if memory is not None:
+            chosen = torch.randperm(len(memory[1]), generator=generator(0, "held out"))
+            train, held_out = self._real(memory[0]), self._real(memory[1], chosen[:UNSEEN])
         return Facts(
             is_image=len(dataset.shape) == 3,
             num_classes=self.num_classes,
@@ -158,11 +162,12 @@ class Evaluator:
         for name in names or ():
             if name not in suit:
                 raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
-        evidence = Evidence(self.floor_real, self.floor_fake, self.facts)
+        seen = Evidence(self.floor_real, self.floor_fake, self.facts)
+        unseen = Evidence(self.floor_real, self.facts.held_out or self.floor_fake, self.facts)
         floors = {}
         for name in suitable(self.facts, quick=quick) if names is None else names:
             try:
-                floors[name] = measure(name, evidence).value
+                floors[name] = measure(name, unseen if METRICS[name].unseen else seen).value
             except DataError as error:
                 if names is not None:
                     raise DataError(f"{name}: {error}") from error

@@ -72,7 +72,7 @@ class Facts:
         modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
         manifold: points [M, D] all along the curve that the data lie on.
         tolerance: how far from it a sample may lie to count as near.
-        train, held_out: all of both splits, where memorisation is to be judged.
+        train, held_out: the training set and some of the held-out one, where memorisation is to be judged.
     """
 
     is_image: bool
@@ -135,6 +135,7 @@ class Metric(NamedTuple):
         suits: whether it can be told from these facts, and what the extractor gives.
         quick: whether it is cheap enough to be measured while training.
         about: one line for people.
+        unseen: whether its floor is that of held-out examples, as training examples would be copies.
     """
 
     better: Better
@@ -142,6 +143,7 @@ class Metric(NamedTuple):
     suits: Callable[[Facts], bool]
     quick: bool
     about: str
+    unseen: bool = False
 
 
 def _images(facts: Facts) -> bool:
@@ -277,6 +279,7 @@ METRICS = {  # the first of those that suit a dataset is the one that its best c
         _held_out,
         False,
         "distance to the nearest training example, as a multiple of held-out examples'",
+        unseen=True,
     ),
 }
 
