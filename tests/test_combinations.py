@@ -49,7 +49,7 @@ def test_no_network_is_left_out() -> None:
 
 @pytest.mark.parametrize("model", SMALL)
 def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path) -> None:
-    choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none"]
+    choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none"]
     trainer = build.build(config.compose(choices), RunFolder(tmp_path / "run"))
     for loss, penalty in product(losses(), penalties()):
         trainer.game = Game(losses()[loss], penalties()[penalty])
@@ -68,7 +68,15 @@ def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path
 @pytest.mark.parametrize(("model", "dataset", "condition"), CONDITIONS)
 def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str, tmp_path: Path) -> None:
     small = [choice for choice in SMALL[model] if choice.startswith(("model.", "dataset.")) and dataset in SMALL[model]]
-    choices = [dataset, *small, f"model={model}", f"condition={condition}", "trainer.batch_size=8", "tracker=none"]
+    choices = [
+        dataset,
+        *small,
+        f"model={model}",
+        f"condition={condition}",
+        "trainer.batch_size=8",
+        "tracker=none",
+        "metrics=none",
+    ]
     trainer = build.build(config.compose(choices), RunFolder(tmp_path / "run"))
     numbers = [trainer.update() for _ in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())
@@ -96,7 +104,9 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
 @pytest.mark.parametrize("kind", ["circle", "digits"])
 def test_every_other_choice(kind: str, choice: str, tmp_path: Path) -> None:
     model = {"circle": "mlp", "digits": "dcgan_small"}[kind]
-    cfg = config.compose([f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", choice])
+    cfg = config.compose(
+        [f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none", choice]
+    )
     trainer = build.build(cfg, RunFolder(tmp_path / "run"))
     numbers = [trainer.update() for _ in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())
