@@ -185,7 +185,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         "name": dataset.name,
         "source": examples.source,
         "num_examples": len(examples),
-        "hash": examples.fingerprint(),
+        "hash": examples.fingerprint,
     }
     if resume:
         run.reopen()

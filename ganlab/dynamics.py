@@ -12,7 +12,7 @@ from ganlab.data.batches import to_model_range
 from ganlab.data.units import AS_INSIDE
 from ganlab.errors import DataError
 from ganlab.game import Players, sample
-from ganlab.metrics.dynamics import diversity
+from ganlab.metrics.diversity import diversity
 from ganlab.randomness import generator
 
 COUNT = 128  # of samples whose diversity is measured

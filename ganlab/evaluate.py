@@ -6,17 +6,16 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
-
-from annotated_types import Ge, Le
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ganlab import command_line, config
 from ganlab.errors import ConfigError, DataError
+from ganlab.ranges import Few, NumSamples
 from ganlab.runs import replace_file
 
 if TYPE_CHECKING:
-    from ganlab.data.dataset import Dataset, Examples
-    from ganlab.evaluation import Source, Split
+    from ganlab.data.dataset import Dataset
+    from ganlab.evaluation import Source
     from ganlab.scores import Score
 
 NUM = 10_000  # samples, unless said otherwise
@@ -28,10 +27,10 @@ def evaluate(
     dataset: str | None = None,
     metrics: Sequence[str] | None = None,
     extractor: str = "auto",
-    num: Annotated[int, Ge(10), Le(1_000_000)] | None = None,
-    num_real: Annotated[int, Ge(10), Le(1_000_000)] = 10_000,
+    num: NumSamples | None = None,
+    num_real: NumSamples = 10_000,
     split: Literal["train", "held_out"] = "train",
-    seeds: Annotated[int, Ge(1), Le(1000)] = 1,
+    seeds: Few = 1,
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -55,17 +54,22 @@ def evaluate(
     out       where they are written; by default scores.json in the run's folder.
     """
     from ganlab import devices
+    from ganlab.data.dataset import load_held_out
     from ganlab.evaluation import Evaluator, extractor_of
 
     if (run is None) == (data is None):
         raise ConfigError("give one of run=FOLDER and data=FOLDER")
     if (data is None) != (dataset is None):
         raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
+    devices.keep_freed_memory()
     subject = of_run(str(run), weights, checkpoint, device, tuple(trust)) if run else of_file(str(data), str(dataset))
-    found = find_data(subject.dataset, split)
+    subject.dataset.check()
+    train, held_out = subject.dataset.load(), load_held_out(subject.dataset)
+    if split == "held_out" and held_out is None:
+        raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set here")
     evaluator = Evaluator(
         subject.dataset,
-        found.examples,
+        held_out if split == "held_out" and held_out else train,
         extractor_of(extractor, subject.dataset, devices.resolve(device), [extractor.partition(".")[0]]),
         metrics,
         num_classes=subject.num_classes,
@@ -74,7 +78,7 @@ def evaluate(
         split=split,
         seeds=range(seeds),
         quick=False,
-        memory=found.both,
+        memory=(train, held_out) if held_out else None,
     )
     scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
     print(table(scores, evaluator.extractor.about))
@@ -121,38 +125,6 @@ def of_file(data: str, dataset: str) -> Subject:
     known = instantiate(config.compose([f"dataset={dataset}"]), "dataset", Dataset)
     samples = open_samples(data, tuple(known.shape))
     return Subject(samples, known, num=samples.num)
-
-
-class Found(NamedTuple):
-    """Real examples.
-
-    Attributes:
-        examples: of the split that was asked for.
-        both: all of the training set and of the held-out one, where there is one.
-    """
-
-    examples: Examples
-    both: tuple[Examples, Examples] | None
-
-
-def find_data(dataset: Dataset, split: Split) -> Found:
-    """
-    Raises:
-        DataError: the data cannot be had, or there is no such split.
-    """
-    from ganlab.data.dataset import held_out
-
-    dataset.check()
-    train, other = dataset.load(), held_out(dataset)
-    try:
-        tested = None if other is None else other.load()
-    except DataError:  # files that are not there: the training examples may be of another source
-        tested = None
-    if tested is None:
-        if split == "held_out":
-            raise DataError(f"split=held_out: dataset {dataset.name} has no held-out set here")
-        return Found(train, None)
-    return Found(tested if split == "held_out" else train, (train, tested))
 
 
 def table(scores: Mapping[str, Score], about: str) -> str:

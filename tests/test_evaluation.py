@@ -186,6 +186,7 @@ def array_of(values: np.ndarray) -> Callable[[Path], None]:
         (lambda file: file.write_text("no array"), "digits", "must be a .npy or a folder of images"),
         (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"must be float32 \[N, 1, 8, 8\]"),
         (array_of(np.zeros((20, 2))), "circle", "is float64"),
+        (array_of(np.zeros((0, 2), np.float32)), "circle", "holds no samples"),
         (array_of(np.full((20, 1, 8, 8), 2, np.float32)), "digits", r"must lie in \[0, 1\], these in \[2, 2\]"),
         (array_of(np.full((20, 1, 8, 8), np.nan, np.float32)), "digits", r"must lie in \[0, 1\]"),
         (array_of(np.full((20, 2), np.nan, np.float32)), "circle", "not finite"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganlab.errors import DataError
 from ganlab.metrics import distances
-from ganlab.metrics.dynamics import diversity
+from ganlab.metrics.diversity import diversity
 from ganlab.metrics.memorisation import memorisation
 from ganlab.metrics.neighbours import neighbour_quality, squared_radii
 from ganlab.metrics.vendi import vendi_score

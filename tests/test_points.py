@@ -35,7 +35,7 @@ def test_what_is_drawn_is_a_function_of_its_own_seed_alone(kind: type[Dataset]) 
     again, other = kind(num_examples=1000, seed=3).load(), kind(num_examples=1000, seed=4).load()
     assert torch.equal(first.data, again.data)
     assert torch.equal(first.labels, again.labels)
-    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert first.fingerprint == again.fingerprint != other.fingerprint
     assert first.units == other.units
 
 

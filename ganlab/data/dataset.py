@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from ganlab.data.units import AS_INSIDE, Units
+from ganlab.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.data)
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the data and labels, to tell two datasets of one name apart."""
         digest = hashlib.sha256(str((tuple(self.data.shape), self.data.dtype)).encode())
@@ -116,6 +122,16 @@ def held_out(dataset: Dataset) -> Dataset | None:
     Where they lie in files, those may turn out to be missing only when it is loaded.
     """
     return dataset.held_out() if isinstance(dataset, HasHeldOut) else None
+
+
+def load_held_out(dataset: Dataset) -> Examples | None:
+    """The held-out examples, loaded; None: there are none, or none that can be had here."""
+    other = held_out(dataset)
+    try:
+        return None if other is None else other.load()
+    except DataError as error:
+        log.info("There is no held-out set of %s here: %s", dataset.name, error)
+        return None
 
 
 def labelled(dataset: Dataset) -> Dataset:

@@ -54,6 +54,8 @@ class SampleArray(SampleFile):
                 f"data={path}: must be float32 [N, {', '.join(map(str, shape))}], is {self.array.dtype} "
                 f"{list(self.array.shape)}"
             )
+        if not len(self.array):
+            raise DataError(f"data={path}: holds no samples")
         self.path, self.num = path, len(self.array)
 
     def read(self, start: int, stop: int) -> Tensor:

@@ -15,9 +15,9 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from ganlab import checkpoints
-from ganlab.data.dataset import Dataset, Examples, held_out, labelled
+from ganlab.data.dataset import Dataset, Examples, labelled, load_held_out
 from ganlab.data.folders import cache_folder
-from ganlab.errors import CheckpointError, ConfigError, DataError, OperationalError
+from ganlab.errors import CheckpointError, ConfigError, OperationalError
 from ganlab.extractors.classifier import Classifier, Recipe, accuracy, train
 from ganlab.extractors.extractor import NetworkExtractor
 from ganlab.extractors.weights import hash_of
@@ -98,12 +98,9 @@ def split(domain: Dataset) -> Splits:
         ConfigError: there are too few images for that.
     """
     examples = domain.load()
-    test_set = held_out(domain)
+    test_set = load_held_out(domain)
     if test_set is not None:
-        try:
-            return Splits(examples, test_set.load(), True)
-        except DataError as error:
-            log.info("The test set cannot be had, so a tenth of the training set is kept out instead: %s", error)
+        return Splits(examples, test_set, True)
     if len(examples) < 2 * ONE_IN:
         raise ConfigError(
             f"metrics.extractor=domain: {domain.name} has {len(examples)} images; a classifier needs at least "
@@ -172,7 +169,7 @@ def folder_for(domain: Dataset) -> Path:
 def _key(domain: Dataset, splits: Splits, recipe: Recipe) -> str:
     """A hash of all that the weights depend on."""
     torch_version = torch.__version__.split(".")[:2]
-    data = [part.fingerprint() for part in (splits.training, splits.testing)]
+    data = [part.fingerprint for part in (splits.training, splits.testing)]
     told = (domain.shape, len(domain.classes), splits.training.flip, data, tuple(recipe), torch_version)
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
