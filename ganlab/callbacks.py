@@ -72,8 +72,10 @@ def show_leaderboard(folder: Path) -> None:
         from ganlab.sweeps import leaderboard
 
         print(leaderboard.write(folder))
-    except Exception as error:
-        log.exception("No leaderboard: %s", error)
+    except GanlabError as error:  # of runs that cannot be compared, on two datasets say
+        log.warning("No leaderboard: %s", error)
+    except Exception:
+        log.exception("No leaderboard")
 
 
 def goes_on(config: DictConfig) -> bool:

@@ -6,14 +6,11 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from torch import Tensor
 
 from ganlab.checkpoints import Checkpoints, Stateful
 from ganlab.data.batches import Batches
@@ -27,6 +24,7 @@ from ganlab.game import Game, Moment, Players, Sampler, Verdict, told
 from ganlab.means import Means, mean
 from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers, restore_optimizer
+from ganlab.progress import Progress, progress
 from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
@@ -38,7 +36,6 @@ from ganlab.watchdog import Guard
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 5.0
 HIDDEN = Verdict._fields  # from log lines and the bar, which have little room
 
 
@@ -135,9 +132,9 @@ class Trainer:
         return round(self.step / self.steps_per_epoch, 4)
 
     @property
-    def sampler(self) -> nn.Module:
-        """The generator to sample from: the average where one is kept."""
-        return self.average.module if self.average else self.generator
+    def sampler(self) -> Sampler:
+        """What samples are drawn from: the averaged generator where one is kept."""
+        return Sampler(self.average.module if self.average else self.generator, self.players, self.units)
 
     def summary(self) -> str:
         """One line on what is going to be trained."""
@@ -203,32 +200,29 @@ class Trainer:
         if self.step == 0:
             self._sample()
         started = time.monotonic() - self.seconds
-        self.last_line = time.monotonic()
-        with self._progress_bar() as bar:
+        with progress(self.step, self.last_step) as shown:
             while self.step < self.last_step:
                 self.means.add(self.update())
                 self.seconds = time.monotonic() - started
-                bar.update()
                 try:
-                    self._follow_up(bar)
+                    self._follow_up(shown)
                 except Diverged as error:
                     self._roll_back(error)
-                    bar.reset()
-                    bar.update(self.step)
+                shown.go_to(self.step)
                 if stop.number and self.step < self.last_step:
                     self._save()
                     name = signal.Signals(stop.number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
         self._tell_cost()
         log.info("Drawing the pictures")
-        for name, file in self.pictures.finish(self.run.history(), self.sampler, self.discriminator).items():
+        for name, file in self.pictures.finish(self.run.history(), self.sampler.generator, self.discriminator).items():
             self.tracker.picture(name, file, self.step)
 
-    def _follow_up(self, bar: tqdm) -> None:
+    def _follow_up(self, shown: Progress) -> None:
         """What is done after some of the steps."""
         scores = self._evaluate() if self._is_due(self.evaluate_every) else {}
         if scores or self._is_due(self.log_every):
-            self._log(bar, scores)
+            self._log(shown, scores)
         if self._is_due(self.sample_every):
             self._sample()
         if self._is_best(scores):
@@ -242,23 +236,28 @@ class Trainer:
             return True
         return every is not None and self.step % max(1, round(every * self.steps_per_epoch)) == 0
 
-    def _log(self, bar: tqdm, scores: Mapping[str, Score]) -> None:
+    def _log(self, shown: Progress, scores: Mapping[str, Score]) -> None:
         metrics = self._finite_means()
         metrics["accuracy"] = (metrics["accuracy_real"] + metrics["accuracy_fake"]) / 2
-        shown = {name: f"{value:.3f}" for name, value in metrics.items() if name not in HIDDEN}
+        numbers = {name: f"{value:.3f}" for name, value in metrics.items() if name not in HIDDEN}
+        numbers |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.best_metric}
         metrics |= self.dynamics.measure() | {name: score.value for name, score in scores.items()}
-        shown |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.best_metric}
         self.means.reset()
         record = {"step": self.step, "epoch": self.epoch, **metrics}
         self.run.log(record)
         self.run.update(**self._progress())
         self.tracker.log({"epoch": self.epoch, **metrics}, self.step)
-        bar.set_postfix({"epoch": f"{self.epoch:g}", **shown}, refresh=False)
-        if scores or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or self.step == self.last_step:
-            self.last_line = time.monotonic()
-            numbers = "  ".join(f"{name} {value}" for name, value in shown.items())
-            log.info("epoch %g  step %d/%d  %s", self.epoch, self.step, self.last_step, numbers)
-        self.watchdog.look(record, saturates=self.game.loss.boundary is not None)
+        shown.show(self.step, self.epoch, numbers, at_once=bool(scores))
+        collapse = self.watchdog.look(record, saturates=self.game.loss.boundary is not None)
+        if collapse:
+            self._tell_collapse(collapse)
+
+    def _tell_collapse(self, sign: str) -> None:
+        message = f"training has collapsed at step {self.step}: {sign}"
+        self.run.update(collapsed=message)
+        if self.watchdog.stops:
+            raise Diverged(message)
+        log.warning("WARNING: %s. watchdog=stop or watchdog=roll_back would act on it.", message)
 
     def _finite_means(self) -> dict[str, float]:
         metrics = self.means.values()
@@ -269,7 +268,7 @@ class Trainer:
         return metrics
 
     def _sample(self) -> None:
-        picture = self.pictures.snapshot(self.step, self.epoch, self.sampler, self.discriminator)
+        picture = self.pictures.snapshot(self.step, self.epoch, self.sampler.generator, self.discriminator)
         if picture is not None:
             self.tracker.picture("samples", picture, self.step)
 
@@ -277,10 +276,8 @@ class Trainer:
         """The scores of the generator, as they are now; none if its samples cannot be judged."""
         if self.evaluator is None:
             return {}
-        weights = "ema" if self.average else "raw"
-        source = Sampler(self.sampler, self.players, self.units)
         try:
-            scores = self.evaluator.evaluate(source, weights, self.step)
+            scores = self.evaluator.evaluate(self.sampler, "ema" if self.average else "raw", self.step)
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
@@ -305,16 +302,6 @@ class Trainer:
             "seconds": round(self.seconds, 2),
             "steps_per_second": speed,
         }
-
-    @contextmanager
-    def _progress_bar(self) -> Iterator[tqdm]:
-        """On a terminal a bar, with log lines above it; elsewhere log lines alone."""
-        with tqdm(total=self.last_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True) as bar:
-            if bar.disable:
-                yield bar
-            else:
-                with logging_redirect_tqdm(tqdm_class=tqdm):
-                    yield bar
 
     # State -------------------------------------------------------------------------------------------------
 

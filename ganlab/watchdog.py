@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from ganlab.errors import Diverged
 from ganlab.ranges import Count, FewOrNone, Fraction, Positive
-
-log = logging.getLogger(__name__)
 
 MODES = ("modes", "classes")  # scores that count them
 
@@ -19,21 +15,20 @@ class Guard(Protocol):
     """What looks at every record of a run; the config group `watchdog`.
 
     Attributes:
+        stops: whether a collapse ends the run, rather than being warned of.
         roll_backs: how often a run may go back to its last good checkpoint before it ends.
         good_step: the last step at which nothing was amiss.
     """
 
+    stops: bool
     roll_backs: int
     good_step: int
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> None:
-        """Look at what was just logged.
+    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
+        """What shows, in what was just logged, that training has collapsed; None: nothing, or what was told before.
 
         Args:
             saturates: whether large logits of the discriminator leave the generator nothing to learn from.
-
-        Raises:
-            Diverged: training has collapsed, and is not to go on so.
         """
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -44,10 +39,11 @@ class Guard(Protocol):
 class NoWatchdog:
     """Looks away; a loss that is no finite number still ends the run."""
 
+    stops = False
     roll_backs = good_step = 0
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> None:
-        pass
+    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -57,15 +53,14 @@ class NoWatchdog:
 
 
 class Watchdog:
-    """Warns of a collapse, or ends the run with it.
+    """Tells a collapse by the diversity of samples, the logits and the number of modes.
 
     Args:
         diversity: samples have grown alike when theirs is below this share of the highest so far.
         logit_gap: the discriminator is always right when it has been, with logits so far apart.
         modes: modes, or classes, are lost when there are fewer than this share of the most so far.
         patience: records in a row that must show one of the first two.
-        stops: whether a collapse ends the run, rather than being warned of.
-        roll_backs: how often the run may go back to its last good checkpoint before that.
+        stops, roll_backs: what the run is to do then; see Guard.
     """
 
     def __init__(
@@ -82,7 +77,7 @@ class Watchdog:
         self.highest: dict[str, float] = {}
         self.suspicious = self.good_step = 0
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> None:
+    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
         lost, sign = self._lost(record), self._sign(record, saturates)
         for name in ("diversity", *MODES):
             if name in record:
@@ -90,13 +85,7 @@ class Watchdog:
         self.suspicious = self.suspicious + 1 if sign else 0
         if not (sign or lost):
             self.good_step = int(record["step"])
-        if lost or self.suspicious == self.patience:
-            self._tell(f"training has collapsed at step {record['step']}: {lost or sign}")
-
-    def _tell(self, message: str) -> None:
-        if self.stops:
-            raise Diverged(message)
-        log.warning("WARNING: %s. watchdog=stop or watchdog=roll_back would act on it.", message)
+        return lost or (sign if self.suspicious == self.patience else None)
 
     def _lost(self, record: Mapping[str, float]) -> str | None:
         for name in MODES:

@@ -125,11 +125,12 @@ def test_a_configuration_of_failures_only_stands_last_with_no_score(tmp_path: Pa
 def test_a_collapse_that_the_watchdog_let_go_on_is_counted_beside_the_score(tmp_path: Path) -> None:
     for seed in range(2):
         trial(tmp_path / str(seed), {}, seed, [3.0])
-    (tmp_path / "1" / "ganlab.log").write_text("[W] WARNING: training has collapsed at step 100: modes are lost\n")
+    file = tmp_path / "1" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"collapsed": "3 modes are left of 8"}))
     (row,) = rank(tmp_path).rows
     assert (row.counts["collapsed"], len(row.best)) == (1, 2)
     assert "1C" in write(tmp_path)
-    assert "the watchdog saw training collapse" in (tmp_path / "leaderboard.html").read_text()
+    assert "3 modes are left of 8" in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_higher_is_better_turns_the_order(tmp_path: Path) -> None:

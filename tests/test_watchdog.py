@@ -23,62 +23,48 @@ from ganlab.watchdog import Watchdog
 HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
 
 
-def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> str | None:
+def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
     """What the watchdog says of a series of records that differ from a healthy one so."""
-    for change in changes:
-        step = dog.__dict__.setdefault("shown", 0) + 1
-        dog.__dict__["shown"] = step
-        try:
-            dog.look({"step": step, **HEALTHY, **change}, saturates)
-        except Diverged as error:
-            return str(error)
-    return None
+    records = ({"step": step, **HEALTHY, **change} for step, change in enumerate(changes, start=1))
+    return [said for record in records if (said := dog.look(record, saturates))]
 
 
 def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
-    dog = Watchdog(stops=True, patience=3)
-    assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) is None
+    dog = Watchdog(patience=3)
+    assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
-    message = look(dog, {"diversity": 0.1})
-    assert message is not None
+    (message,) = look(dog, {"diversity": 0.1})
     assert "0.100 and was 0.900" in message
 
 
 def test_what_passes_is_no_collapse() -> None:
-    dog = Watchdog(stops=True, patience=3)
-    assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}, {}, {"diversity": 0.1}, {"diversity": 0.1}) is None
-    start = [{"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9)]
-    assert look(Watchdog(stops=True), *start) is None
+    alike = {"diversity": 0.1}
+    assert look(Watchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
+    assert look(Watchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
 
 
-@pytest.mark.parametrize(("saturates", "noticed"), [(True, True), (False, False)])
-def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool, noticed: bool) -> None:
-    saturated = {"accuracy": 1.0, "logit_gap": 40.0}
-    message = look(Watchdog(stops=True), saturated, saturated, saturated, saturates=saturates)
-    assert (message is not None and "always right" in message) == noticed
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool) -> None:
+    said = look(Watchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
+    assert ["always right" in message for message in said] == [True] * saturates
 
 
 @pytest.mark.parametrize("name", ["modes", "classes"])
 def test_lost_modes_are_noticed_at_once(name: str) -> None:
-    assert look(Watchdog(stops=True), {name: 8.0}, {}, {name: 4.0}) is None
-    message = look(Watchdog(stops=True), {name: 8.0}, {}, {name: 3.0})
-    assert message is not None
-    assert f"3 {name} are left of 8" in message
+    assert look(Watchdog(), {name: 8.0}, {}, {name: 4.0}) == []
+    assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"3 {name} are left of 8"]
 
 
-def test_it_warns_once_of_each_collapse(caplog: pytest.LogCaptureFixture) -> None:
-    dog = Watchdog(patience=2)
-    collapsed = {"diversity": 0.0}
-    with caplog.at_level(logging.WARNING):
-        assert look(dog, {}, collapsed, collapsed, collapsed, {}, collapsed, collapsed) is None
-    assert len(caplog.messages) == 2
+def test_each_collapse_is_told_once() -> None:
+    alike = {"diversity": 0.0}
+    assert len(look(Watchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
 
 
 def test_its_state_is_kept() -> None:
-    first, second = Watchdog(stops=True, patience=2), Watchdog(stops=True, patience=2)
+    first, second = Watchdog(patience=2), Watchdog(patience=2)
     look(first, {}, {"diversity": 0.1})
     second.load_state_dict(first.state_dict())
-    assert look(second, {"diversity": 0.1}) is not None
+    assert len(look(second, {"diversity": 0.1})) == 1
 
 
 def constant_from(step: int, until: int = 10**9) -> Any:
@@ -104,6 +90,18 @@ def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: 
     with pytest.raises(Diverged, match="grown alike"):
         make_run(tmp_path / "run", *SHORT, "watchdog=stop")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
+
+
+def test_a_run_that_is_let_go_on_says_that_it_collapsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    with caplog.at_level(logging.WARNING):
+        folder = make_run(tmp_path / "run", *SHORT)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "done"
+    assert "grown alike" in result["collapsed"]
+    assert sum("grown alike" in message for message in caplog.messages) == 1
 
 
 def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

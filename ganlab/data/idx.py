@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -118,7 +118,39 @@ def is_as_long_as_its_header_says(file: Path) -> bool:
     return magic == bytes([0, 0, 8, num_dimensions]) and file.stat().st_size == length
 
 
-class FashionMNIST:
+class LikeMNIST:
+    """What the datasets share that come in the files, and the shape, of MNIST.
+
+    Args:
+        flip: whether batches may be mirrored left to right.
+    """
+
+    shape = (1, 28, 28)
+    num_examples = None
+
+    def __init__(self, files: IdxFiles, flip: bool = False) -> None:
+        self.files, self.root, self.flip = files, files.root, flip
+
+    def held_out(self) -> Self | None:
+        return self._split(train=False) if self.files.train else None
+
+    def labelled(self) -> Self:
+        return self._split(train=True)
+
+    def _split(self, train: bool) -> Self:
+        other = copy.copy(self)
+        other.files = self.files.split(train)
+        return other
+
+    def check(self) -> None:
+        self.files.check()
+
+    def load(self) -> Examples:
+        images, labels = self.files.load()
+        return Examples(images, labels, "torchvision", flip=self.flip)
+
+
+class FashionMNIST(LikeMNIST):
     """70,000 articles of clothing in grey, 28x28 pixels (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747).
 
     Args:
@@ -130,8 +162,6 @@ class FashionMNIST:
     """
 
     name = "fashion_mnist"
-    shape = (1, 28, 28)
-    num_examples = None
     classes = (
         "T-shirt_top",
         "Trouser",
@@ -153,30 +183,10 @@ class FashionMNIST:
         timeout: Seconds = 20.0,
         flip: bool = False,
     ) -> None:
-        self.files = IdxFiles("FashionMNIST", root, train, mirror, timeout)
-        self.root = self.files.root
-        self.flip = flip
-
-    def held_out(self) -> FashionMNIST | None:
-        return self._split(train=False) if self.files.train else None
-
-    def labelled(self) -> FashionMNIST:
-        return self._split(train=True)
-
-    def _split(self, train: bool) -> FashionMNIST:
-        other = copy.copy(self)
-        other.files = self.files.split(train)
-        return other
-
-    def check(self) -> None:
-        self.files.check()
-
-    def load(self) -> Examples:
-        images, labels = self.files.load()
-        return Examples(images, labels, "torchvision", flip=self.flip)
+        super().__init__(IdxFiles("FashionMNIST", root, train, mirror, timeout), flip)
 
 
-class KMNIST:
+class KMNIST(LikeMNIST):
     """70,000 cursive hiragana of ten kinds, 28x28 pixels (Clanuwat et al., 2018, arXiv:1812.01718).
 
     Args:
@@ -187,30 +197,9 @@ class KMNIST:
     """
 
     name = "kmnist"
-    shape = (1, 28, 28)
-    num_examples = None
     classes = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
     def __init__(
         self, root: str | None = None, train: bool = True, mirror: str | None = None, timeout: Seconds = 20.0
     ) -> None:
-        self.files = IdxFiles("KMNIST", root, train, mirror, timeout)
-        self.root = self.files.root
-
-    def held_out(self) -> KMNIST | None:
-        return self._split(train=False) if self.files.train else None
-
-    def labelled(self) -> KMNIST:
-        return self._split(train=True)
-
-    def _split(self, train: bool) -> KMNIST:
-        other = copy.copy(self)
-        other.files = self.files.split(train)
-        return other
-
-    def check(self) -> None:
-        self.files.check()
-
-    def load(self) -> Examples:
-        images, labels = self.files.load()
-        return Examples(images, labels, "torchvision")
+        super().__init__(IdxFiles("KMNIST", root, train, mirror, timeout))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top; }
-th { font-weight: 600; color: #56657a; } figure { margin: 1rem 0; } figcaption { color: #56657a; }
+th { font-weight: 600; color: #56657a; white-space: nowrap; } figure { margin: 1rem 0; } figcaption { color: #56657a; }
 img { max-width: 100%; } pre { background: #f3f5f8; padding: 1rem; overflow-x: auto; font-size: 13px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 """
@@ -29,19 +29,16 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     """`report.html`: how the run ended, its pictures, its last metrics and its config."""
     pictures = [run.figures / f"{name}.png" for name in ORDER] + [run.figures / "training.gif"]
     history = run.history()
-    apart = ("dataset", "scores", "best")
-    result = {name: value for name, value in run.result.items() if name not in apart and value is not None}
-    best = run.result["best"]
+    best, plain = run.result["best"], {k: v for k, v in run.result.items() if k not in ("scores", "best")}
     if best:
-        result["best checkpoint"] = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
-    data = {f"dataset {name}": value for name, value in run.result["dataset"].items()}
+        plain["best checkpoint"] = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
     title = f"{run.result['dataset']['name']}, seed {run.result['seed']}"
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>ganlab: {html.escape(title)}</title><style>{STYLE}</style></head>
 <body>
 <h1>{html.escape(title)}</h1>
 <p>{html.escape(str(run.path))}</p>
-{_table(result | data)}
+{_table(plain)}
 {_scores(run.result["scores"])}
 <h2>Pictures</h2><div class="pictures">{"".join(_picture(p) for p in pictures if p.is_file())}</div>
 <h2>Last record</h2>{_table(history[-1] if history else {})}
@@ -54,12 +51,25 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
+    """One row a value, and one for each of those inside it; None has no row."""
+
     def shown(value: Any) -> str:
         if isinstance(value, float):
             return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
         return value if isinstance(value, str) else json.dumps(value)
 
-    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
+    def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for part, inner in value.items():
+                yield from flat(f"{name} {part}", inner)
+        elif value is not None:
+            yield name, value
+
+    cells = (
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(shown(value))}</td></tr>"
+        for row in rows.items()
+        for name, value in flat(*row)
+    )
     return f"<table>{''.join(cells)}</table>"
 
 

@@ -29,40 +29,50 @@ log = logging.getLogger(__name__)
 
 
 def job(cfg: DictConfig) -> float | int:
-    """What Hydra calls with a config: one run, or one job of a sweep, which never raises what is the run's own fault.
-
-    A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
-    is done.
+    """What Hydra calls with a config: one run, or one job of a sweep.
 
     Returns:
         Of a single run, its exit code. Of a job, the score that a sweeper looks at.
 
     Raises:
-        SystemExit: a signal stopped it, and no more jobs shall be started in this process.
-        CheckpointError: the folder holds another run.
+        SystemExit: a signal stopped a job, and no more shall be started in this process.
+        CheckpointError: the folder of a job holds another run.
     """
-    from ganlab.__main__ import train  # imported late: it is the program that imports us
-
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
+    return run_alone(cfg, folder) if hydra_cfg.mode is RunMode.RUN else run_in_sweep(cfg, folder, hydra_cfg.sweeper)
+
+
+def run_alone(cfg: DictConfig, folder: Path) -> int:
+    """One run; its exit code."""
+    from ganlab.__main__ import train  # imported late: it is the program that imports us
+
     try:
-        if hydra_cfg.mode is RunMode.RUN:
-            train(cfg, folder)
-            return 0
+        train(cfg, folder)
+    except GanlabError as error:
+        return command_line.say(error)
+    return 0
+
+
+def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig) -> float:
+    """One job, which never raises what is the run's own fault; the score that the sweeper looks at.
+
+    A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
+    is done.
+    """
+    from ganlab.__main__ import train  # as above
+
+    try:
         if not is_done(cfg, folder):
             train(cfg, folder, resume=holds_a_run(folder), keep=True)
     except Stopped as error:
-        if hydra_cfg.mode is RunMode.RUN:
-            return command_line.say(error)
         if requeues():
             signal.raise_signal(signal.SIGUSR2)  # the cluster's own handler puts the job back into the queue
         raise SystemExit(command_line.say(error)) from error
     except GanlabError as error:
-        if hydra_cfg.mode is RunMode.RUN:
-            return command_line.say(error)
         log.error("%s", error, exc_info=error if error.__cause__ else None)
-    score = objective(folder, hydra_cfg.sweeper.get("direction"))
-    if math.isinf(score) and not hydra_cfg.sweeper._target_.endswith("BasicSweeper"):
+    score = objective(folder, sweeper.get("direction"))
+    if math.isinf(score) and not sweeper._target_.endswith("BasicSweeper"):
         log.warning("No score for the sweeper, which is told the worst there is")
     return score
 

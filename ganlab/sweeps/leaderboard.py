@@ -201,7 +201,7 @@ def _row(configuration: Configuration, keys: Sequence[str], metric: str | None) 
     best = {t.seed: score.value for t in done if metric and (score := t.best_score(metric))}
     last = {t.seed: score.value for t in done if metric and (score := t.last_score(metric))}
     counts = Counter(trial.status for trial in configuration.trials)
-    counts["collapsed"] = sum(trial.collapsed for trial in configuration.trials)
+    counts["collapsed"] = sum(trial.collapsed is not None for trial in configuration.trials)
     speeds = [t.steps_per_second for t in configuration.trials if t.steps_per_second is not None]
     speed = statistics.median(speeds) if speeds else None
     return Row(configuration, configuration.values(keys), best, last, counts, speed)

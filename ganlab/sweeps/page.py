@@ -277,10 +277,7 @@ one.</p>
 def _lost(board: Leaderboard) -> str:
     collapsed = [trial for trial in board.trials if trial.collapsed and trial not in board.lost]
     rows = [_lost_row(board, trial, trial.status, trial.error) for trial in board.lost]
-    rows += [
-        _lost_row(board, trial, "collapsed", "the watchdog saw training collapse; see ganlab.log")
-        for trial in collapsed
-    ]
+    rows += [_lost_row(board, trial, "collapsed", trial.collapsed) for trial in collapsed]
     if not rows:
         return ""
     return f"""<h2>Not done, or collapsed</h2><div class="scroll"><table id="lost"><thead><tr><th scope="col">run</th>

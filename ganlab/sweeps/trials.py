@@ -20,7 +20,6 @@ from ganlab.runs import RESULT, RunFolder
 from ganlab.scores import Score
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb"}  # no runs below these
-COLLAPSED = "training has collapsed"  # the watchdog's words, in the log of a run that it let go on
 YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
 
 
@@ -38,7 +37,7 @@ class Trial:
         scores: the last evaluation's, by metric, in order of importance.
         best: the best score of the main metric.
         history: records of `metrics.jsonl`.
-        collapsed: whether the watchdog saw training collapse.
+        collapsed: what the watchdog saw of a collapse; None: nothing.
     """
 
     folder: Path
@@ -52,7 +51,7 @@ class Trial:
     scores: dict[str, Score] = field(default_factory=dict)
     best: Score | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    collapsed: bool = False
+    collapsed: str | None = None
 
     @property
     def picture(self) -> Path | None:
@@ -101,9 +100,8 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     choices = runtime.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(runtime, dict) else {}
     overrides = [str(override) for override in _yaml(hydra / "overrides.yaml", [])]
     known = (seed, settings, choices, overrides)
-    log = _text(folder / "ganlab.log")
     if not (folder / RESULT).is_file():
-        return Trial(folder, "failed", f"left no {RESULT}; {_last_line(log)}", *known)
+        return Trial(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
     try:
         result = json.loads((folder / RESULT).read_text())
         scores = {name: Score.read(tree) for name, tree in (result.get("scores") or {}).items()}
@@ -116,7 +114,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     if settings is None:
         return Trial(folder, "damaged", problem, *known)
     error = _line(error) if error else None
-    return Trial(folder, status, error, *known, speed, scores, best, history, COLLAPSED in f"{error} {log}")
+    return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"))
 
 
 def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
@@ -154,15 +152,11 @@ def _yaml(file: Path, otherwise: Any) -> Any:
     return content if isinstance(content, type(otherwise)) else otherwise
 
 
-def _text(file: Path) -> str:
+def _last_line(log: Path) -> str:
     try:
-        return file.read_text(errors="replace")
+        lines = log.read_text(errors="replace").split("\n")
     except OSError:
-        return ""
-
-
-def _last_line(log: str) -> str:
-    lines = log.split("\n")
+        lines = []
     return _line(next((f"its log ends: {line}" for line in reversed(lines) if line.strip()), "it has no log"))
 
 
