@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import make_run
 from PIL import Image
+from torch import Tensor
 
 from ganlab import config, load_run
 from ganlab.__main__ import train
@@ -22,6 +23,10 @@ from ganlab.data.mixtures import Grid25, Ring8
 from ganlab.data.points import Circle
 from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
 from ganlab.evaluate import evaluate
+from ganlab.evaluation import Coordinates, Evaluator
+from ganlab.game import Samples
+from ganlab.metrics.catalogue import measure
+from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.runs import RunFolder
 from ganlab.scores import Score
 
@@ -78,6 +83,7 @@ def test_several_seeds_give_a_mean_and_a_deviation(circle: Path, tmp_path: Path)
     assert values[0]["error"] is None
     assert values[1]["seeds"] == [0, 1]
     second = 2 * values[1]["value"] - values[0]["value"]
+    assert second != pytest.approx(values[0]["value"], rel=1e-6)
     assert values[1]["error"] == pytest.approx(abs(second - values[0]["value"]) / 2**0.5)
 
 
@@ -102,6 +108,65 @@ def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: P
     train(cfg, folder, resume=True)
     assert RunFolder(folder).history() == RunFolder(circle).history()
     assert result(folder)["best"] == result(circle)["best"]
+
+
+def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:
+    dataset = Ring8(num_examples=300)
+    evaluator = Evaluator(dataset, dataset.load(), Coordinates(), ["modes"], num=100, num_real=150)
+    real, fake = (
+        {tuple(point) for point in part.features.tolist()} for part in (evaluator.floor_real, evaluator.floor_fake)
+    )
+    assert (len(real), len(fake), len(evaluator.real)) == (150, 100, 150)
+    assert not real & fake
+
+
+class Points:
+    """A generator that makes these."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points
+
+    def batches(self, num: int, seed: int) -> Iterator[Samples]:
+        yield Samples(self.points[:num], None)
+
+
+def test_copies_of_training_examples_are_told_from_new_ones() -> None:
+    dataset = Ring8(num_examples=2000)
+    train, held_out = dataset.load(), dataset.held_out().load()
+    evaluator = Evaluator(
+        dataset, train, Coordinates(), ["memorisation"], num=500, num_real=500, quick=False, memory=(train, held_out)
+    )
+    copies, new = (Points(e.units.outside(e.data)) for e in (train, Ring8(num_examples=2000, seed=9).load()))
+    scores = [evaluator.evaluate(source)["memorisation"] for source in (copies, new)]
+    assert scores[0].value == 0
+    assert scores[1].value == pytest.approx(1.0, abs=0.15)
+    assert scores[0].floor == pytest.approx(1.0)
+
+
+def test_what_is_judged_by_class_is_judged_within_each() -> None:
+    features = torch.randn(400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    label = torch.arange(400) % 2
+    features[label == 1] += 100
+    facts = Facts(is_image=True, num_classes=2, shares=torch.tensor([0.5, 0.5]))
+    real, right, swapped = (
+        FeatureSet(features, torch.eye(2)[label].double(), asked) for asked in (label, label, 1 - label)
+    )
+    for fake, accuracy, coverage in ((right, 1.0, 1.0), (swapped, 0.0, 0.0)):
+        evidence = Evidence(real, fake, facts)
+        assert measure("label_accuracy", evidence).value == accuracy
+        assert measure("intra_coverage", evidence).value == coverage
+        assert measure("coverage", evidence).value == 1.0
+
+
+def test_samples_do_not_depend_on_the_size_of_a_batch(tmp_path: Path) -> None:
+    choices = ("dataset=digits", "model=dcgan_small", "condition=projection", "trainer=smoke")
+    sampler = load_run(make_run(tmp_path / "run", *choices)).sampler
+    whole, *rest = sampler.batches(40, seed=3, size=40)
+    parts = list(sampler.batches(40, seed=3, size=7))
+    assert not rest
+    assert whole.label is not None
+    assert torch.equal(torch.cat([part.label for part in parts]), whole.label)
+    torch.testing.assert_close(torch.cat([part.x for part in parts]), whole.x)
 
 
 # Samples of another program -----------------------------------------------------------------------------------

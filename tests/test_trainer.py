@@ -171,6 +171,15 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
     assert (after - before).norm().item() == pytest.approx(0.25, rel=1e-4)
 
 
+def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
+    choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
+    trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
+    trainer.update()
+    measured = trainer.dynamics.measure()
+    for player in ("generator", "discriminator"):
+        assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
+
+
 def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
     choices = [
         "dataset=digits",

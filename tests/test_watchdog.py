@@ -114,6 +114,21 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
     assert min(r["diversity"] for r in history) > 0.01
 
 
+def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roll_back = Trainer._roll_back
+    went_back: list[tuple[int, list[int], int]] = []
+
+    def look(trainer: Trainer, error: Diverged) -> None:
+        roll_back(trainer, error)
+        last = trainer.checkpoints.load("last")["step"]
+        went_back.append((trainer.step, trainer.checkpoints.steps(), last))
+
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Trainer, "_roll_back", look)
+    make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
+    assert went_back == [(6, [6], 6)]  # a crash right now would resume from there
+
+
 def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "update", constant_from(10))
     cfg = config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
