@@ -151,16 +151,16 @@ def test_the_second_load_opens_no_picture(pictures: Path, monkeypatch: pytest.Mo
     first = load(pictures)
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
     again = load(pictures)
-    assert again.fingerprint() == first.fingerprint()
+    assert again.fingerprint == first.fingerprint
     assert torch.equal(again.labels, first.labels)
 
 
 def test_examples_are_mapped_and_writing_to_them_leaves_the_cache_alone(pictures: Path) -> None:
     examples = load(pictures)
-    before = examples.fingerprint()
+    before = examples.fingerprint
     assert isinstance(image_folder.read_entry(entry(pictures)).images, np.memmap)
     examples.data.zero_()
-    assert load(pictures).fingerprint() == before != examples.fingerprint()
+    assert load(pictures).fingerprint == before != examples.fingerprint
 
 
 def entry(pictures: Path) -> Path:
@@ -171,7 +171,7 @@ def entry(pictures: Path) -> Path:
 def test_a_changed_picture_or_key_is_decoded_again(pictures: Path) -> None:
     first = load(pictures)
     assert load(pictures, size=4).data.shape == (5, 3, 4, 4)
-    assert load(pictures, crop=False).fingerprint() != first.fingerprint()
+    assert load(pictures, crop=False).fingerprint != first.fingerprint
     Image.new("RGB", (8, 8), "red").save(pictures / "a_colour.png")
     assert load(pictures).data[0, :, 0, 0].tolist() == [255, 0, 0]
     os.remove(pictures / "a_colour.png")
@@ -179,10 +179,10 @@ def test_a_changed_picture_or_key_is_decoded_again(pictures: Path) -> None:
 
 
 def test_a_damaged_cache_is_made_again(pictures: Path) -> None:
-    before = load(pictures).fingerprint()
+    before = load(pictures).fingerprint
     file = entry(pictures) / "images.npy"
     file.write_bytes(file.read_bytes()[:300])
-    assert load(pictures).fingerprint() == before
+    assert load(pictures).fingerprint == before
 
 
 def test_runs_that_start_together_decode_once(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_a_run_that_waits_for_another_s_decoding_says_so_once(pictures: Path, ca
 def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     before = load(pictures)
-    known = before.fingerprint()
+    known = before.fingerprint
     old = entry(pictures)
     shutil.copytree(pictures, tmp_path / "others")
     load(tmp_path / "others")
@@ -236,7 +236,7 @@ def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(picture
     assert not old.exists()
     assert kept < entries
     assert len(entries) == 3
-    assert before.fingerprint() == known  # a run that has it mapped can still read it
+    assert before.fingerprint == known  # a run that has it mapped can still read it
 
 
 def test_what_stopped_halfway_leaves_nothing_behind(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
