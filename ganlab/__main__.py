@@ -62,10 +62,13 @@ def resume(arguments: list[str]) -> None:
     train(cfg, folder, resume=True)
 
 
-def train(cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False) -> None:
+def train(
+    cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
+) -> None:
     """Train one run in its folder, and leave there how it ended.
 
     Args:
+        until: a fraction of the run, at whose next evaluation it is left as `stopped`; None: train to the end.
         keep: also of a run that fails before its first step, which otherwise leaves no folder.
 
     Raises:
@@ -95,14 +98,15 @@ def train(cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = F
     trainer.tracker.start(folder, run.result["id"], config.plain(cfg))
     with StopSignal() as stop:
         try:
-            trainer.train(stop)
+            trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
             finish(cfg, run, trainer.tracker, ended.status, str(ended), ended.exit_code)
             if ended is error:
                 raise
             raise ended from error
-        finish(cfg, run, trainer.tracker, "done", None, 0)
+        status = "done" if trainer.step == trainer.last_step else "stopped"
+        finish(cfg, run, trainer.tracker, status, None, 0)
 
 
 def finish(cfg: DictConfig, run: RunFolder, tracker: Tracker, status: str, error: str | None, exit_code: int) -> None:

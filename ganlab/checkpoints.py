@@ -27,6 +27,8 @@ class Stateful(Protocol):
 class Checkpoints:
     """The checkpoints of a run: `step_00001000.pt`, ..., of which `last.pt` is the latest and `best.pt` the best.
 
+    An interrupted run leaves its last one without a number.
+
     Args:
         folder: where they lie.
         keep: how many of the latest numbered ones stay; None: all of them. The best one stays in any case.
@@ -36,11 +38,19 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
-    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any], is_best: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Stateful],
+        facts: Mapping[str, Any],
+        is_best: bool = False,
+        numbered: bool = True,
+    ) -> None:
         """Write the state of every named object, and plain facts beside them.
 
         Args:
             is_best: whether this is the best one so far.
+            numbered: whether it stays when a later one becomes the last.
         """
         content = {
             "format": FORMAT,
@@ -50,10 +60,13 @@ class Checkpoints:
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        numbered = self._numbered(step)
-        replace_file(numbered, buffer.getvalue())
+        if not numbered:
+            replace_file(self.folder / "last.pt", buffer.getvalue())
+            return
+        file = self._numbered(step)
+        replace_file(file, buffer.getvalue())
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
-            self._point(name, numbered)
+            self._point(name, file)
         if self.keep is not None:
             for old in sorted(self.folder.glob("step_*.pt"))[: -self.keep]:
                 old.unlink()

@@ -50,6 +50,7 @@ class RunFolder:
             "status": "running",
             "error": None,
             "exit_code": None,
+            "halted": None,
             "id": uuid.uuid4().hex[:8],
             "step": 0,
             "epoch": 0.0,
@@ -91,6 +92,16 @@ class RunFolder:
             self.result = {"status": "running", **begun, **facts, "dataset": None, "scores": {}, "best": None}
         if self.result["status"] in ("running", "stopped"):
             self.update(status="failed", error=error, exit_code=exit_code)
+        self.close()
+
+    def halt(self, reason: str) -> None:
+        """Record why a run that stands still is not to go on; it may all the same, which takes the record back.
+
+        Raises:
+            CheckpointError: another process is at it.
+        """
+        self.reopen()
+        self.update(halted=reason)
         self.close()
 
     def _hold(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganlab.cadence import first_due, is_due
 from ganlab.checkpoints import Checkpoints, Stateful
 from ganlab.data.batches import Batches
 from ganlab.data.units import Units
@@ -136,6 +137,11 @@ class Trainer:
         """What samples are drawn from: the averaged generator where one is kept."""
         return Sampler(self.average.module if self.average else self.generator, self.players, self.units)
 
+    @property
+    def length(self) -> dict[str, int | None]:
+        """How long the run is, and how often it is evaluated, in steps."""
+        return {"last_step": self.last_step, "evaluate_every": self._in_steps(self.evaluate_every)}
+
     def summary(self) -> str:
         """One line on what is going to be trained."""
         generator, discriminator = (
@@ -187,11 +193,12 @@ class Trainer:
 
     # The loop ----------------------------------------------------------------------------------------------
 
-    def train(self, stop: StopSignal) -> None:
+    def train(self, stop: StopSignal, until: float | None = None) -> None:
         """Train from the current step to the last one, then draw the final pictures.
 
         Args:
             stop: looked at after every step; once the last one is made and saved, it is let pass.
+            until: a fraction of the run, at whose next evaluation it is saved and left; None: go to the end.
 
         Raises:
             Diverged: a loss or weight is no longer a finite number.
@@ -201,7 +208,7 @@ class Trainer:
             self._sample()
         started = time.monotonic() - self.seconds
         with progress(self.step, self.last_step) as shown:
-            while self.step < self.last_step:
+            while self.step < self.last_step and not self._may_pause(until):
                 self.means.add(self.update())
                 self.seconds = time.monotonic() - started
                 try:
@@ -210,9 +217,12 @@ class Trainer:
                     self._roll_back(error)
                 shown.go_to(self.step)
                 if stop.number and self.step < self.last_step:
-                    self._save()
+                    self._save_for_later()
                     name = signal.Signals(stop.number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
+        if self.step < self.last_step:
+            self._save_for_later()
+            return
         self._tell_cost()
         log.info("Drawing the pictures")
         for name, file in self.pictures.finish(self.run.history(), self.sampler.generator, self.discriminator).items():
@@ -232,9 +242,16 @@ class Trainer:
 
     def _is_due(self, every: float | None) -> bool:
         """Whether something that is done every so many epochs is to be done after the step just made."""
-        if self.step == self.last_step:
-            return True
-        return every is not None and self.step % max(1, round(every * self.steps_per_epoch)) == 0
+        return is_due(self.step, self._in_steps(every), self.last_step)
+
+    def _in_steps(self, every: float | None) -> int | None:
+        return None if every is None else max(1, round(every * self.steps_per_epoch))
+
+    def _may_pause(self, until: float | None) -> bool:
+        """Whether the run has been evaluated at or after a fraction of it; only then, as it would have been anyway."""
+        if until is None or not self._is_due(self.evaluate_every):
+            return False
+        return self.step >= first_due(until, self._in_steps(self.evaluate_every), self.last_step)
 
     def _log(self, shown: Progress, scores: Mapping[str, Score]) -> None:
         metrics = self._finite_means()
@@ -318,15 +335,20 @@ class Trainer:
         }
         return {**parts, "ema": self.average.module} if self.average else parts
 
-    def _save(self, *, is_best: bool = False) -> None:
+    def _save_for_later(self) -> None:
+        """Write a checkpoint to go on from, but no numbered one: with those, the run could later roll back to a step
+        that it would not know, had it not been interrupted."""
+        if self.step not in self.checkpoints.steps():
+            self._save(numbered=False)
+
+    def _save(self, *, is_best: bool = False, numbered: bool = True) -> None:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
         self._finite_means()
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
                 raise Diverged(f"weights of the {name} not finite at step {self.step}")
-        self.checkpoints.save(
-            self.step, self.state, {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}, is_best
-        )
+        facts = {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}
+        self.checkpoints.save(self.step, self.state, facts, is_best, numbered)
         if is_best and self.best_metric:
             self.run.update(best=self.run.result["scores"][self.best_metric])
         self.run.update(**self._progress())

@@ -19,7 +19,8 @@ from torch import nn
 from ganlab import config, load_run, optimizers
 from ganlab.__main__ import train
 from ganlab.build import build
-from ganlab.checkpoints import read
+from ganlab.cadence import first_due, is_due
+from ganlab.checkpoints import Checkpoints, read
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
 from ganlab.ema import AveragedGenerator
@@ -88,6 +89,44 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, overrides: 
     first, again = make_run(tmp_path / "a", *short), make_run(tmp_path / "b", *short)
     assert history(first) == history(again)
     assert history(make_run(tmp_path / "c", *short, "seed=1")) != history(first)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "every", "last_step", "expected"),
+    [
+        *((0.1, 3, 30, 3), (0.1, 4, 30, 4), (1 / 3, 3100, 18600, 6200), (1e-6, 7, 30, 7), (0.7, 1, 10, 7)),
+        *((0.9, 20, 30, 30), (0.5, 40, 30, 30), (0.5, None, 30, 30)),  # only at the end
+    ],
+)
+def test_the_first_evaluation_at_or_after_a_fraction(
+    fraction: float, every: int | None, last_step: int, expected: int
+) -> None:
+    due = [step for step in range(1, last_step + 1) if is_due(step, every, last_step)]
+    assert first_due(fraction, every, last_step) == expected
+    assert expected == next(step for step in due if step >= round(fraction * last_step, 6))
+
+
+def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    short = ("trainer.steps=30", "trainer.log_every=0.05", "trainer.evaluate_every=0.13")  # 3 and 8 of 62 steps
+    measured = (*short, "metrics=default", "metrics.num=100", "metrics.num_real=100")
+    whole = make_run(tmp_path / "whole", *measured)
+    cfg = config.compose(["tracker=none", *measured])
+    folder = tmp_path / "paused"
+    save_config(cfg, folder)
+    train(cfg, folder, until=0.3)
+    paused = json.loads((folder / "result.json").read_text())
+    assert (paused["status"], paused["error"], paused["step"], paused["last_step"]) == ("stopped", None, 16, 30)
+    before = (folder / "metrics.jsonl").read_bytes()
+    train(cfg, folder, resume=True, until=0.3)  # it is there already
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    RunFolder(folder).halt("it was the worst")
+    train(cfg, folder, resume=True, until=0.6)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["step"], result["halted"]) == (24, None)
+    train(cfg, folder, resume=True)
+    assert json.loads((folder / "result.json").read_text())["status"] == "done"
+    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert Checkpoints(folder / "checkpoints").steps() == Checkpoints(whole / "checkpoints").steps()
 
 
 def test_a_short_circle_run_learns(tmp_path: Path) -> None:

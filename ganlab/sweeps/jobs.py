@@ -27,9 +27,14 @@ from ganlab.signals import requeues
 
 log = logging.getLogger(__name__)
 
+SETTLED = ("done", "halted")  # statuses of what went as it should
 
-def job(cfg: DictConfig) -> float | int:
+
+def job(cfg: DictConfig, until: float | None = None) -> float | int:
     """What Hydra calls with a config: one run, or one job of a sweep.
+
+    Args:
+        until: of a job, a fraction at whose next evaluation it is to stop; None: go to the end.
 
     Returns:
         Of a single run, its exit code. Of a job, the score that a sweeper looks at.
@@ -40,7 +45,9 @@ def job(cfg: DictConfig) -> float | int:
     """
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    return run_alone(cfg, folder) if hydra_cfg.mode is RunMode.RUN else run_in_sweep(cfg, folder, hydra_cfg.sweeper)
+    if hydra_cfg.mode is RunMode.RUN:
+        return run_alone(cfg, folder)
+    return run_in_sweep(cfg, folder, hydra_cfg.sweeper, until)
 
 
 def run_alone(cfg: DictConfig, folder: Path) -> int:
@@ -54,7 +61,7 @@ def run_alone(cfg: DictConfig, folder: Path) -> int:
     return 0
 
 
-def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig) -> float:
+def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: float | None = None) -> float:
     """One job, which never raises what is the run's own fault; the score that the sweeper looks at.
 
     A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
@@ -64,7 +71,7 @@ def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig) -> float:
 
     try:
         if not is_done(cfg, folder):
-            train(cfg, folder, resume=holds_a_run(folder), keep=True)
+            train(cfg, folder, resume=holds_a_run(folder), keep=True, until=until)
     except Stopped as error:
         if requeues():
             signal.raise_signal(signal.SIGUSR2)  # the cluster's own handler puts the job back into the queue
@@ -72,7 +79,7 @@ def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig) -> float:
     except GanlabError as error:
         log.error("%s", error, exc_info=error if error.__cause__ else None)
     score = objective(folder, sweeper.get("direction"))
-    if math.isinf(score) and not sweeper._target_.endswith("BasicSweeper"):
+    if until is None and math.isinf(score) and not sweeper._target_.endswith("BasicSweeper"):
         log.warning("No score for the sweeper, which is told the worst there is")
     return score
 
@@ -100,12 +107,14 @@ def objective(folder: Path, direction: Any = None) -> float:
         direction: the sweeper's, as `minimize` or `maximize`.
 
     Returns:
-        The worst there is, inf or -inf, for a run that was not finished or has no score. Never NaN.
+        The worst there is, inf or -inf, for a run that was not finished or has no score. Never NaN. Of a halted run
+        the score that it reached: as a best score can only improve, no more is claimed than the whole run would have
+        had, and a sweeper learns which of the halted were near, as Optuna does of trials that it prunes itself.
     """
     result = read_result(folder)
     scores = [result.get("best"), *(result.get("scores") or {}).values()]
     value = next((score["value"] for score in scores if score), None)
-    if result.get("status") == "done" and value is not None and not math.isnan(value):
+    if status_of(result) in SETTLED and value is not None and not math.isnan(value):
         return float(value)
     return -math.inf if "max" in str(direction).lower() else math.inf
 
@@ -120,7 +129,7 @@ class Job:
     Attributes:
         number: of the folder, None where it has a name.
         hash: of the config; None where it cannot be read.
-        status: `done`, `running`, `stopped`, `diverged` or `failed`.
+        status: `done`, `halted`, `running`, `stopped`, `diverged` or `failed`.
         overrides: as on the command line.
     """
 
@@ -141,7 +150,7 @@ def jobs_in(sweep: Path) -> list[Job]:
 
 def _read(folder: Path) -> Job:
     result = read_result(folder)
-    status = result.get("status", "failed")  # also of one that was killed before it wrote any
+    status = status_of(result) or "failed"  # also of one that was killed before it wrote any
     config_hash, overrides = result.get("config_hash"), []
     try:
         overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
@@ -169,19 +178,25 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
+def status_of(result: dict[str, Any]) -> str | None:
+    """As result.json has it, or `halted` where a sweep has decided that a stopped run is not to go on."""
+    status = result.get("status")
+    return "halted" if status == "stopped" and result.get("halted") else status
+
+
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """What tells a run from others, for the record of one that could not even begin."""
     return {"seed": cfg.seed, "config_hash": config.config_hash(cfg)}
 
 
 def failures(jobs: Iterable[Job]) -> list[Job]:
-    """Of every config the last job, unless any of them was done."""
+    """Of every config the last job, unless any of them was done or it was halted."""
     last: dict[str, Job] = {}
     for job in jobs:
         key = job.hash or str(job.folder)
         if key not in last or last[key].status != "done":
             last[key] = job
-    return [job for job in last.values() if job.status != "done"]
+    return [job for job in last.values() if job.status not in SETTLED]
 
 
 def shown(overrides: Iterable[str]) -> str:
