@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -144,17 +145,8 @@ class Evaluator:
         train = held_out = None
         if memory is not None:
             train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
-        return Facts(
-            is_image=len(dataset.shape) == 3,
-            num_classes=self.num_classes,
-            shares=shares,
-            modes=getattr(dataset, "modes", None),
-            sigma=getattr(dataset, "sigma", 0.0),
-            manifold=getattr(dataset, "manifold", None),
-            tolerance=getattr(dataset, "tolerance", 0.0),
-            train=train,
-            held_out=held_out,
-        )
+        known = known_facts(dataset)
+        return replace(known, num_classes=self.num_classes, shares=shares, train=train, held_out=held_out)
 
     def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float]:
         """Every metric between two disjoint sets of real examples; what cannot be told of these is left out."""
@@ -196,6 +188,25 @@ class Evaluator:
         )
 
 
+def known_facts(dataset: Dataset) -> Facts:
+    """What is known of a dataset before its data are read."""
+    return Facts(
+        is_image=len(dataset.shape) == 3,
+        modes=getattr(dataset, "modes", None),
+        sigma=getattr(dataset, "sigma", 0.0),
+        manifold=getattr(dataset, "manifold", None),
+        tolerance=getattr(dataset, "tolerance", 0.0),
+    )
+
+
+def measurable(dataset: Dataset) -> tuple[str, ...]:
+    """The metrics that a run which names none may measure; it has fewer with some extractors, or without classes."""
+    facts, num_classes = known_facts(dataset), len(dataset.classes)
+    if facts.is_image and num_classes:
+        facts = replace(facts, num_classes=num_classes, shares=torch.full((num_classes,), 1 / num_classes))
+    return suitable(facts, quick=True)
+
+
 def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
     """The extractor of that name; `auto`: the domain's classifier where there are classes, else random features.
 
@@ -215,6 +226,7 @@ def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Seque
 class Metrics(Protocol):
     """What a run is evaluated by; the config group `metrics`."""
 
+    names: list[str] | None  # of what is measured; None: all that is quick and suits the data
     best: str | None  # the metric that the best checkpoint is chosen by; None: the first of all
 
     def check(self) -> None:
@@ -233,6 +245,7 @@ class Metrics(Protocol):
 class NoMetrics:
     """No evaluation."""
 
+    names: list[str] | None = []  # noqa: RUF012
     best = None
 
     def check(self) -> None:

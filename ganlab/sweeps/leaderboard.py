@@ -52,7 +52,7 @@ class Row:
     Attributes:
         values: of the swept keys.
         best, last: seed -> score, of the trials that are done and were scored.
-        counts: how many trials ended each way, and how many of all collapsed.
+        counts: how many trials ended each way (a halted one is not counted as stopped), and how many of all collapsed.
         steps_per_second: median.
         difference: from the best configuration; None: it is the best, or they share no seed.
     """
@@ -115,6 +115,11 @@ class Leaderboard:
     def lost(self) -> list[Trial]:
         """The trials that are not done, whatever kept them."""
         return [trial for trial in self.trials if trial.status != FINISHED]
+
+    @property
+    def halted(self) -> list[Trial]:
+        """Those of the lost that a sweep stopped early. Their scores, of less training, are not ranked."""
+        return [trial for trial in self.trials if trial.status == "halted"]
 
     @property
     def repeated(self) -> int:

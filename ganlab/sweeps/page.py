@@ -103,6 +103,7 @@ def _columns(board: Leaderboard) -> list[tuple[str, str, Callable[[Row], str]]]:
         ("failed", "failed or damaged", lambda row: row.failed),
         ("diverged", "a loss was no finite number", lambda row: row.counts["diverged"]),
         ("collapsed", "the watchdog saw a collapse", lambda row: row.counts["collapsed"]),
+        ("halted", "stopped early by the sweep", lambda row: row.counts["halted"]),
         ("unfinished", "running or stopped", lambda row: row.unfinished),
     ]
     counted = [(name, full, partial(_count, count)) for name, full, count in counts if any(map(count, board.rows))]
@@ -281,7 +282,7 @@ def _lost(board: Leaderboard) -> str:
     if not rows:
         return ""
     return f"""<h2>Not done, or collapsed</h2><div class="scroll"><table id="lost"><thead><tr><th scope="col">run</th>
-<th scope="col">status</th><th scope="col">overrides</th><th scope="col">error</th></tr></thead><tbody>{"".join(rows)}
+<th scope="col">status</th><th scope="col">overrides</th><th scope="col">why</th></tr></thead><tbody>{"".join(rows)}
 </tbody></table></div>"""
 
 

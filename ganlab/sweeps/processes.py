@@ -13,25 +13,27 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from ganlab import config as configs
-from ganlab.errors import CheckpointError, ConfigError
+from ganlab.errors import CheckpointError
 from ganlab.ranges import Count
 from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal
 from ganlab.signatures import check_value
-from ganlab.sweeps.jobs import Job, identity, jobs_in, objective, read_result, shown
+from ganlab.sweeps.halving import Factor, Halving, RungList
+from ganlab.sweeps.jobs import identity, objective, read_result, shown, status_of
+from ganlab.sweeps.plan import STATES, Plan, Planned, without_hydra
+from ganlab.sweeps.rungs import Rungs
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +45,15 @@ IMPORTED_BEFORE = [
 SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
 
 
-@dataclass
-class Planned:
-    """A job of this sweep: where it goes, and whether it is there already."""
-
-    config: DictConfig
-    overrides: list[str]
-    folder: Path
-    state: str  # new, interrupted, done
-    began: float = 0.0
-    process: BaseProcess | None = field(default=None, repr=False)
-
-
 class Sweep:
     """Runs the jobs of a sweep, those excepted that its folder shows to be done.
 
     Args:
         jobs: how many at once.
         cores: that they share; None: all.
+        halving: the best one in so many configurations goes on at each rung; None: all do.
+        rungs: fractions of a run; None: 1 / halving ** 2 and 1 / halving.
+        metric: that decides there; None: each run's main one.
 
     Raises:
         ConfigError: a number is out of range.
@@ -73,14 +66,16 @@ class Sweep:
         config: DictConfig,
         jobs: Count = 1,
         cores: Count | None = None,
+        halving: Factor | None = None,
+        rungs: RungList | None = None,
+        metric: str | None = None,
     ) -> None:
         check_value("hydra.launcher.jobs", jobs, Count)
         check_value("hydra.launcher.cores", cores, Count | None)
         self.context, self.task, self.config, self.num_at_once = context, task, config, jobs
-        self.folder = Path(config.hydra.sweep.dir)
-        self.earlier = jobs_in(self.folder) if self.folder.is_dir() else []
-        self.next_number = 1 + max((job.number for job in self.earlier if job.number is not None), default=-1)
-        self.taken = {job.folder for job in self.earlier}
+        self.halving = Halving.read(halving, rungs, metric)
+        self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # their place is decided: the last
+        self.folder = self.plan.folder
         num_threads = threads(jobs, cores)
         if num_threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read by every library when it is loaded
@@ -95,94 +90,65 @@ class Sweep:
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.folder.mkdir(parents=True, exist_ok=True)
-        planned = [self.plan(list(overrides)) for overrides in job_overrides]
-        num = {state: sum(p.state == state for p in planned) for state in ("new", "interrupted", "done")}
+        planned = [self.plan.place(overrides) for overrides in job_overrides]
+        num = Counter(p.state for p in planned)
         log.info(
-            "%d jobs in %s, %d at a time: %d new, %d interrupted, %d done",
+            "%d jobs in %s, %d at a time: %s",
             *(len(planned), os.path.relpath(self.folder), self.num_at_once),
-            *(num["new"], num["interrupted"], num["done"]),
+            ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in STATES[:3]),
         )
+        rungs = Rungs(self.halving, planned) if self.halving else None
+        rounds = rungs.rounds() if rungs else [([p for p in planned if p.state != "done"], None)]
         with StopSignal() as stop:
-            self.run([p for p in planned if p.state != "done"], stop)
-            if stop.number:
-                raise SystemExit(self.say_stopped(planned, stop.number))
+            for jobs, until in rounds:
+                self.run(jobs, stop, until)
+                if stop.number:
+                    raise SystemExit(self.say_stopped(planned, stop.number))
+        if rungs:
+            log.info("%s", rungs.savings())
         return [outcome(p) for p in planned]
 
     def say_stopped(self, planned: list[Planned], number: int) -> int:
-        left = sum(read_result(p.folder).get("status") in (None, "running", "stopped") for p in planned)
+        left = sum(status_of(read_result(p.folder)) in (None, "running", "stopped") for p in planned)
         name = signal.Signals(number).name
         log.info("Stopped by %s with %d jobs left; go on: the same command, sweep_dir=%s", name, left, self.folder)
         return 128 + number
 
-    # Where a job goes --------------------------------------------------------------------------------------
-
-    def plan(self, overrides: list[str]) -> Planned:
-        """The folder of an earlier job of the same config if it is done or can go on, else a new one.
-
-        Raises:
-            ConfigError: the new folder is taken.
-        """
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        found = self.take_earlier(configs.config_hash(without_hydra(config)))
-        with open_dict(config):
-            config.hydra.sweep.dir = str(self.folder)
-            config.hydra.job.num = config.hydra.job.id = self.next_number
-            if found:
-                config.hydra.job.num = config.hydra.job.id = found.number
-                config.hydra.sweep.subdir = str(found.folder.relative_to(self.folder))
-        if found:
-            return Planned(config, overrides, found.folder, "done" if found.status == "done" else "interrupted")
-        subdir = str(config.hydra.sweep.subdir)
-        folder = self.folder / subdir
-        if folder in self.taken:
-            raise ConfigError(
-                f"hydra.sweep.subdir={subdir}: holds a run already, or will; ${{hydra.job.num}} never does"
-            )
-        self.taken.add(folder)
-        self.next_number += 1
-        return Planned(config, overrides, folder, "new")
-
-    def take_earlier(self, config_hash: str) -> Job | None:
-        for statuses in (("done",), ("running", "stopped")):
-            for earlier in self.earlier:
-                if earlier.hash == config_hash and earlier.status in statuses:
-                    self.earlier.remove(earlier)
-                    return earlier
-        return None
-
-    # Running -----------------------------------------------------------------------------------------------
-
-    def run(self, planned: list[Planned], stop: StopSignal) -> None:
+    def run(self, planned: list[Planned], stop: StopSignal, until: float | None = None) -> None:
+        """Run all of these, to the end or until they are evaluated after a fraction of it."""
         waiting, running, told = list(planned), list[Planned](), False
         while running or (waiting and not stop.number):
             while waiting and len(running) < self.num_at_once and not stop.number:
                 running.append(waiting.pop(0))
-                self.start(running[-1])
+                self.start(running[-1], until)
             wait([p.process.sentinel for p in running if p.process], timeout=SECONDS_BETWEEN_LOOKS)
             for p in [p for p in running if p.process and not p.process.is_alive()]:
                 running.remove(p)
                 num_ended = len(planned) - len(waiting) - len(running)
-                self.end(p, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
+                self.end(p, f"{num_ended} of {len(planned)}", bool(stop.number), until)
             if stop.number and not told:
                 told = True  # only once: a second signal would end a job before it has saved
                 for p in running:
                     os.kill(p.process.pid, stop.number)  # type: ignore[union-attr, arg-type]
 
-    def start(self, planned: Planned) -> None:
+    def start(self, planned: Planned, until: float | None) -> None:
         quiet = self.num_at_once > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, shown(planned.overrides))
-        arguments = (self.context, self.task, planned.config, planned.folder, quiet)
+        task = self.task if until is None else partial(self.task, until=until)  # type: ignore[call-arg]
+        arguments = (self.context, task, planned.config, planned.folder, quiet)
         planned.began = time.monotonic()
         planned.process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         planned.process.start()
 
-    def end(self, planned: Planned, position: str, stopping: bool) -> None:
+    def end(self, planned: Planned, position: str, stopping: bool, until: float | None) -> None:
         """See to it that the folder says how the job ended, and say it."""
         seconds = time.monotonic() - planned.began
         exit_code = (planned.process.exitcode if planned.process else None) or 0
         status = read_result(planned.folder).get("status")
-        if status is None and stopping:
+        if status == "stopped" and until is not None and not stopping:
+            status = "paused"
+        elif status is None and stopping:
             RunFolder(planned.folder).discard()
             status = "never began"
         elif status in (None, "running"):
@@ -203,10 +169,6 @@ def outcome(planned: Planned) -> JobReturn:
         status=JobStatus.COMPLETED,
         _return_value=objective(planned.folder, OmegaConf.select(planned.config, "hydra.sweeper.direction")),
     )
-
-
-def without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
 
 
 # The processes ---------------------------------------------------------------------------------------------

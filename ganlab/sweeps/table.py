@@ -14,6 +14,7 @@ from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row, deviation
 WIDTH = 100  # columns of a terminal
 NARROWEST = 6  # that a column of text is cut to
 FAILURES_SHOWN = 10
+LOST = ("F failed or damaged", "D diverged", "C collapsed", "H halted early", "U unfinished")
 
 
 def terminal(board: Leaderboard) -> str:
@@ -22,13 +23,13 @@ def terminal(board: Leaderboard) -> str:
     widths = _widths([heading, *rows], cuttable=range(1, 1 + len(board.keys)))
     lines = ["  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in
              [heading, ["-" * w for w in widths], *rows]]  # fmt: skip
-    letters = ["lost: F failed or damaged, D diverged, C collapsed, U unfinished"] if "lost" in heading else []
+    letters = [f"lost: {', '.join(LOST)}"] if "lost" in heading else []
     return "\n".join([title(board), "", *lines, "", *notes(board), *letters, *_failures(board)])
 
 
 def title(board: Leaderboard) -> str:
     """What is ranked, and the floor."""
-    runs = f"{_plural(len(board.trials), 'run')} of {_plural(len(board.rows), 'configuration')}"
+    runs = f"{plural(len(board.trials), 'run')} of {plural(len(board.rows), 'configuration')}"
     if board.score is None:
         return f"{runs}, none of them scored"
     low, high = board.floors or (0.0, 0.0)
@@ -44,9 +45,11 @@ def notes(board: Leaderboard) -> list[str]:
     if any(row.difference and row.difference.low is not None for row in board.rows):
         lines.append("vs best: difference over common seeds, 95 % bootstrap interval; * excludes 0")
     if board.repeated:
-        lines.append(f"{_plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
+        lines.append(f"{plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
+    if board.halted:
+        lines.append(f"{plural(len(board.halted), 'run')} halted early, unranked: their scores are of less training")
     if board.misplaced:
-        lines.append(f"{_plural(board.misplaced, 'run')} without a readable config, in no row")
+        lines.append(f"{plural(board.misplaced, 'run')} without a readable config, in no row")
     return lines
 
 
@@ -66,7 +69,8 @@ def _cells(board: Leaderboard) -> list[list[str]]:
 
 
 def _lost(row: Row) -> str:
-    counts = {"F": row.failed, "D": row.counts["diverged"], "C": row.counts["collapsed"], "U": row.unfinished}
+    counts = {"F": row.failed, "D": row.counts["diverged"], "C": row.counts["collapsed"],
+              "H": row.counts["halted"], "U": row.unfinished}  # fmt: skip
     return " ".join(f"{count}{letter}" for letter, count in counts.items() if count)
 
 
@@ -110,10 +114,10 @@ def _widths(rows: Sequence[Sequence[str]], cuttable: range) -> list[int]:
 
 
 def _failures(board: Leaderboard) -> list[str]:
-    lost = board.lost
+    lost = [trial for trial in board.lost if trial.status != "halted"]  # of which there may be many, as was wished
     if not lost:
         return []
-    lines = ["", f"{_plural(len(lost), 'run')} not done:"]
+    lines = ["", f"{plural(len(lost), 'run')} not done:"]
     for trial in lost[:FAILURES_SHOWN]:
         about = f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}"
         lines += [shorten(f"  {about}", WIDTH), *([shorten(f"    {trial.error}", WIDTH)] if trial.error else [])]
@@ -121,7 +125,7 @@ def _failures(board: Leaderboard) -> list[str]:
     return [*lines, f"  and {rest} more, all listed in leaderboard.html"] if rest > 0 else lines
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -160,8 +164,8 @@ def csv_text(board: Leaderboard) -> str:
     """One line for each configuration; a number that there is not is left empty."""
     file = io.StringIO()
     names = ["seeds", "scored", "best_mean", "best_sd", "last_mean", "last_sd", "failed", "diverged", "collapsed",
-             "unfinished", "steps_per_second", "difference", "difference_low", "difference_high", "common_seeds",
-             "excludes_zero", "metric", "better", "floor"]  # fmt: skip
+             "halted", "unfinished", "steps_per_second", "difference", "difference_low", "difference_high",
+             "common_seeds", "excludes_zero", "metric", "better", "floor"]  # fmt: skip
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["rank", *board.keys, *names])
     for index, row in enumerate(board.rows):
@@ -179,7 +183,7 @@ def _numbers(row: Row) -> list[Any]:
         else [None] * 5
     )
     scores = [row.best_mean, deviation(row.best), row.last_mean, deviation(row.last)]
-    counts = [row.failed, row.counts["diverged"], row.counts["collapsed"], row.unfinished]
+    counts = [row.failed, *(row.counts[name] for name in ("diverged", "collapsed", "halted")), row.unfinished]
     return [len(row.trials), len(row.best), *scores, *counts, row.steps_per_second, *compared]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ganlab import config
 from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.runs import RESULT, RunFolder
 from ganlab.scores import Score
+from ganlab.sweeps.jobs import status_of
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb"}  # no runs below these
 YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
@@ -28,8 +29,9 @@ class Trial:
     """One run.
 
     Attributes:
-        status: as in `result.json`; `failed` where there is none, `damaged` where it cannot be read.
-        error: one line; None: nothing went wrong.
+        status: as in `result.json`; `halted` where a sweep stopped it early, `failed` where there is no such file,
+            `damaged` where it cannot be read.
+        error: one line, of a halted run its place; None: nothing went wrong.
         seed: None: not known.
         settings: every leaf of the config that decides the result, but for the seed; None: there is no readable config.
         choices: group -> option, as Hydra composed them; {}: not recorded.
@@ -70,13 +72,29 @@ class Trial:
             return self.best
         if last is None:
             return None
-        choose = min if last.better == "lower" else max
-        step, value = choose([*self.curve(metric), (last.step, last.value)], key=lambda point: point[1])
-        return Score(**{**last.plain(), "value": value, "step": step, "seeds": last.seeds})
+        return best_of([*self.curve(metric), (last.step, last.value)], last)
+
+    def best_until(self, step: int, metric: str | None = None) -> Score | None:
+        """The best value of a metric in the evaluations up to a step; None: there was none, or no finite number.
+
+        Args:
+            metric: None: the run's main one.
+        """
+        main = self.best.metric if self.best else next(iter(self.scores), "")
+        described = self.scores.get(metric or main)
+        points = [point for point in self.curve(metric or main) if point[0] <= step]
+        return best_of(points, described) if described and points else None
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) of every evaluation during training."""
         return [(r["step"], float(r[metric])) for r in self.history if _is_finite(r.get(metric))]
+
+
+def best_of(points: Sequence[tuple[int | None, float]], described: Score) -> Score:
+    """The best of some (step, value), of which another score of the same run and metric says all else."""
+    choose = min if described.better == "lower" else max
+    step, value = choose(points, key=lambda point: point[1])
+    return replace(described, value=value, step=step)
 
 
 def find(folder: Path) -> Iterator[Path]:
@@ -107,7 +125,8 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         scores = {name: Score.read(tree) for name, tree in (result.get("scores") or {}).items()}
         best = Score.read(result["best"]) if result.get("best") else None
         history = RunFolder(folder).history()
-        status, error = str(result["status"]), result.get("error")
+        result["status"]  # without one it is damaged
+        status, error = str(status_of(result)), result.get("error") or result.get("halted")
         speed = float(result["steps_per_second"]) if _is_finite(result.get("steps_per_second")) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
         return Trial(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
@@ -118,7 +137,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
 
 
 def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
-    """The leaves of a config that decide the result, or None and why not."""
+    """Those of a config in a file, or None and why not."""
     try:
         cfg = OmegaConf.load(file)
         tree = config.plain(cfg) if isinstance(cfg, DictConfig) else None
@@ -126,7 +145,12 @@ def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
         return None, f"its config cannot be read: {_line(str(error))}"
     if tree is None:
         return None, "its config cannot be read: not a mapping"
-    return {key: value for key, value in leaves(tree) if has_effect(key)}, ""
+    return settings_of(tree), ""
+
+
+def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a plain config that decide the result, the seed among them."""
+    return {key: value for key, value in leaves(tree) if has_effect(key)}
 
 
 def has_effect(key: str) -> bool:

@@ -13,13 +13,22 @@ from omegaconf import DictConfig
 class Processes(Launcher):
     """Runs each job of a sweep in a process of its own; see `conf/hydra/launcher/processes.yaml`."""
 
-    def __init__(self, jobs: int = 1, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        jobs: int = 1,
+        cores: int | None = None,
+        halving: float | None = None,
+        rungs: Sequence[float] | None = None,
+        metric: str | None = None,
+    ) -> None:
         self.jobs, self.cores = jobs, cores
+        self.halving, self.rungs, self.metric = halving, None if rungs is None else list(rungs), metric
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from ganlab.sweeps.processes import Sweep
 
-        self.sweep = Sweep(hydra_context, task_function, config, self.jobs, self.cores)
+        halving = {"halving": self.halving, "rungs": self.rungs, "metric": self.metric}
+        self.sweep = Sweep(hydra_context, task_function, config, self.jobs, self.cores, **halving)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return self.sweep.launch(job_overrides)
