@@ -20,7 +20,7 @@ from conftest import make_run
 from PIL import Image
 
 from ganlab.errors import ConfigError, DataError
-from ganlab.sweeps import leaderboard, table
+from ganlab.sweeps import leaderboard, table, trials
 from ganlab.sweeps.configurations import short_names
 from ganlab.sweeps.leaderboard import paired_difference, rank, write
 from ganlab.sweeps.svg import GOOD, Scale, colour, ink
@@ -131,6 +131,39 @@ def test_a_collapse_that_the_watchdog_let_go_on_is_counted_beside_the_score(tmp_
     assert (row.counts["collapsed"], len(row.best)) == (1, 2)
     assert "1C" in write(tmp_path)
     assert "3 modes are left of 8" in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_a_halted_configuration_is_counted_and_not_ranked(tmp_path: Path) -> None:
+    for job, dim in enumerate((8, 16, 32)):
+        for seed in range(2):
+            trial(tmp_path / str(2 * job + seed), {"model.latent_dim": dim}, seed, [3.0 + job])
+    for job in (0, 1, 4):
+        file = tmp_path / str(job) / "result.json"
+        changed = {"status": "stopped", "error": None, "halted": "after step 100 of 900, place 2 of 3 by fid"}
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    text = write(tmp_path)
+    board = rank(tmp_path)
+    assert [(row.values, row.best) for row in board.rows] == [((16,), {0: 4.0, 1: 4.0}), ((32,), {1: 5.0}), ((8,), {})]
+    assert [(row.counts["halted"], row.unfinished, row.failed) for row in board.rows] == [
+        (0, 0, 0),
+        (1, 0, 0),
+        (2, 0, 0),
+    ]
+    assert "3 runs halted early" in text
+    assert "2H" in text
+    assert "not done" not in text
+    halted = [row["halted"] for row in csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines())]
+    assert halted == ["0", "1", "2"]
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert page.count("after step 100 of 900, place 2 of 3 by fid") == 3
+
+
+def test_the_best_until_a_step_knows_nothing_of_later(tmp_path: Path) -> None:
+    read = trials.read(trial(tmp_path / "0", {}, 0, [5.0, 4.0, 6.0, 1.0]))
+    assert [read.best_until(step) for step in (50, 99)] == [None, None]
+    found = [read.best_until(step, "fid") for step in (100, 299, 300, 400)]
+    assert [(s.value, s.step) for s in found if s] == [(5.0, 100), (4.0, 200), (4.0, 200), (1.0, 400)]
+    assert read.best_until(400, "recall") is None
 
 
 def test_higher_is_better_turns_the_order(tmp_path: Path) -> None:

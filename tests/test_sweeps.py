@@ -8,15 +8,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, make_run
+from conftest import make_run
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -56,24 +55,6 @@ class Dies(Circle):
     def load(self):
         os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the train command in the test's folder, for no longer than the test."""
-    started = []
-
-    def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "ganlab", *arguments]
-        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def results(sweep: Path) -> dict[str, dict]:
@@ -307,6 +288,8 @@ DONE = {"status": "done", "scores": {}, "best": None}
         (DONE | {"status": "diverged", "best": {"value": 2.5}}, "minimize", math.inf),
         ({"status": "failed"}, "Direction.maximize", -math.inf),
         ({}, None, math.inf),
+        ({"status": "stopped", "best": {"value": 2.5}}, None, math.inf),
+        ({"status": "stopped", "halted": "the worst", "best": {"value": 2.5}}, None, 2.5),
     ],
 )
 def test_a_sweeper_sees_the_best_score_and_the_worst_there_is_for_a_failure(
@@ -320,15 +303,16 @@ def test_failures_are_those_that_no_later_job_made_good(tmp_path: Path) -> None:
     for job, status, config_hash in ((0, "failed", "a"), (1, "done", "b"), (2, "stopped", "c"), (10, "done", "a")):
         record(tmp_path / str(job), status, config_hash)
     record(tmp_path / "9", "diverged", "c")
+    record(tmp_path / "8", "stopped", "d", halted="place 7 of 9")  # as it should
     (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of one that was killed as it began
     found = jobs.jobs_in(tmp_path)
-    assert [job.number for job in found] == [0, 1, 2, 9, 10, 11]
+    assert [job.number for job in found] == [0, 1, 2, 8, 9, 10, 11]
     assert [job.folder.name for job in jobs.failures(found)] == ["9", "11"]
 
 
-def record(folder: Path, status: str, config_hash: str) -> None:
+def record(folder: Path, status: str, config_hash: str, **facts: str) -> None:
     folder.mkdir()
-    (folder / "result.json").write_text(json.dumps({"status": status, "config_hash": config_hash}))
+    (folder / "result.json").write_text(json.dumps({"status": status, "config_hash": config_hash} | facts))
 
 
 def test_a_run_that_could_not_say_so_is_recorded_as_failed_once(tmp_path: Path) -> None:

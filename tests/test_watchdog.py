@@ -114,6 +114,18 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
     assert min(r["diversity"] for r in history) > 0.01
 
 
+def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
+    whole = make_run(tmp_path / "whole", *overrides)
+    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    save_config(cfg, tmp_path / "run")
+    train(cfg, tmp_path / "run", until=0.2)
+    assert RunFolder(tmp_path / "run").history()[-1]["step"] == 9
+    train(cfg, tmp_path / "run", resume=True)
+    assert RunFolder(tmp_path / "run").history() == RunFolder(whole).history()
+
+
 def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roll_back = Trainer._roll_back
     went_back: list[tuple[int, list[int], int]] = []

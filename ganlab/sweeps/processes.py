@@ -91,13 +91,13 @@ class Sweep:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.folder.mkdir(parents=True, exist_ok=True)
         planned = [self.plan.place(overrides) for overrides in job_overrides]
+        rungs = Rungs(self.halving, planned) if self.halving else None
         num = Counter(p.state for p in planned)
         log.info(
             "%d jobs in %s, %d at a time: %s",
             *(len(planned), os.path.relpath(self.folder), self.num_at_once),
             ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in STATES[:3]),
         )
-        rungs = Rungs(self.halving, planned) if self.halving else None
         rounds = rungs.rounds() if rungs else [([p for p in planned if p.state != "done"], None)]
         with StopSignal() as stop:
             for jobs, until in rounds:

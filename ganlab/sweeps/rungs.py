@@ -77,9 +77,9 @@ class Rungs:
         going_on = grouped(self.planned)
         if len(going_on) < 2:
             log.warning("WARNING: only one configuration in this batch, so nothing to halve")
-            yield unfinished(going_on), None
-            return
         for position, rung in enumerate(self.halving.rungs):
+            if len(going_on) < 2:
+                break
             yield [p for p in members(going_on) if not Position.of(p.folder).has_met(rung)], rung
             going_on = self._halve(going_on, position)
         yield unfinished(going_on), None
