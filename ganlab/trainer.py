@@ -248,8 +248,8 @@ class Trainer:
         return None if every is None else max(1, round(every * self.steps_per_epoch))
 
     def _may_pause(self, until: float | None) -> bool:
-        """Whether the run has been evaluated at or after a fraction of it; only then, as it would have been anyway."""
-        if until is None or not self._is_due(self.evaluate_every):
+        """Whether the run has been evaluated at or after a fraction of it, as it would have been anyway."""
+        if until is None:
             return False
         return self.step >= first_due(until, self._in_steps(self.evaluate_every), self.last_step)
 

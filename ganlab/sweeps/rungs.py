@@ -52,9 +52,9 @@ class Position:
         return None if self.last_step is None else first_due(rung, self.evaluate_every, self.last_step)
 
     def has_met(self, rung: float) -> bool:
-        """Whether its scores there are on record. One that was killed has to find its own step first."""
+        """Whether it was evaluated there, whatever became of it later. One that was killed has to find itself first."""
         step = self.step_of(rung)
-        return self.status in ENDED or (self.status in WAITING and step is not None and self.step >= step)
+        return self.status in (*ENDED, *WAITING) and step is not None and self.step >= step
 
 
 class Rungs:
@@ -80,23 +80,23 @@ class Rungs:
         for position, rung in enumerate(self.halving.rungs):
             if len(going_on) < 2:
                 break
-            yield [p for p in members(going_on) if not Position.of(p.folder).has_met(rung)], rung
+            yield [p for p in unfinished(going_on) if not Position.of(p.folder).has_met(rung)], rung
             going_on = self._halve(going_on, position)
         yield unfinished(going_on), None
 
     def _halve(self, going_on: list[Configuration], position: int) -> list[Configuration]:
         """The configurations that go on from a rung; the others are halted."""
         rung = self.halving.rungs[position]
-        stand = [Position.of(p.folder) for p in members(going_on)]
-        if not any(s.status in WAITING for s in stand):
-            if any(s.status == "done" and s.step_of(rung) == s.last_step for s in stand):
+        positions = [Position.of(planned.folder) for planned in members(going_on)]
+        if not any(p.status in WAITING for p in positions):
+            if any(p.status == "done" and p.step_of(rung) == p.last_step for p in positions):
                 log.warning(
                     "WARNING: rung %.3g halts nothing, as no run is evaluated between it and the end; "
                     "lower trainer.evaluate_every, or the rung",
                     rung,
                 )
             return going_on
-        if position and all(s.step_of(rung) == s.step_of(self.halving.rungs[position - 1]) for s in stand):
+        if position and all(p.step_of(rung) == p.step_of(self.halving.rungs[position - 1]) for p in positions):
             log.warning("WARNING: rung %.3g is left out: the same evaluations as at the one before", rung)
             return going_on
         standings, example = self._standings(going_on, rung)
@@ -133,9 +133,9 @@ class Rungs:
 
     def _halt(self, configuration: Configuration, rung: float, place: str) -> None:
         for planned in configuration:
-            stand = Position.of(planned.folder)
-            reason = f"after step {stand.step} of {stand.last_step}, {place}"
-            halts = stand.status in WAITING and stand.has_met(rung)
+            position = Position.of(planned.folder)
+            reason = f"after step {position.step} of {position.last_step}, {place}"
+            halts = position.status in WAITING and position.has_met(rung)
             if halts and read_result(planned.folder).get("halted") != reason:
                 with suppress(CheckpointError):  # somebody continues it
                     RunFolder(planned.folder).halt(reason)
@@ -171,12 +171,10 @@ def unfinished(configurations: Sequence[Configuration]) -> list[Planned]:
 
 
 def score_at(folder: Path, rung: float, metric: str | None) -> Score | None:
-    """The best score that a run had when it met a rung; None: it failed, or had none."""
-    stand = Position.of(folder)
-    step = stand.step_of(rung)
-    if step is None or stand.status in ("diverged", "failed") or not stand.has_met(rung):
-        return None
-    return trials.read(folder).best_until(step, metric)
+    """The best score that a run had when it met a rung; None: it had none, or failed before."""
+    position = Position.of(folder)
+    step = position.step_of(rung)
+    return trials.read(folder).best_until(step, metric) if step and position.has_met(rung) else None
 
 
 def refuse(one: tuple[Path, Score], other: tuple[Path, Score]) -> None:
