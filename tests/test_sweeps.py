@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import make_run
+from filelock import FileLock
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -58,11 +60,20 @@ class Dies(Circle):
 
 
 def results(sweep: Path) -> dict[str, dict]:
-    return {file.parent.name: json.loads(file.read_text()) for file in sorted(sweep.glob("*/result.json"))}
+    """Of every job that has begun; its file is empty for a moment."""
+    found = {file.parent.name: jobs.read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
+    return {job: result for job, result in found.items() if result}
 
 
 def statuses(sweep: Path) -> dict[str, str]:
     return {job: result["status"] for job, result in results(sweep).items()}
+
+
+def wait_for_jobs(sweep: Path) -> None:
+    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
+    for result in sweep.glob("*/result.json"):
+        with FileLock(result.parent / ".lock", timeout=60):
+            pass
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -150,14 +161,79 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     process = begin(lambda: any(result["step"] > reached[job] for job, result in results(sweep).items()))
     process.kill()  # the launcher alone: its jobs notice, save and stop
     process.communicate(timeout=60)
-    while "running" in statuses(sweep).values():
-        time.sleep(0.02)
+    wait_for_jobs(sweep)
 
     process = start(*arguments)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, statuses(sweep)) == (0, {"0": "done", "1": "done"}), errors
     alone = make_run(tmp_path / "alone", *run, "seed=2")
     assert (alone / "metrics.jsonl").read_bytes() == (sweep / "1" / "metrics.jsonl").read_bytes()
+
+
+TRAPS = """
+from hydra.core.hydra_config import HydraConfig
+from ganlab.data.points import Circle
+from ganlab.losses import NonSaturating
+
+def seed():
+    return next(o for o in HydraConfig.get().overrides.task if o.startswith("seed="))
+
+class Trap(Circle):
+    def load(self):
+        if seed() == "seed=1":
+            raise RuntimeError("no data today")
+        return super().load()
+
+class Wild(NonSaturating):
+    def generator(self, real, fake):
+        return super().generator(real, fake) * (float("inf") if seed() == "seed=2" else 1)
+"""
+
+
+def test_twelve_jobs_outlive_a_failure_a_divergence_and_a_kill_half_way(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(TRAPS)
+    experiments = tmp_path / "my_conf" / "experiment"
+    experiments.mkdir(parents=True)
+    for name, overrides in {
+        "try_quick": {"optimizer": {"generator": {"lr": 1e-3}}},
+        "try_slow": {"optimizer": {"generator": {"lr": 1e-4}}},
+        "try_trap": {"model": {"latent_dim": 8}, "dataset": {"_target_": "own.Trap"}},
+        "try_wild": {"model": {"latent_dim": 4}, "loss": {"_target_": "own.Wild"}},
+    }.items():
+        (experiments / f"{name}.yaml").write_text("# @package _global_\n" + OmegaConf.to_yaml(overrides))
+    run = ("tracker=none", "trainer.steps=200", "trainer.sample_every=null", "trainer.checkpoint_every=1")
+    grid = ("-m", "experiment=glob(try_*)", "seed=range(3)", "sweep_dir=sweep", "hydra.launcher.jobs=2")
+    arguments = ("--config-dir", "my_conf", *grid, *run)
+    sweep = tmp_path / "sweep"
+
+    process = start(*arguments)
+    while len(results(sweep)) < 6:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for_jobs(sweep)
+    done = [sweep / job for job, status in statuses(sweep).items() if status == "done"]
+    before = {folder: files(folder) for folder in done}
+    assert 3 <= len(done) < 7
+
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=200)
+    ended = statuses(sweep)
+    assert sorted(ended.values()) == ["diverged", *["done"] * 10, "failed"], errors
+    assert sorted(map(int, ended)) == list(range(12)), "numbered on"
+    assert {folder: files(folder) for folder in done} == before
+    assert process.returncode in (1, 3)
+    failed, wild = (line for line in errors.splitlines() if line.startswith("ganlab: job "))
+    assert re.search(r"experiment=try_trap seed=1 .*: RuntimeError: no data today", failed)
+    assert re.search(r"experiment=try_wild seed=2 .*loss_generator.* not finite", wild)
+    rows = {row["experiment"]: row for row in csv.DictReader((sweep / "leaderboard.csv").read_text().splitlines())}
+    assert {name: (row["seeds"], row["scored"], row["failed"], row["diverged"]) for name, row in rows.items()} == {
+        "try_quick": ("3", "3", "0", "0"),
+        "try_slow": ("3", "3", "0", "0"),
+        "try_trap": ("3", "2", "1", "0"),
+        "try_wild": ("3", "2", "0", "1"),
+    }
 
 
 # Other engines ----------------------------------------------------------------------------------------------

@@ -32,5 +32,9 @@ def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
     assert (installed / "hydra_plugins" / "ganlab_launcher" / "processes.py").is_file()
     done = run("-m", "ganlab", "tracker=none", "trainer=smoke")
     assert done.returncode == 0, done.stderr
+    sweep = run("-m", "ganlab", "-m", "seed=0,1", "tracker=none", "trainer=smoke", "hydra.sweep.dir=sweep")
+    assert sweep.returncode == 0, sweep.stderr
+    page = (tmp_path / "work" / "sweep" / "leaderboard.html").read_text()
+    assert "<style>" in page, "the page's own files are in the wheel"
     script = run("-c", "import sys; sys.argv = ['ganlab', '--cfg', 'job']; from ganlab.__main__ import main; main()")
     assert "batch_size" in script.stdout
