@@ -24,7 +24,7 @@ from ganlab.sweeps.jobs import identity, job
 
 if TYPE_CHECKING:
     from ganlab.runs import RunFolder
-    from ganlab.trackers import Tracker
+    from ganlab.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,8 @@ def train(
     """
     from ganlab.build import build
     from ganlab.runs import RunFolder
+    from ganlab.titles import title
+    from ganlab.trackers import Watched
 
     run = RunFolder(folder)
     try:
@@ -95,26 +97,26 @@ def train(
         config.save(cfg, folder)
     log.info("Run folder: %s", os.path.relpath(folder))
     log.info("%s", trainer.summary())
-    trainer.tracker.start(folder, run.result["id"], config.plain(cfg))
+    trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))
     with StopSignal() as stop:
         try:
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
-            finish(cfg, run, trainer.tracker, ended.status, str(ended), ended.exit_code)
+            finish(cfg, run, trainer, ended.status, str(ended), ended.exit_code)
             if ended is error:
                 raise
             raise ended from error
         status = "done" if trainer.step == trainer.last_step else "stopped"
-        finish(cfg, run, trainer.tracker, status, None, 0)
+        finish(cfg, run, trainer, status, None, 0)
 
 
-def finish(cfg: DictConfig, run: RunFolder, tracker: Tracker, status: str, error: str | None, exit_code: int) -> None:
+def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
     """Write down how a run ended, and say so."""
     from ganlab.figures import report
 
     run.update(status=status, error=error, exit_code=exit_code)
-    tracker.finish(exit_code, run.result)
+    trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
     report.write(run, config.plain(cfg))
     run.close()
     log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)

@@ -33,7 +33,7 @@ from ganlab.provenance import provenance
 from ganlab.randomness import seeded
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
-from ganlab.trackers import Tracker, Unfailing
+from ganlab.trackers import Tracker, Trackers
 from ganlab.trainer import Trainer
 from ganlab.watchdog import Guard
 
@@ -75,7 +75,7 @@ def check(cfg: DictConfig) -> None:
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
     instantiate(cfg, "watchdog", Guard)
-    instantiate(cfg, "tracker", Tracker)
+    build_trackers(cfg)
     devices.resolve(cfg.device)
 
 
@@ -92,6 +92,10 @@ def check_optimizers(cfg: DictConfig) -> None:
 def build_game(cfg: DictConfig, pack: int = 1) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
     return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack)
+
+
+def build_trackers(cfg: DictConfig) -> Trackers:
+    return Trackers({name: instantiate(cfg, f"tracker.{name}", Tracker) for name in map(str, cfg.tracker)})
 
 
 def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
@@ -194,7 +198,6 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
 
     metrics = instantiate(cfg, "metrics", Metrics)
     evaluator = metrics.evaluator(dataset, examples, players.num_classes, device)
-    tracker = Unfailing(instantiate(cfg, "tracker", Tracker))
     draw = ImagePictures if is_image else PointPictures
     make_trainer = instantiate(cfg, "trainer", partial)
     trainer: Trainer = make_trainer(
@@ -205,7 +208,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         batches=batches,
         seed=cfg.seed,
         run=run,
-        tracker=tracker,
+        trackers=build_trackers(cfg),
         pictures=draw(run, data, players, examples.units, cfg.seed),
         units=examples.units,
         evaluator=evaluator,

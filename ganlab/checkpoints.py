@@ -96,6 +96,10 @@ class Checkpoints:
     def _numbered(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}.pt"
 
+    @property
+    def best(self) -> Path | None:
+        return self.folder / "best.pt" if self.has("best") else None
+
     def has(self, name: str) -> bool:
         return (self.folder / f"{name}.pt").is_file()
 

@@ -28,7 +28,7 @@ GROUPS = (
     *("dataset", "model", "condition", "latent", "init"),
     *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "watchdog", "metrics", "tracker"),
 )
-NAMED = ("penalty",)  # groups of several choices at once, each under a name
+NAMED = ("penalty", "tracker")  # groups of several choices at once, each under a name
 ROOMS = (  # what a run is built from
     *("data", "models", "conditioning", "latents", "inits"),
     *("losses", "penalties", "augment", "optimizers", "schedules", "trainer", "watchdog", "evaluation", "trackers"),
@@ -120,6 +120,9 @@ def check(cfg: DictConfig) -> None:
     for group in GROUPS:
         if not isinstance(tree[group], Mapping):
             raise ConfigError(f"{group}={shown(tree[group])}: must be {_one_of(group)}")
+        if group in NAMED and "_target_" in tree[group]:  # as tracker was at first
+            target = tree[group]["_target_"]
+            raise ConfigError(f"{group}._target_={target}: must stand under a name, as {group}.NAME._target_ does")
         nodes = (
             {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
         )

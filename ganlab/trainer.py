@@ -32,7 +32,7 @@ from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
 from ganlab.scores import Score
 from ganlab.signals import StopSignal
-from ganlab.trackers import Tracker
+from ganlab.trackers import Trackers
 from ganlab.watchdog import Guard
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Trainer:
         batches: Callable[[int], Batches],
         seed: int,
         run: RunFolder,
-        tracker: Tracker,
+        trackers: Trackers,
         pictures: Pictures,
         units: Units,
         evaluator: Evaluator | None,
@@ -115,7 +115,7 @@ class Trainer:
         self.discriminator_steps, self.clip_gradient = discriminator_steps, clip_gradient
         self.seed = seed
 
-        self.run, self.tracker, self.pictures, self.units, self.facts = run, tracker, pictures, units, facts
+        self.run, self.trackers, self.pictures, self.units, self.facts = run, trackers, pictures, units, facts
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
@@ -226,7 +226,7 @@ class Trainer:
         self._tell_cost()
         log.info("Drawing the pictures")
         for name, file in self.pictures.finish(self.run.history(), self.sampler.generator, self.discriminator).items():
-            self.tracker.picture(name, file, self.step)
+            self.trackers.picture(name, file, self.step)
 
     def _follow_up(self, shown: Progress) -> None:
         """What is done after some of the steps."""
@@ -263,7 +263,7 @@ class Trainer:
         record = {"step": self.step, "epoch": self.epoch, **metrics}
         self.run.log(record)
         self.run.update(**self._progress())
-        self.tracker.log({"epoch": self.epoch, **metrics}, self.step)
+        self.trackers.log({"epoch": self.epoch, **metrics}, self.step)
         shown.show(self.step, self.epoch, numbers, at_once=bool(scores))
         collapse = self.watchdog.look(record, saturates=self.game.loss.boundary is not None)
         if collapse:
@@ -287,7 +287,7 @@ class Trainer:
     def _sample(self) -> None:
         picture = self.pictures.snapshot(self.step, self.epoch, self.sampler.generator, self.discriminator)
         if picture is not None:
-            self.tracker.picture("samples", picture, self.step)
+            self.trackers.picture("samples", picture, self.step)
 
     def _evaluate(self) -> dict[str, Score]:
         """The scores of the generator, as they are now; none if its samples cannot be judged."""

@@ -62,7 +62,7 @@ def test_all_keys_of_a_signature_stand_in_its_config() -> None:
     datasets = [[o, *["dataset.path=x"] * (o in paths)] for o in OPTIONS if o.startswith("dataset=")]
     for overrides in ([], *datasets, ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
         cfg = config.plain(config.compose(overrides))
-        for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"], cfg["optimizer"]["generator"]):
+        for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"]["wandb"], cfg["optimizer"]["generator"]):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
             with_default = {p.name for p in parameters if p.default is not p.empty}
             assert with_default == set(node) - signatures.HYDRA_KEYS - {"path"}
@@ -182,7 +182,7 @@ BAD = {
     "model.latent_dim=[": ("model.latent_dim=[", "parsed"),
     "seed=-1": ("seed=-1", "must be greater than or equal to 0"),
     "device=gpu": ("device=gpu", "'cuda'"),
-    "tracker.mode=sometimes": ("tracker.mode=sometimes", "'offline'"),
+    "tracker.wandb.mode=sometimes": ("tracker.wandb.mode=sometimes", "'offline'"),
     "dataset=mnist dataset.digits=[3,12]": ("dataset.digits[1]=12", "9"),
     "dataset=mnist dataset.digits=[3,3]": ("dataset.digits=[3, 3]", "different"),
     "dataset=mnist dataset.digits=[]": ("dataset.digits=[]", "one or more"),
@@ -237,7 +237,7 @@ BAD = {
             *("dataset=moons dataset.noise=1e+30", "penalty=dragan penalty.dragan.noise=1e+30"),
             *("penalty=r1 penalty.r1.weight=1e+30", "init=orthogonal init.gain=1e+30", "init=normal init.std=1e+30"),
             *("latent=truncated latent.bound=1e+30", "optimizer=adamw optimizer.generator.weight_decay=1e+30"),
-            *("dataset=mnist dataset.timeout=1e+30", "tracker.start_timeout=1e+30"),
+            *("dataset=mnist dataset.timeout=1e+30", "tracker.wandb.start_timeout=1e+30"),
             *(
                 f"dataset=digits model={model} model.{player}.width=1000000000"
                 for model in ("dcgan_small", "resnet", "r3gan_small")

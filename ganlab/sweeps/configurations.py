@@ -62,7 +62,7 @@ def swept_keys(configurations: Sequence[Configuration]) -> list[str]:
     """
     keys = [key for key in _typed(configurations) if _differs(key, configurations)]
     trials = [configuration.trials[0] for configuration in configurations]
-    groups = dict.fromkeys(key for trial in trials for key in trial.choices if _is_of_a_run(key))
+    groups = dict.fromkeys(key for trial in trials for key in trial.choices if is_of_a_run(key))
     others = dict.fromkeys(key for trial in trials for key in trial.settings or {})
     for key in (*groups, *others):
         told_apart = len({_key(c.values(keys)) for c in configurations})
@@ -75,10 +75,11 @@ def _typed(configurations: Sequence[Configuration]) -> list[str]:
     overrides = (override for c in configurations for trial in c.trials for override in trial.overrides)
     typed = dict.fromkeys(override.partition("=")[0].lstrip("+~") for override in overrides)
     known = {key for c in configurations for key in (*c.trials[0].choices, *(c.trials[0].settings or {}))}
-    return [key for key in typed if key in known and _is_of_a_run(key)]
+    return [key for key in typed if key in known and is_of_a_run(key)]
 
 
-def _is_of_a_run(key: str) -> bool:
+def is_of_a_run(key: str) -> bool:
+    """Whether a key, or a group, tells one run from another."""
     return has_effect(key) and key.partition("/")[0] not in NOT_OF_A_RUN
 
 

@@ -20,7 +20,7 @@ from ganlab.runs import RESULT, RunFolder
 from ganlab.scores import Score
 from ganlab.sweeps.jobs import status_of
 
-INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb"}  # no runs below these
+INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
 YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
 
 
@@ -111,13 +111,10 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     Args:
         seeds_key: the key whose values repeat a configuration.
     """
-    hydra = folder / ".hydra"
-    settings, problem = _settings(hydra / "config.yaml")
+    settings, problem = _settings(folder / ".hydra" / "config.yaml")
     seed = settings.pop(seeds_key, None) if settings else None
-    runtime = _yaml(hydra / "hydra.yaml", {})
-    choices = runtime.get("hydra", {}).get("runtime", {}).get("choices", {}) if isinstance(runtime, dict) else {}
-    overrides = [str(override) for override in _yaml(hydra / "overrides.yaml", [])]
-    known = (seed, settings, choices, overrides)
+    runtime, overrides = composition(folder)
+    known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
         return Trial(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
     try:
@@ -134,6 +131,18 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         return Trial(folder, "damaged", problem, *known)
     error = _line(error) if error else None
     return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"))
+
+
+def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What Hydra left of how it composed the run in a folder: its own settings, and the overrides as typed."""
+    overrides = [str(override) for override in _yaml(folder / ".hydra" / "overrides.yaml", [])]
+    return _yaml(folder / ".hydra" / "hydra.yaml", {}), overrides
+
+
+def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """Group -> option, from Hydra's settings."""
+    found: dict[str, Any] = runtime.get("hydra", {}).get("runtime", {}).get("choices", {})
+    return found
 
 
 def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:

@@ -1,0 +1,61 @@
+"""TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ganlab.errors import ConfigError
+from ganlab.trackers import Watched, summary
+
+
+class TensorBoard:
+    """Event files in the run's folder, for `tensorboard --logdir outputs`.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+
+    start_timeout = finish_timeout = 10.0
+
+    def __init__(self) -> None:
+        if find_spec("tensorboard") is None:
+            raise ConfigError('tracker=tensorboard: needs a package: pip install "ganlab[tensorboard]"')
+        self.writer: Any = None
+
+    def start(self, run: Watched) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = run.folder / "tensorboard"
+        goes_on = folder.is_dir()
+        self.writer = SummaryWriter(str(folder), purge_step=run.step + 1 if goes_on else None)
+        if not goes_on:
+            self._write("config", run.config, step=0)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, file: Path, step: int) -> None:
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(file) as picture:
+            width, height = picture.size
+        # the file as it is, so that animations move: the writer's own way decodes, and needs moviepy
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=file.read_bytes())
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
+        if self.writer is not None:
+            self._write("result", summary(result), result["step"])
+            self.writer.close()
+
+    def _write(self, name: str, values: Mapping[str, Any], step: int) -> None:
+        """As a block of code, which Markdown marks by four spaces."""
+        text = yaml.safe_dump(dict(values), sort_keys=False)
+        self.writer.add_text(name, "".join(f"    {line}" for line in text.splitlines(keepends=True)), step)
