@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import queue
+import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from conftest import make_run
+import yaml
+from conftest import ROOT, make_run
 from PIL import Image
+from wandb_server import KEY, serving
 
-from ganlab.errors import Diverged
+from ganlab import build, config, titles
+from ganlab.__main__ import train
+from ganlab.errors import ConfigError, Diverged
 from ganlab.runs import RunFolder
-from ganlab.trackers import NoTracker, Unfailing
+from ganlab.titles import Title
+from ganlab.trackers import Trackers, Watched
+
+SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-class Failing(NoTracker):
-    def __init__(self, method: str, seconds: float = 0.0, patience: float = 10.0) -> None:
-        self.method, self.seconds, self.patience = method, seconds, patience
+class Faulty:
+    """Raises, or hangs for some seconds, in one of its methods."""
+
+    def __init__(self, method: str = "none", seconds: float = 0.0, patience: float = 10.0) -> None:
+        self.method, self.seconds = method, seconds
+        self.start_timeout = self.finish_timeout = patience
         self.seen: list[int] = []
         self.finished = False
 
@@ -32,85 +48,179 @@ class Failing(NoTracker):
             if not self.seconds:
                 raise RuntimeError("no network")
 
-    def start(self, folder: Path, run_id: str, config: Mapping[str, Any]) -> None:
+    def start(self, run: Watched) -> None:
         self._act("start")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self.seen.append(step)
         self._act("log")
 
-    def finish(self, exit_code: int, summary: Mapping[str, Any]) -> None:
+    def picture(self, name: str, file: Path, step: int) -> None:
+        pass
+
+    def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         self.finished = True
         self._act("finish")
 
 
-def use(tracker: Unfailing) -> None:
-    tracker.start(Path(), "id", {})
-    tracker.log({"loss": 1.0}, 1)
-    tracker.log({"loss": 1.0}, 2)
-    tracker.finish(0, {})
+RUN = Watched(Path(), "id", Title(), {})
+
+
+def use(**trackers: Any) -> None:
+    together = Trackers(trackers)
+    together.start(RUN)
+    together.log({"loss": 1.0}, 1)
+    together.log({"loss": 1.0}, 2)
+    together.finish(0, {})
 
 
 @pytest.mark.parametrize("method", ["start", "log", "finish"])
 def test_what_a_tracker_raises_is_one_warning(method: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        use(Unfailing(Failing(method)))
+        use(mine=Faulty(method))
     assert [record.message for record in caplog.records] == [
-        "The tracker failed: no network; the run goes on without it."
+        "The tracker mine failed: no network; the run goes on without it."
     ]
 
 
-@pytest.mark.parametrize("method", ["start", "log", "finish"])
-def test_a_tracker_that_hangs_is_left_behind(method: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("method", "num_warnings"), [("start", 2), ("log", 1), ("finish", 1)])
+def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
+    method: str, num_warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Faulty()
     with caplog.at_level(logging.WARNING):
         started = time.monotonic()
-        use(Unfailing(Failing(method, seconds=30.0, patience=0.1)))
+        use(mine=Faulty(method, seconds=30.0, patience=0.1), other=other)
         assert time.monotonic() - started < 10
-    assert len(caplog.records) == 1
-    assert "did not" in caplog.text
+    assert (other.seen, other.finished) == ([1, 2], True)
+    assert len(caplog.records) == num_warnings
+    assert all("The tracker mine" in record.message for record in caplog.records)
 
 
 def test_what_was_started_is_finished_after_a_failure() -> None:
-    tracker = Failing("log")
-    use(Unfailing(tracker))
+    tracker = Faulty("log")
+    use(mine=tracker)
     assert tracker.finished
 
 
-def test_calls_arrive_in_order() -> None:
-    tracker = Failing("none")
-    use(Unfailing(tracker))
-    assert tracker.seen == [1, 2]
+def test_trackers_start_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=30)
+    trackers = Faulty(), Faulty()
+    for tracker in trackers:
+        tracker.start = lambda run: both.wait()  # type: ignore[method-assign]
+    use(first=trackers[0], second=trackers[1])
+    assert not both.broken
+    assert all(tracker.seen == [1, 2] for tracker in trackers)
+
+
+def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
+    tracker, go = Faulty(patience=0.1), threading.Event()
+    tracker.start = lambda run: go.wait()  # type: ignore[assignment, method-assign, return-value]
+    together = Trackers({"slow": tracker})
+    together.start(RUN)
+    together.log({"loss": 1.0}, 1)
+    go.set()
+    assert together.each[0]._started.wait(30)
+    tracker.finish_timeout = 30.0
+    together.finish(0, {})
+    assert (tracker.seen, tracker.finished) == ([1], True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "called"),
+    [
+        (["optimizer.generator.lr=1e-4", "model.latent_dim=8", "seed=0"], "lr=1e-4 latent_dim=8 seed=0"),
+        (["optimizer.generator.lr=1", "optimizer.discriminator.lr=2"], "generator.lr=1 discriminator.lr=2"),
+        (
+            ["loss=hinge", "tracker.wandb.mode=online", "metrics=none", "sweep=seeds", "hydra.verbose=true"],
+            "loss=hinge",
+        ),
+        (["+penalty.r1.x=3", "~schedule"], "x=3 ~schedule"),
+        ([], ""),
+        (["dataset.path=" + 200 * "x"], "path=" + 123 * "x"),
+    ],
+)
+def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called: str) -> None:
+    assert titles.name(overrides) == called
+
+
+# Weights & Biases ------------------------------------------------------------------------------------------
 
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
-    """What W&B's own reader finds in the offline run of a run's folder."""
-    (run,) = (folder / "wandb").glob("offline-run-*")
+    """What W&B's own reader finds in the offline run of a run's folder, the latest if it was resumed."""
+    run = max((folder / "wandb").glob("offline-run-*"))
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    return [json.loads(line) for line in output.splitlines()]
+    read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert read.returncode == 0, read.stderr
+    return [json.loads(line) for line in read.stdout.splitlines()]
 
 
 def of_type(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [record[kind] for record in records if record["type"] == kind]
 
 
-def test_wandb_holds_the_history_of_metrics_jsonl(tmp_path: Path) -> None:
+def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for part in of_type(records, "summary") for key, value in part["update"].items()}
+
+
+def assert_holds_history(sent: list[dict[str, Any]], folder: Path) -> None:
+    """That the history in W&B is the one in metrics.jsonl."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for item in sent:
+        by_step.setdefault(item["_step"], {}).update(item)
+    kept = RunFolder(folder).history()
+    assert kept
+    for record in kept:
+        copied = {name: value for name, value in by_step[record["step"]].items() if name in record}
+        assert copied == pytest.approx({name: value for name, value in record.items() if name != "step"})
+
+
+def test_wandb_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
     folder = make_run(
-        tmp_path / "run", "tracker=wandb", "tracker.group=g", "tracker.tags=[a,b]", "tracker.job_type=j",
+        tmp_path / "run", "tracker=wandb", "tracker.wandb.group=g", "tracker.wandb.tags=[a,b]",
+        "tracker.wandb.job_type=j", "tracker.wandb.name=n",
         "dataset=digits", "model=dcgan_small", "trainer.steps=6", "trainer.log_every=0.04",
     )  # fmt: skip
     records = read_back(folder)
     (about,) = of_type(records, "run")
     assert (about["run_group"], about["job_type"], about["tags"]) == ("g", "j", ["a", "b"])
-    assert about["config"]["update"]["optimizer"]["generator"]["lr"] == 0.001
-    sent = {item["_step"]: item for item in (record["item"] for record in of_type(records, "history"))}
-    kept = RunFolder(folder).history()
-    assert [record["step"] for record in kept] == [2, 4, 6]
-    for record in kept:
-        copied = {name: value for name, value in sent[record["step"]].items() if name in record}
-        assert copied == pytest.approx({name: value for name, value in record.items() if name != "step"})
-    assert {"samples.path", "final.path", "curves.path", "animation.path"} <= set(sent[6])
-    assert of_type(records, "exit")[0]["exit_code"] == 0
+    assert about["display_name"] == "n"
+    history = [record["item"] for record in of_type(records, "history")]
+    assert [record["step"] for record in RunFolder(folder).history()] == [2, 4, 6]
+    assert_holds_history(history, folder)
+    last = {key for item in history if item["_step"] == 6 for key in item}
+    assert {"samples.path", "final.path", "curves.path", "animation.path"} <= last
+
+
+def test_jobs_of_a_sweep_are_runs_of_one_group_named_by_their_overrides(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab("-m", "optimizer.discriminator.lr=1e-3,1e38", *SHORT, "seed=3", "tracker.wandb.tags=[mine]")
+    assert done.returncode == 3, done.stderr
+    (sweep,) = (tmp_path / "outputs").glob("*/*")
+    ids = set()
+    for job, lr in (("0", "0.001"), ("1", "1e+38")):
+        records = read_back(sweep / job)
+        (about,) = of_type(records, "run")
+        ids.add(about["run_id"])
+        assert about["display_name"] == f"lr={lr} steps=6 seed=3"
+        assert about["run_group"] == "/".join(sweep.parts[-2:])
+        assert set(about["tags"]) == {"mine", "circle", "mlp", "bce"}
+        assert about["job_type"] == "train"
+        assert about["config"]["update"]["optimizer"]["discriminator"]["lr"] == float(lr)
+        result = RunFolder(sweep / job)
+        result.reopen()
+        result.close()
+        told = summary_of(records)
+        assert (told["status"], told["seed"]) == (result.result["status"], 3)
+        assert of_type(records, "exit")[0].get("exit_code", 0) == result.result["exit_code"]
+        if job == "0":
+            assert_holds_history([record["item"] for record in of_type(records, "history")], sweep / job)
+            best = result.result["best"]
+            assert told[f"best/{best['metric']}"] == pytest.approx(best["value"])
+            assert told["best_step"] == best["step"]
+        else:
+            assert (told["status"], result.result["exit_code"]) == ("diverged", 3)
+    assert len(ids) == 2
 
 
 def test_wandb_marks_a_diverged_run_as_failed(tmp_path: Path) -> None:
@@ -128,3 +238,190 @@ def test_samples_sent_to_wandb_are_not_black(tmp_path: Path) -> None:
             low, high = picture.convert("L").getextrema()
         assert high - low > 50, file
     assert RunFolder(folder).history()
+
+
+def test_a_resumed_run_is_the_same_run_of_wandb(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "tracker=wandb", *SHORT)
+    before = of_type(read_back(folder), "run")[0]["run_id"]
+    resume(folder, "trainer.steps=10")
+    records = read_back(folder)
+    assert of_type(records, "run")[0]["run_id"] == before
+    assert {record["item"]["_step"] for record in of_type(records, "history")} == {8, 10}
+
+
+def resume(folder: Path, *overrides: str) -> None:
+    time.sleep(1.1)  # W&B names its folders by the second
+    cfg = config.load(folder)
+    config.override(cfg, overrides)
+    train(cfg, folder, resume=True)
+
+
+def test_online_the_server_gets_the_run_and_its_best_checkpoint(ganlab: Command, tmp_path: Path) -> None:
+    with serving() as server:
+        done = ganlab(*SHORT, "hydra.run.dir=run", **server.environment)
+    assert done.returncode == 0, done.stderr
+    assert "racker" not in done.stdout
+    folder = tmp_path / "run"
+    about = server.queries["UpsertBucket"]
+    assert (about["project"], about["displayName"]) == ("ganlab", "steps=6")
+    assert_holds_history(server.history, folder)
+    assert server.exit_code == 0
+    assert any(file.startswith("media/videos/animation") for file in server.uploads)
+    best = json.loads((folder / "result.json").read_text())["best"]
+    artifact = server.queries["CreateArtifact"]["input"]
+    assert artifact["artifactTypeName"] == "model"
+    assert json.loads(artifact["metadata"]) == best
+    assert {"best", f"step-{best['step']}"} <= {alias["alias"] for alias in artifact["aliases"]}
+    assert server.uploads["best.pt"] == (folder / "checkpoints" / "best.pt").read_bytes()
+    assert "CommitArtifact" in server.queries
+
+
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """metrics.jsonl of a run without trackers."""
+    folder = make_run(tmp_path_factory.mktemp("untracked") / "run", *SHORT, "metrics=default")
+    return (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("silent_after", ["graphql", "wandb-history.jsonl"], ids=["at the start", "later"])
+def test_a_server_that_hangs_changes_nothing(
+    silent_after: str, ganlab: Command, tmp_path: Path, untracked: bytes
+) -> None:
+    with serving(silent_after) as server:
+        timeouts = ("tracker.wandb.start_timeout=8", "tracker.wandb.finish_timeout=3")
+        done = ganlab(*SHORT, *timeouts, "hydra.run.dir=run", **server.environment)
+    assert done.returncode == 0, done.stderr
+    assert server.silent.is_set()
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
+    if silent_after == "graphql":
+        assert "it is tracked offline, in" in done.stdout
+        assert_is_tracked_offline(tmp_path / "run")
+
+
+def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+    environment = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
+    done = ganlab(*SHORT, "tracker.wandb.start_timeout=8", "hydra.run.dir=run", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "it is tracked offline, in" in done.stdout
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
+    assert_is_tracked_offline(tmp_path / "run")
+
+
+def assert_is_tracked_offline(folder: Path) -> None:
+    records = read_back(folder)
+    assert of_type(records, "run")[0]["run_id"] == json.loads((folder / "result.json").read_text())["id"]
+    assert_holds_history([record["item"] for record in of_type(records, "history")], folder)
+    assert of_type(records, "exit")
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(200)", "import time\ndef init(**_): time.sleep(200)"])
+def test_a_wandb_that_hangs_changes_nothing(code: str, ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "wandb.py").write_text(f"{code}\nclass Settings:\n    def __init__(self, **_): pass\n")
+    path = f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"
+    done = ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "The tracker wandb did not start within 1 s; the run goes on without waiting for it." in done.stdout
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
+
+
+def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By W&B's own code for it: the agent's run, in the agent's project, logs the metric that the sweep looks at."""
+    from wandb.wandb_agent import Agent
+
+    file = config.conf_dir() / "wandb_sweep.yaml"
+    sweep = yaml.safe_load(file.read_text())
+    monkeypatch.chdir(tmp_path)
+    for key in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(key, "")  # the agent sets them, in this process
+    of_the_agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_DIR": str(tmp_path)}
+    of_the_agent |= {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "them", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    of_the_agent["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with serving() as server:
+        for key, value in (of_the_agent | server.environment).items():
+            monkeypatch.setenv(key, value)
+        agent = Agent(Mock(), queue.Queue(), sweep_id="sweep1")
+        agent._sweep_command = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
+        values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
+        agent._command_run({"run_id": "theirs1", "program": sweep["program"], "args": values})
+        assert agent._run_processes["theirs1"].wait(timeout=120) == 0
+    about = server.queries["UpsertBucket"]
+    assert (about["name"], about["project"], about["entity"]) == ("theirs1", "theirs", "them")
+    assert about["sweep"] == "sweep1"
+    assert "tracker.wandb.mode=online" in sweep["command"]
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    written = config.load(folder)
+    assert written.optimizer.generator.lr == sweep["parameters"]["optimizer.generator.lr"]["min"]
+    assert any(sweep["metric"]["name"] in record for record in server.history)
+
+
+# TensorBoard -----------------------------------------------------------------------------------------------
+
+
+def events(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def scalars(folder: Path) -> dict[int, dict[str, float]]:
+    """Step -> what TensorBoard's own reader finds there."""
+    read: dict[int, dict[str, float]] = {}
+    found = events(folder)
+    for tag in found.Tags()["scalars"]:
+        for event in found.Scalars(tag):
+            assert tag not in read.setdefault(event.step, {})
+            read[event.step][tag] = event.value
+    return read
+
+
+def test_tensorboard_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
+    folder = make_run(
+        tmp_path / "run", "tracker=tensorboard", "dataset=digits", "model=dcgan_small", "trainer.steps=4",
+        "trainer.log_every=0.04",
+    )  # fmt: skip
+    kept = {record.pop("step"): record for record in RunFolder(folder).history()}
+    assert set(kept) == {2, 4}
+    read = scalars(folder)
+    assert set(read) == set(kept)
+    for step, record in kept.items():
+        assert read[step] == pytest.approx(record, rel=1e-6)
+    found = events(folder)
+    for name in ("samples", "final", "animation"):
+        sent = found.Images(name)[-1].encoded_image_string
+        assert sent in [file.read_bytes() for file in folder.rglob("*") if file.suffix in (".png", ".gif")]
+    config_text, result_text = (
+        found.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0] for name in ("config", "result")
+    )
+    assert b"latent_dim:" in config_text
+    assert b"status: done" in result_text
+
+
+def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "tracker=tensorboard", *SHORT, "trainer.checkpoint_every=0.033")
+    for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, the last checkpoint being of step 4
+        (folder / "checkpoints" / later).unlink()
+    shutil.copy(folder / "checkpoints" / "step_00000004.pt", folder / "checkpoints" / "last.pt")
+    resume(folder, "trainer.steps=8")
+    assert set(scalars(folder)) == {2, 4, 6, 8}
+
+
+def test_both_trackers_copy_the_same_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "tracker=[wandb,tensorboard]", *SHORT)
+    assert_holds_history([record["item"] for record in of_type(read_back(folder), "history")], folder)
+    assert set(scalars(folder)) == {2, 4, 6}
+
+
+def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config.compose(["tracker=tensorboard"])
+    build.check(cfg)
+    monkeypatch.setattr("ganlab.trackers.tensorboard.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="tracker=tensorboard: needs a package: pip install"):
+        build.check(cfg)
+
+
+def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line() -> None:
+    cfg = config.compose(["tracker=none"])
+    cfg.tracker = {"_target_": "ganlab.trackers.NoTracker"}
+    with pytest.raises(ConfigError, match=r"tracker\._target_=ganlab\.trackers\.NoTracker: must stand under a name"):
+        config.check(cfg)

@@ -103,9 +103,11 @@ class Wandb:
         if self.run is None:
             return
         self.run.summary.update(summary(result))
-        if best and not self.run.offline:
-            self._keep(best, result["best"])
-        self.run.finish(exit_code=exit_code)
+        try:
+            if best and not self.run.offline:
+                self._keep(best, result["best"])
+        finally:
+            self.run.finish(exit_code=exit_code)
 
     def _keep(self, checkpoint: Path, score: Mapping[str, Any]) -> None:
         """Upload the best checkpoint, with its score beside it."""
