@@ -97,6 +97,18 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
     assert all("The tracker mine" in record.message for record in caplog.records)
 
 
+def test_a_tracker_that_raises_more_than_an_error_is_closed_too(caplog: pytest.LogCaptureFixture) -> None:
+    def interrupted(run: Watched) -> None:
+        raise KeyboardInterrupt
+
+    tracker = Faulty()
+    tracker.start = interrupted  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        use(mine=tracker)
+    assert tracker.finished
+    assert "The tracker mine failed: KeyboardInterrupt" in caplog.text
+
+
 def test_what_was_started_is_finished_after_a_failure() -> None:
     tracker = Faulty("log")
     use(mine=tracker)
@@ -304,6 +316,13 @@ def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "it is tracked offline, in" in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
+    assert_is_tracked_offline(tmp_path / "run")
+
+
+def test_without_a_key_nobody_is_asked_for_one(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab(*SHORT, "hydra.run.dir=run", "tracker.wandb.mode=online", HOME=str(tmp_path), WANDB_API_KEY="")
+    assert done.returncode == 0, done.stderr
+    assert "W&B does not take this run (no API key; `wandb login` keeps one)" in done.stdout
     assert_is_tracked_offline(tmp_path / "run")
 
 

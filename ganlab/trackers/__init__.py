@@ -143,7 +143,7 @@ class Unfailing:
         for call in iter(self._work.get, None):
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - whatever a tracker raises must not reach the run
+            except BaseException as error:  # noqa: BLE001 - nothing may reach the run or end this thread
                 self._give_up(f"failed: {one_line(error)}; the run goes on without it.")
 
     def _give_up(self, reason: str) -> None:
@@ -152,7 +152,7 @@ class Unfailing:
             log.warning("The tracker %s %s", self.name, reason)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

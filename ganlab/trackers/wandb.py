@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ganlab.errors import ConfigError
 from ganlab.ranges import Seconds
 from ganlab.trackers import Watched, one_line, summary
 
@@ -49,10 +50,13 @@ class Wandb:
 
     def start(self, run: Watched) -> None:
         deadline = time.monotonic() + self.start_timeout
+        os.environ["WANDB_MODE"] = self.mode  # login looks at the variable alone
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports on itself would hold up the exit
         import wandb
 
         try:
+            if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+                raise ConfigError("no API key; `wandb login` keeps one")  # asking for it would hold up the run
             left = deadline - time.monotonic()
             self.run = self._begin(run, self.mode, seconds=0.6 * left)  # the rest is for starting offline
         except Exception as error:
@@ -68,7 +72,6 @@ class Wandb:
 
         settings = wandb.Settings(
             init_timeout=max(seconds, 0.1),
-            login_timeout=max(seconds, 0.1),
             finish_timeout=0.8 * self.finish_timeout,
             silent=True,
             console="off",
