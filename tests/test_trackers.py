@@ -373,6 +373,11 @@ def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pyte
     assert written.optimizer.generator.lr == sweep["parameters"]["optimizer.generator.lr"]["min"]
     assert any(sweep["metric"]["name"] in record for record in server.history)
 
+    for key in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.delenv(key)
+    resume(folder, "tracker.wandb.mode=offline", "trainer.steps=8")
+    assert of_type(read_back(folder), "run")[0]["run_id"] == "theirs1"
+
 
 # TensorBoard -----------------------------------------------------------------------------------------------
 

@@ -122,8 +122,6 @@ class Wandb:
 
 
 def known_id(folder: Path) -> str | None:
-    """The id under which W&B knows the run: a sweep's agent gives it, and a run that is resumed has one already."""
-    if "WANDB_SWEEP_ID" in os.environ:
-        return os.environ.get("WANDB_RUN_ID")
+    """The id under which W&B knows a run that is resumed: not ours if an agent of a sweep gave it one."""
     earlier = sorted(folder.glob("*run-*-*"))  # run-<date>_<time>-<id>, or offline-run-...
     return earlier[-1].name.rpartition("-")[2] if earlier else None
