@@ -94,15 +94,17 @@ class RunFolder:
             self.update(status="failed", error=error, exit_code=exit_code)
         self.close()
 
-    def halt(self, reason: str) -> None:
-        """Record why a run that stands still is not to go on; it may all the same, which takes the record back.
+    def note(self, **facts: Any) -> None:
+        """Add facts to the result of a run that stands still.
 
         Raises:
-            CheckpointError: another process is at it.
+            CheckpointError: there is no result, or another process is at it.
         """
         self.reopen()
-        self.update(halted=reason)
-        self.close()
+        try:
+            self.update(**facts)
+        finally:
+            self.close()
 
     def _hold(self) -> None:
         try:

@@ -16,7 +16,7 @@ from conftest import make_run, save_config
 from test_compare import score
 
 from ganlab import config
-from ganlab.errors import ConfigError, DataError
+from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.sweeps.halving import Halving, Standing, in_order
 from ganlab.sweeps.jobs import read_result
 from ganlab.sweeps.plan import Planned
@@ -87,8 +87,16 @@ class Sweep:
             cfg = config.compose(["tracker=none", f"seed={job % 2}", f"model.latent_dim={job // 2 + 1}", *overrides])
             self.planned.append(Planned(cfg, [], folder / str(job), "new"))
 
-    def come(self, job: int, *curve: float, status: str = "stopped", every: int | None = 10, **changes: Any) -> None:
-        """Let a job have made so many evaluations."""
+    def come(
+        self,
+        job: int,
+        *curve: float,
+        status: str = "stopped",
+        every: int | None = 10,
+        rungs: Sequence[dict[str, Any]] = (),
+        **changes: Any,
+    ) -> None:
+        """Let a job have made so many evaluations, on top of earlier verdicts."""
         folder = self.planned[job].folder
         if not folder.exists():
             save_config(self.planned[job].config, folder)
@@ -97,6 +105,7 @@ class Sweep:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         described = score(curve[-1]) | changes if curve else None
         facts = {"last_step": 90, "evaluate_every": every, "steps_per_second": 10.0, "id": "a", "seed": job % 2}
+        facts["rungs"] = list(rungs) or read_result(folder).get("rungs", [])
         result = {"status": status, "error": None, "step": step, "dataset": None, "best": described, **facts}
         (folder / "result.json").write_text(json.dumps(result | {"scores": {"fid": described} if curve else {}}))
 
@@ -159,6 +168,53 @@ def test_an_interrupted_sweep_finds_its_place(tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
+def test_a_run_that_diverges_at_its_rung_is_lost(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 2)
+    rounds = Rungs(Halving(2, (0.1,), None), sweep.planned).rounds()
+    next(rounds)
+    for job, value in enumerate([1.0, 1.0, 2.0, 2.0]):
+        sweep.come(job, value, status="diverged" if job == 0 else "stopped")
+    assert numbers(next(rounds)[0]) == [2, 3]
+    assert sorted(sweep.halted()) == [1]
+
+
+def test_a_verdict_stands_whatever_becomes_of_the_runs(tmp_path: Path) -> None:
+    sweep, halving = Sweep(tmp_path, 2), Halving(2, (0.1, 0.5), None)
+    for job, value in enumerate([1.0, 1.0, 2.0, 2.0]):
+        sweep.come(job, value)
+    rounds = Rungs(halving, sweep.planned).rounds()
+    assert [numbers(next(rounds)[0]) for _ in range(2)] == [[], [0, 1]]
+    verdicts = [read_result(p.folder)["rungs"] for p in sweep.planned]
+    for job in (0, 1):  # rolled back, and its record rewritten
+        sweep.come(job, 9.0, 9.0, 9.0, rungs=verdicts[job])
+    again = Rungs(halving, sweep.planned).rounds()
+    assert [numbers(next(again)[0]) for _ in range(2)] == [[], [0, 1]]
+    assert sorted(sweep.halted()) == [2, 3]
+
+
+@pytest.mark.parametrize(("status", "reason"), [("running", "another process is training it"), ("stopped", "stopped")])
+def test_nothing_is_decided_while_a_job_has_not_met_its_rung(status: str, reason: str, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 2)
+    for job in range(4):
+        sweep.come(job, 1.0)
+    sweep.come(0, status=status)
+    rounds = Rungs(Halving(2, (0.1,), None), sweep.planned).rounds()
+    next(rounds)
+    with pytest.raises(CheckpointError, match=f"/0: has not met rung 0.1, .*{reason}"):
+        next(rounds)
+    assert not sweep.halted()
+
+
+def test_a_whole_run_ranked_against_fractions_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = Sweep(tmp_path, 2)
+    for job in range(4):
+        sweep.come(job, 1.0, status="done" if job == 0 else "stopped", every=None if job == 0 else 10)
+    with caplog.at_level(logging.INFO):
+        list(Rungs(Halving(2, (0.1,), None), sweep.planned).rounds())
+    assert "rung 0.1 looks at runs that are not evaluated between it and their end" in caplog.text
+    assert "Rung 1 of 1, 0.111 to 1 of each run" in caplog.text
+
+
 def test_unlike_scores_are_refused_with_both_runs(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job in range(4):
@@ -195,7 +251,7 @@ def test_a_rung_with_no_evaluation_before_the_end_is_told(tmp_path: Path, caplog
     for job in range(4):
         sweep.come(job, 1.0, status="done", every=None)
     assert [numbers(jobs) for jobs, _ in rounds] == [[]]
-    assert "rung 0.5 halts nothing" in caplog.text
+    assert "rung 0.5 looks at runs that are not evaluated between it and their end" in caplog.text
     assert not sweep.halted()
 
 
@@ -248,18 +304,28 @@ def records(sweep: Path) -> dict[int, bytes]:
     return {int(file.parent.name): file.read_bytes() for file in sorted(sweep.glob("*/metrics.jsonl"))}
 
 
+WILD = """
+from hydra.core.hydra_config import HydraConfig
+from ganlab.losses import NonSaturating
+
+class Wild(NonSaturating):
+    def generator(self, real, fake):
+        wild = {"optimizer.generator.lr=1e-05", "seed=1"} <= set(HydraConfig.get().overrides.task)
+        return super().generator(real, fake) * (float("inf") if wild else 1)
+"""
+
+
 def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp_path: Path) -> None:
-    lrs = ("1e-9", "1e-2", "1e-3", "1e38")
-    grid = (f"optimizer.generator.lr={','.join(lrs)}", "seed=0,1")
+    (tmp_path / "own.py").write_text(WILD)
+    lrs = ("1e-9", "1e-2", "1e-3", "1e-5")
+    grid = (f"optimizer.generator.lr={','.join(lrs)}", "seed=0,1", "loss._target_=own.Wild")
     command = ("-m", "tracker=none", *RUN, *grid, "sweep_dir=sweep", "hydra.launcher.jobs=2")
     halved = (*command, "hydra.launcher.halving=2", "hydra.launcher.rungs=[0.1,0.4]")
     done, sweep = ganlab(*halved), tmp_path / "sweep"
     assert done.returncode == 3, done.stderr  # of the one that diverged, and is listed
     assert [line.split()[2] for line in done.stderr.splitlines() if line.startswith("ganlab: job")] == ["7"]
-    first, second = (
-        order(sweep, configurations, until) for configurations, until in (((0, 1, 2), 10), ((0, 1, 2), 40))
-    )
-    halted, (best, *_) = first[2], [number for number in second if number in first[:2]]
+    *kept, halted = order(sweep, (0, 1, 2), until=10)
+    best = order(sweep, kept, until=40)[0]
     fate = dict.fromkeys(range(6), ("stopped", 40)) | {6: ("stopped", 10), 7: ends(sweep)[7]}
     fate |= {2 * halted + seed: ("stopped", 10) for seed in (0, 1)} | {2 * best + seed: ("done", 90) for seed in (0, 1)}
     assert ends(sweep) == fate

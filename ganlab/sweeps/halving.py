@@ -61,7 +61,7 @@ class Halving:
         return cls(factor, tuple(chosen), metric)
 
     def num_going_on(self, num: int) -> int:
-        """Of so many configurations at a rung, rounded up."""
+        """Of so many configurations at a rung. Rounded up, where the papers round down: one is left in any case."""
         return math.ceil(num / self.factor)
 
 
@@ -89,7 +89,7 @@ def in_order(standings: Sequence[Standing], better: Better) -> list[int]:
     """
 
     def place(index: int) -> tuple[int, float]:
-        mean = standings[index].mean
-        return standings[index].num_lost, math.inf if mean is None else mean if better == "lower" else -mean
+        mean, sign = standings[index].mean, 1 if better == "lower" else -1
+        return standings[index].num_lost, math.inf if mean is None else sign * mean
 
     return sorted(range(len(standings)), key=place)

@@ -14,7 +14,8 @@ from ganlab import config as configs
 from ganlab.errors import ConfigError
 from ganlab.sweeps.jobs import Job, jobs_in
 
-STATES = ("new", "interrupted", "done", "halted", "diverged")
+ALWAYS_TOLD = ("new", "interrupted", "done")
+STATES = (*ALWAYS_TOLD, "halted", "diverged")
 
 
 @dataclass

@@ -32,7 +32,7 @@ from ganlab.signals import StopSignal
 from ganlab.signatures import check_value
 from ganlab.sweeps.halving import Factor, Halving, RungList
 from ganlab.sweeps.jobs import identity, objective, read_result, shown, status_of
-from ganlab.sweeps.plan import STATES, Plan, Planned, without_hydra
+from ganlab.sweeps.plan import ALWAYS_TOLD, STATES, Plan, Planned, without_hydra
 from ganlab.sweeps.rungs import Rungs
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Sweep:
         check_value("hydra.launcher.cores", cores, Count | None)
         self.context, self.task, self.config, self.num_at_once = context, task, config, jobs
         self.halving = Halving.read(halving, rungs, metric)
-        self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # their place is decided: the last
+        self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # they would again
         self.folder = self.plan.folder
         num_threads = threads(jobs, cores)
         if num_threads is not None:
@@ -89,14 +89,14 @@ class Sweep:
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        self.folder.mkdir(parents=True, exist_ok=True)
         planned = [self.plan.place(overrides) for overrides in job_overrides]
         rungs = Rungs(self.halving, planned) if self.halving else None
+        self.folder.mkdir(parents=True, exist_ok=True)
         num = Counter(p.state for p in planned)
         log.info(
             "%d jobs in %s, %d at a time: %s",
             *(len(planned), os.path.relpath(self.folder), self.num_at_once),
-            ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in STATES[:3]),
+            ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in ALWAYS_TOLD),
         )
         rounds = rungs.rounds() if rungs else [([p for p in planned if p.state != "done"], None)]
         with StopSignal() as stop:
@@ -125,7 +125,7 @@ class Sweep:
             for p in [p for p in running if p.process and not p.process.is_alive()]:
                 running.remove(p)
                 num_ended = len(planned) - len(waiting) - len(running)
-                self.end(p, f"{num_ended} of {len(planned)}", bool(stop.number), until)
+                self.end(p, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
             if stop.number and not told:
                 told = True  # only once: a second signal would end a job before it has saved
                 for p in running:
@@ -141,12 +141,13 @@ class Sweep:
         planned.process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         planned.process.start()
 
-    def end(self, planned: Planned, position: str, stopping: bool, until: float | None) -> None:
+    def end(self, planned: Planned, position: str, *, stopping: bool) -> None:
         """See to it that the folder says how the job ended, and say it."""
         seconds = time.monotonic() - planned.began
         exit_code = (planned.process.exitcode if planned.process else None) or 0
-        status = read_result(planned.folder).get("status")
-        if status == "stopped" and until is not None and not stopping:
+        result = read_result(planned.folder)
+        status = result.get("status")
+        if status == "stopped" and result.get("exit_code") == 0:
             status = "paused"
         elif status is None and stopping:
             RunFolder(planned.folder).discard()
