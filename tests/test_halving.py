@@ -389,6 +389,10 @@ def test_a_killed_sweep_decides_the_same_when_it_goes_on(ganlab: Command, start:
 def test_halving_is_refused_before_any_job(ganlab: Command, tmp_path: Path) -> None:
     for arguments, message in {
         ("hydra.launcher.halving=1",): "hydra.launcher.halving=1: must be greater than or equal to 2 or null",
+        (
+            "hydra.launcher.halving=3",
+            "hydra.launcher.rungs=0.5",
+        ): "hydra.launcher.rungs=0.5: must be a valid list or null",
         ("hydra.launcher.halving=3", "metrics=none"): "hydra.launcher.halving=3: needs scores to rank by",
         ("hydra/launcher=basic", "hydra.launcher.halving=3"): "hydra.launcher.halving=3: no such key",
     }.items():

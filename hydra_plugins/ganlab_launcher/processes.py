@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class Processes(Launcher):
@@ -22,7 +23,7 @@ class Processes(Launcher):
         metric: str | None = None,
     ) -> None:
         self.jobs, self.cores = jobs, cores
-        self.halving, self.rungs, self.metric = halving, None if rungs is None else list(rungs), metric
+        self.halving, self.rungs, self.metric = halving, plain(rungs), metric
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from ganlab.sweeps.processes import Sweep
@@ -32,3 +33,8 @@ class Processes(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return self.sweep.launch(job_overrides)
+
+
+def plain(value: Any) -> Any:
+    """A value of the config without OmegaConf's containers: of any type, as it has still to be judged."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
