@@ -120,9 +120,8 @@ def check(cfg: DictConfig) -> None:
     for group in GROUPS:
         if not isinstance(tree[group], Mapping):
             raise ConfigError(f"{group}={shown(tree[group])}: must be {_one_of(group)}")
-        if group in NAMED and "_target_" in tree[group]:  # as tracker was at first
-            target = tree[group]["_target_"]
-            raise ConfigError(f"{group}._target_={target}: must stand under a name, as {group}.NAME._target_ does")
+    _refuse_unnamed(tree)
+    for group in GROUPS:
         nodes = (
             {f"{group}.{name}": node for name, node in tree[group].items()} if group in NAMED else {group: tree[group]}
         )
@@ -130,6 +129,13 @@ def check(cfg: DictConfig) -> None:
             if not isinstance(node, Mapping) or "_target_" not in node:
                 raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")
         check_node(group, tree[group])
+
+
+def _refuse_unnamed(tree: Mapping[str, Any]) -> None:
+    for group in NAMED:
+        if isinstance(tree.get(group), Mapping) and "_target_" in tree[group]:  # as tracker was at first
+            target = tree[group]["_target_"]
+            raise ConfigError(f"{group}._target_={target}: must stand under a name, as {group}.NAME._target_ does")
 
 
 def _one_of(group: str) -> str:
@@ -159,6 +165,7 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
         raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(cfg, DictConfig):
         raise CheckpointError(f"{file}: not a config")
+    _refuse_unnamed(plain(cfg))  # first: what such a run named is not there any more
     allow_only(plain(cfg), trust)
     _allow_extractor(str(OmegaConf.select(cfg, "metrics.extractor")), trust)
     check(cfg)

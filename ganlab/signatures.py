@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import typing
 from collections.abc import Mapping
 from types import UnionType
@@ -133,8 +134,8 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     except ValidationError as error:
         details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
-        allowed = details[0]["msg"].replace("Input should be", "must be").replace("List should have", "must have")
-        optional = " or null" if type(None) in typing.get_args(annotation) else ""
+        allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
+        optional = " or null" if type(None) in typing.get_args(annotation) and not where else ""
         value_shown = shown(details[0]["input"])
         raise ConfigError(
             f"{key}{where}={value_shown}: {allowed.replace(' after validation', '')}{optional}"

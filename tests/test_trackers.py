@@ -444,8 +444,29 @@ def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: 
         build.check(cfg)
 
 
-def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line() -> None:
+def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line(tmp_path: Path) -> None:
     cfg = config.compose(["tracker=none"])
     cfg.tracker = {"_target_": "ganlab.trackers.NoTracker"}
-    with pytest.raises(ConfigError, match=r"tracker\._target_=ganlab\.trackers\.NoTracker: must stand under a name"):
-        config.check(cfg)
+    (tmp_path / ".hydra").mkdir()
+    config.save(cfg, tmp_path)
+    for refuse in (lambda: config.check(cfg), lambda: config.load(tmp_path)):
+        with pytest.raises(
+            ConfigError, match=r"^tracker\._target_=ganlab\.trackers\.NoTracker: must stand under a name"
+        ):
+            refuse()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("project=a/b", "tracker.wandb.project=a/b: must match pattern"),
+        ("project=" + 129 * "x", "x: must have at most 128 characters"),
+        ("name=" + 129 * "x", "x: must have at most 128 characters or null"),
+        ("tags=[a,'']", "tracker.wandb.tags[1]=: must have at least 1 character"),
+        ("tags=[" + 65 * "x" + "]", "x: must have at most 64 characters"),
+    ],
+)
+def test_what_wandb_would_not_take_is_refused_before_the_run(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build.check(config.compose([f"tracker.wandb.{override}"]))
+    assert message in str(refused.value)

@@ -7,13 +7,21 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import MaxLen, MinLen
+from pydantic import StringConstraints
 
 from ganlab.errors import ConfigError
 from ganlab.ranges import Seconds
 from ganlab.trackers import Watched, one_line, summary
 
 log = logging.getLogger(__name__)
+
+# What W&B itself takes, which it would tell only when the run has begun, and then the run had no copy
+Project = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^/\\#?%:]*$")]
+Name = Annotated[str, MaxLen(128)]
+Tag = Annotated[str, MinLen(1), MaxLen(64)]
 
 
 class Wandb:
@@ -31,12 +39,12 @@ class Wandb:
 
     def __init__(
         self,
-        project: str = "ganlab",
+        project: Project = "ganlab",
         entity: str | None = None,
-        name: str | None = None,
-        group: str | None = None,
-        job_type: str | None = None,
-        tags: list[str] | None = None,
+        name: Name | None = None,
+        group: Name | None = None,
+        job_type: Name | None = None,
+        tags: list[Tag] | None = None,
         notes: str | None = None,
         mode: Literal["online", "offline", "disabled"] = "offline",
         start_timeout: Seconds = 10.0,
