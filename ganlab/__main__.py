@@ -97,9 +97,9 @@ def train(
         config.save(cfg, folder)
     log.info("Run folder: %s", os.path.relpath(folder))
     log.info("%s", trainer.summary())
-    trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))
     with StopSignal() as stop:
         try:
+            trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)

@@ -219,6 +219,9 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
         key = change.key_or_group
         if change.is_sweep_override():
             raise ConfigError(f"{change.input_line}: must be one value; a resumed run is no sweep")
+        if key == "tracker":  # the one group that can be chosen anew, as it has no part in the run
+            cfg.tracker = compose([str(change.input_line)]).tracker
+            continue
         known = OmegaConf.select(cfg, key, throw_on_missing=False)
         if known is None and key not in _leaves(cfg):
             raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")
@@ -243,5 +246,5 @@ def _leaves(cfg: DictConfig) -> list[str]:
 
 
 def _near(key: str, keys: list[str]) -> str:
-    close = difflib.get_close_matches(key, keys, 3) or keys
+    close = difflib.get_close_matches(key, keys, 3) or dict.fromkeys(key.partition(".")[0] for key in keys)
     return f"the run has {', '.join(close)}"

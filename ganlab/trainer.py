@@ -213,15 +213,15 @@ class Trainer:
                 self.seconds = time.monotonic() - started
                 try:
                     self._follow_up(shown)
+                    if self.step < self.last_step and (stop.number or self._may_pause(until)):
+                        self._save_for_later()
                 except Diverged as error:
                     self._roll_back(error)
                 shown.go_to(self.step)
                 if stop.number and self.step < self.last_step:
-                    self._save_for_later()
                     name = signal.Signals(stop.number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
         if self.step < self.last_step:
-            self._save_for_later()
             return
         self._tell_cost()
         log.info("Drawing the pictures")
@@ -303,8 +303,14 @@ class Trainer:
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
         score = scores.get(self.best_metric or "")
+        if score is None:
+            return False
         best = self.run.result["best"]
-        return score is not None and score.beats(Score.read(best) if best else None)
+        try:
+            return score.beats(Score.read(best) if best else None)
+        except DataError as error:  # resumed with another protocol
+            log.warning("WARNING: the best score so far is of another kind (%s); the search for it begins anew", error)
+            return True
 
     def _tell_cost(self) -> None:
         if self.evaluator is not None:

@@ -213,6 +213,17 @@ def test_a_signal_stops_a_whole_sweep(in_training: Start, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()] == ["0"]
 
 
+def test_a_resumed_run_may_have_another_tracker(ganlab: Command, tmp_path: Path) -> None:
+    assert ganlab(*QUICK, "trainer=smoke", "hydra.run.dir=run").returncode == 0
+    done = ganlab("resume=run", "trainer.steps=4", "tracker=wandb")
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    wrong = ganlab("resume=run", "trainer.steps=6", "tracker.wandb.mod=disabled", "tracker=none")
+    assert (wrong.returncode, "tracker.wandb.mod=disabled: no such key; " in wrong.stderr) == (2, True)
+    odd = ganlab("resume=run", "zzz=1")
+    assert "zzz=1: no such key; the run has tracker, trainer, " in odd.stderr
+
+
 def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab: Command) -> None:
     process = in_training("hydra.run.dir=run")
     refused = ganlab("resume=run")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_run
+from conftest import make_run, save_config
 from PIL import Image
 from torch import Tensor
 
@@ -99,6 +99,21 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
     for part in ("generator", "discriminator", "ema"):
         torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
     assert result(scored)["config_hash"] == result(plain)["config_hash"]
+
+
+def test_a_run_resumed_with_another_protocol_looks_for_its_best_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ["tracker=none", "trainer.evaluate_every=0.5", "trainer.steps=62", "metrics.num_real=100"]
+    cfg = config.compose([*overrides, "metrics.num=100"])
+    save_config(cfg, tmp_path / "run")
+    train(cfg, tmp_path / "run")
+    config.override(cfg, ["metrics.num=150", "trainer.steps=124"])
+    train(cfg, tmp_path / "run", resume=True)
+    run = RunFolder(tmp_path / "run")
+    run.reopen()
+    assert (run.result["status"], run.result["best"]["num_fake"]) == ("done", 150)
+    assert caplog.text.count("num_fake is 150 in one and 100 in another") == 1
 
 
 def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:

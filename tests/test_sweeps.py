@@ -236,6 +236,29 @@ def test_twelve_jobs_outlive_a_failure_a_divergence_and_a_kill_half_way(start: S
     }
 
 
+SLOW = """
+import time
+from ganlab.trackers.tensorboard import TensorBoard
+
+class Slow(TensorBoard):
+    def start(self, run):
+        (run.folder / "starting").touch()
+        time.sleep(60)
+"""
+
+
+def test_a_signal_while_a_tracker_starts_is_saved(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(SLOW)
+    process = start(*TINY[1:], "tracker=tensorboard", "tracker.tensorboard._target_=own.Slow", "hydra.run.dir=run")
+    while not (tmp_path / "run" / "starting").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (process.returncode, result["status"], result["step"]) == (143, "stopped", 1)
+
+
 # Other engines ----------------------------------------------------------------------------------------------
 
 

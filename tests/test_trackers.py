@@ -34,19 +34,19 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Faulty:
-    """Raises, or hangs for some seconds, in one of its methods."""
+    """Raises in one of its methods, or hangs there until it is let go."""
 
-    def __init__(self, method: str = "none", seconds: float = 0.0, patience: float = 10.0) -> None:
-        self.method, self.seconds = method, seconds
+    def __init__(self, method: str = "none", go: threading.Event | None = None, patience: float = 10.0) -> None:
+        self.method, self.go = method, go
         self.start_timeout = self.finish_timeout = patience
         self.seen: list[int] = []
         self.finished = False
 
     def _act(self, method: str) -> None:
         if method == self.method:
-            time.sleep(self.seconds)
-            if not self.seconds:
+            if self.go is None:
                 raise RuntimeError("no network")
+            self.go.wait()
 
     def start(self, run: Watched) -> None:
         self._act("start")
@@ -87,11 +87,10 @@ def test_what_a_tracker_raises_is_one_warning(method: str, caplog: pytest.LogCap
 def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
     method: str, num_warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = Faulty()
+    other, go = Faulty(), threading.Event()
     with caplog.at_level(logging.WARNING):
-        started = time.monotonic()
-        use(mine=Faulty(method, seconds=30.0, patience=0.1), other=other)
-        assert time.monotonic() - started < 10
+        use(mine=Faulty(method, go, patience=0.1), other=other)  # which would never return if it waited
+    go.set()
     assert (other.seen, other.finished) == ([1, 2], True)
     assert len(caplog.records) == num_warnings
     assert all("The tracker mine" in record.message for record in caplog.records)

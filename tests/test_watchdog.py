@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,26 @@ def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.Mo
     assert RunFolder(tmp_path / "run").history()[-1]["step"] == 9
     train(cfg, tmp_path / "run", resume=True)
     assert RunFolder(tmp_path / "run").history() == RunFolder(whole).history()
+
+
+def test_weights_that_are_no_numbers_at_a_pause_are_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Trainer.update
+
+    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
+        numbers = update(trainer)
+        if trainer.step == 9 and not trainer.roll_backs:  # where it is to pause, the losses being those of before
+            torch.nn.init.constant_(trainer.generator_parameters[0], math.nan)
+        return numbers
+
+    monkeypatch.setattr(Trainer, "update", broken)
+    cfg = config.compose(["tracker=none", "metrics=none", *SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15"])
+    save_config(cfg, tmp_path / "run")
+    train(cfg, tmp_path / "run", until=0.2)
+    result = RunFolder(tmp_path / "run")
+    result.reopen()
+    assert (result.result["status"], result.result["step"], result.result["roll_backs"]) == ("stopped", 9, 1)
 
 
 def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,8 @@ class Sweep:
         elif status is None and stopping:
             RunFolder(planned.folder).discard()
             status = "never began"
+        elif status == "running" and stopping:  # the signal came before it could save; it goes on as if killed
+            status = "interrupted"
         elif status in (None, "running"):
             reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
             status = f"failed, {reason}"

@@ -58,12 +58,11 @@ class Wandb:
 
     def start(self, run: Watched) -> None:
         deadline = time.monotonic() + self.start_timeout
-        os.environ["WANDB_MODE"] = self.mode  # login looks at the variable alone
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports on itself would hold up the exit
         import wandb
 
         try:
-            if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+            if self.mode == "online" and not has_key():
                 raise ConfigError("no API key; `wandb login` keeps one")  # asking for it would hold up the run
             left = deadline - time.monotonic()
             self.run = self._begin(run, self.mode, seconds=0.6 * left)  # the rest is for starting offline
@@ -115,7 +114,7 @@ class Wandb:
             return
         self.run.summary.update(summary(result))
         try:
-            if best and not self.run.offline:
+            if best and result["status"] == "done" and not self.run.offline:  # not at each pause of a halved sweep
                 self._keep(best, result["best"])
         finally:
             self.run.finish(exit_code=exit_code)
@@ -127,6 +126,18 @@ class Wandb:
         artifact = wandb.Artifact(f"best-{self.run.id}", type="model", metadata=dict(score))
         artifact.add_file(str(checkpoint), name="best.pt", policy="immutable", skip_cache=True)
         self.run.log_artifact(artifact, aliases=["best", f"step-{score['step']}"])
+
+
+def has_key() -> bool:
+    """Whether W&B knows an API key, without asking for it."""
+    import wandb
+
+    before = os.environ.pop("WANDB_MODE", None)  # login believes it, and knows every key of an offline run
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    finally:
+        if before is not None:
+            os.environ["WANDB_MODE"] = before
 
 
 def known_id(folder: Path) -> str | None:
