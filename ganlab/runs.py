@@ -21,6 +21,21 @@ def holds_a_run(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
+def read_result(folder: Path) -> dict[str, Any]:
+    """A run's result.json; empty where there is none that can be read."""
+    try:
+        result = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def status_of(result: dict[str, Any]) -> str | None:
+    """As result.json has it, or `halted` where a sweep has decided that a stopped run is not to go on."""
+    status = result.get("status")
+    return "halted" if status == "stopped" and result.get("halted") else status
+
+
 class RunFolder:
     """Where one run keeps its metrics, result, checkpoints and pictures, one process at a time."""
 
@@ -86,13 +101,13 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._hold()
         begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
+        never_began = {"status": "running", **begun, **facts, "dataset": None, "scores": {}, "best": None}
         try:
-            self.result = json.loads((self.path / RESULT).read_text())
-        except (OSError, ValueError):
-            self.result = {"status": "running", **begun, **facts, "dataset": None, "scores": {}, "best": None}
-        if self.result["status"] in ("running", "stopped"):
-            self.update(status="failed", error=error, exit_code=exit_code)
-        self.close()
+            self.result = read_result(self.path) or never_began
+            if self.result["status"] in ("running", "stopped"):
+                self.update(status="failed", error=error, exit_code=exit_code)
+        finally:
+            self.close()
 
     def note(self, **facts: Any) -> None:
         """Add facts to the result of a run that stands still.

@@ -19,9 +19,9 @@ import yaml
 from conftest import make_run
 from PIL import Image
 
+from ganlab.composition import short_names
 from ganlab.errors import ConfigError, DataError
 from ganlab.sweeps import leaderboard, table, trials
-from ganlab.sweeps.configurations import short_names
 from ganlab.sweeps.leaderboard import paired_difference, rank, write
 from ganlab.sweeps.svg import GOOD, Scale, colour, ink
 

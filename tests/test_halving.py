@@ -17,8 +17,8 @@ from test_compare import score
 
 from ganlab import config
 from ganlab.errors import CheckpointError, ConfigError, DataError
+from ganlab.runs import read_result
 from ganlab.sweeps.halving import Halving, Standing, in_order
-from ganlab.sweeps.jobs import read_result
 from ganlab.sweeps.plan import Planned
 from ganlab.sweeps.rungs import Rungs, duration
 

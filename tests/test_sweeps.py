@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 
 from ganlab import build, callbacks, config
 from ganlab.provenance import provenance
-from ganlab.runs import RunFolder
+from ganlab.runs import RunFolder, read_result
 from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
@@ -61,7 +61,7 @@ class Dies(Circle):
 
 def results(sweep: Path) -> dict[str, dict]:
     """Of every job that has begun; its file is empty for a moment."""
-    found = {file.parent.name: jobs.read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
+    found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
     return {job: result for job, result in found.items() if result}
 
 

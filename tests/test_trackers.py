@@ -26,8 +26,7 @@ from ganlab import build, config, titles
 from ganlab.__main__ import train
 from ganlab.errors import ConfigError, Diverged
 from ganlab.runs import RunFolder
-from ganlab.titles import Title
-from ganlab.trackers import Trackers, Watched
+from ganlab.trackers import Title, Trackers, Watched
 
 SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -72,6 +71,15 @@ def use(**trackers: Any) -> None:
     together.log({"loss": 1.0}, 1)
     together.log({"loss": 1.0}, 2)
     together.finish(0, {})
+
+
+def test_trackers_know_nothing_of_sweeps_or_hydra() -> None:
+    code = (
+        "import sys, ganlab.trackers; print(*sorted(m for m in sys.modules if m.split('.')[0] in ('ganlab', 'hydra')))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ganlab", "ganlab.trackers"]
 
 
 @pytest.mark.parametrize("method", ["start", "log", "finish"])
@@ -152,7 +160,7 @@ def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
     ],
 )
 def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called: str) -> None:
-    assert titles.name(overrides) == called
+    assert titles.short_name(overrides) == called
 
 
 # Weights & Biases ------------------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ganlab.sweeps.trials import Trial, has_effect
+from ganlab.composition import is_of_a_run
+from ganlab.sweeps.trials import Trial
 
-NOT_OF_A_RUN = ("sweep", "hydra")  # groups that say how runs are started, not what they are
 ABSENT = "-"
 
 
@@ -78,29 +77,9 @@ def _typed(configurations: Sequence[Configuration]) -> list[str]:
     return [key for key in typed if key in known and is_of_a_run(key)]
 
 
-def is_of_a_run(key: str) -> bool:
-    """Whether a key, or a group, tells one run from another."""
-    return has_effect(key) and key.partition("/")[0] not in NOT_OF_A_RUN
-
-
 def _differs(key: str, configurations: Sequence[Configuration]) -> bool:
     return len({_key(configuration.value(key)) for configuration in configurations}) > 1
 
 
 def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def short_names(keys: Sequence[str], among: Iterable[str] = ()) -> dict[str, str]:
-    """Key -> its last parts, as many as no other key ends in; whole where another key ends in all of it.
-
-    Args:
-        among: further keys that must not be meant.
-    """
-    endings = Counter(ending for key in {*keys, *among} for ending in _endings(key))
-    return {key: next((ending for ending in _endings(key) if endings[ending] == 1), key) for key in keys}
-
-
-def _endings(key: str) -> list[str]:
-    parts = key.split(".")
-    return [".".join(parts[start:]) for start in reversed(range(len(parts)))]

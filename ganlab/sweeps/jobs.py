@@ -5,7 +5,6 @@ Nothing but the folders themselves records how far a sweep has come: result.json
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
@@ -22,7 +21,7 @@ from yaml import YAMLError
 
 from ganlab import command_line, config
 from ganlab.errors import CheckpointError, GanlabError, Stopped
-from ganlab.runs import RESULT, holds_a_run
+from ganlab.runs import RESULT, holds_a_run, read_result, status_of
 from ganlab.signals import requeues
 
 log = logging.getLogger(__name__)
@@ -167,21 +166,6 @@ def _read(folder: Path) -> Job:
         exit_code=result.get("exit_code") or 1,
         overrides=overrides,
     )
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """A run's result.json; empty where there is none that can be read."""
-    try:
-        result = json.loads((folder / RESULT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return result if isinstance(result, dict) else {}
-
-
-def status_of(result: dict[str, Any]) -> str | None:
-    """As result.json has it, or `halted` where a sweep has decided that a stopped run is not to go on."""
-    status = result.get("status")
-    return "halted" if status == "stopped" and result.get("halted") else status
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:

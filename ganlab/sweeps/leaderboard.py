@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.composition import short_names
 from ganlab.errors import ConfigError, DataError
 from ganlab.runs import replace_file
 from ganlab.scores import Score, refuse_unlike
 from ganlab.sweeps import trials
-from ganlab.sweeps.configurations import Configuration, group, short_names, swept_keys
+from ganlab.sweeps.configurations import Configuration, group, swept_keys
 from ganlab.sweeps.trials import Trial
 
 CSV, HTML = "leaderboard.csv", "leaderboard.html"

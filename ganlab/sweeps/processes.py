@@ -27,11 +27,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ganlab.errors import CheckpointError
 from ganlab.ranges import Count
-from ganlab.runs import RunFolder
+from ganlab.runs import RunFolder, read_result, status_of
 from ganlab.signals import StopSignal
 from ganlab.signatures import check_value
 from ganlab.sweeps.halving import Factor, Halving, RungList
-from ganlab.sweeps.jobs import identity, objective, read_result, shown, status_of
+from ganlab.sweeps.jobs import identity, objective, shown
 from ganlab.sweeps.plan import ALWAYS_TOLD, STATES, Plan, Planned, without_hydra
 from ganlab.sweeps.rungs import Rungs
 

@@ -17,12 +17,12 @@ from omegaconf import DictConfig
 
 from ganlab import config as configs
 from ganlab.cadence import first_due
+from ganlab.composition import settings_of
 from ganlab.errors import CheckpointError, ConfigError, DataError
-from ganlab.runs import RunFolder
+from ganlab.runs import RunFolder, read_result, status_of
 from ganlab.scores import Score, refuse_unlike
 from ganlab.sweeps import trials
 from ganlab.sweeps.halving import Halving, Standing, in_order
-from ganlab.sweeps.jobs import read_result, status_of
 from ganlab.sweeps.plan import Planned, without_hydra
 from ganlab.sweeps.table import number as shown_number
 from ganlab.sweeps.table import plural
@@ -209,7 +209,7 @@ def by_configuration(planned: Sequence[Planned]) -> list[Seeds]:
     """Jobs whose configs are equal but for the seed, in the order of their first."""
     alike: dict[str, Seeds] = {}
     for job in planned:
-        settings = trials.settings_of(configs.plain(without_hydra(job.config)))
+        settings = settings_of(configs.plain(without_hydra(job.config)))
         settings.pop("seed", None)
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(job)
     return list(alike.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ganlab import config
+from ganlab.composition import choices, composition, settings_of
 from ganlab.errors import CheckpointError, ConfigError, DataError
-from ganlab.runs import RESULT, RunFolder
+from ganlab.runs import RESULT, RunFolder, status_of
 from ganlab.scores import Score
-from ganlab.sweeps.jobs import status_of
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
 
 
 @dataclass(frozen=True)
@@ -133,18 +132,6 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"))
 
 
-def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What Hydra left of how it composed the run in a folder: its own settings, and the overrides as typed."""
-    overrides = [str(override) for override in _yaml(folder / ".hydra" / "overrides.yaml", [])]
-    return _yaml(folder / ".hydra" / "hydra.yaml", {}), overrides
-
-
-def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """Group -> option, from Hydra's settings."""
-    found: dict[str, Any] = runtime.get("hydra", {}).get("runtime", {}).get("choices", {})
-    return found
-
-
 def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
     """Those of a config in a file, or None and why not."""
     try:
@@ -155,34 +142,6 @@ def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
     if tree is None:
         return None, "its config cannot be read: not a mapping"
     return settings_of(tree), ""
-
-
-def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of a plain config that decide the result, the seed among them."""
-    return {key: value for key, value in leaves(tree) if has_effect(key)}
-
-
-def has_effect(key: str) -> bool:
-    """Whether a key, or a group, can change the result of a run."""
-    return not any(f"{key}.".startswith(f"{other}.") for other in (*config.WITHOUT_EFFECT, "hydra"))
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key. A list is one value, and so is an empty group."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _yaml(file: Path, otherwise: Any) -> Any:
-    """What a file holds; where it is missing, damaged or of another kind: something else."""
-    try:
-        content = yaml.load(file.read_text(), Loader=YamlLoader)  # one of the two safe ones
-    except (OSError, ValueError, yaml.YAMLError):
-        return otherwise
-    return content if isinstance(content, type(otherwise)) else otherwise
 
 
 def _last_line(log: Path) -> str:

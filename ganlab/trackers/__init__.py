@@ -15,9 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ganlab.titles import Title
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Title:
+    """What a tracker calls a run.
+
+    Attributes:
+        name: its overrides, keys in short; of a run without any, the dataset and model; None: Hydra did not start it.
+        group: of a sweep's job, the sweep; None: it is a single run.
+        tags: its dataset, model and loss.
+    """
+
+    name: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
