@@ -38,38 +38,23 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
-    def save(
-        self,
-        step: int,
-        state: Mapping[str, Stateful],
-        facts: Mapping[str, Any],
-        is_best: bool = False,
-        numbered: bool = True,
-    ) -> None:
+    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any], is_best: bool = False) -> None:
         """Write the state of every named object, and plain facts beside them.
 
         Args:
             is_best: whether this is the best one so far.
-            numbered: whether it stays when a later one becomes the last.
         """
-        content = {
-            "format": FORMAT,
-            "step": step,
-            **facts,
-            **{name: part.state_dict() for name, part in state.items()},
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        if not numbered:
-            replace_file(self.folder / "last.pt", buffer.getvalue())
-            return
         file = self._numbered(step)
-        replace_file(file, buffer.getvalue())
+        replace_file(file, as_bytes(step, state, facts))
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
             self._point(name, file)
         if self.keep is not None:
             for old in sorted(self.folder.glob("step_*.pt"))[: -self.keep]:
                 old.unlink()
+
+    def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+        """Write the same as the last one alone, which the next one replaces."""
+        replace_file(self.folder / "last.pt", as_bytes(step, state, facts))
 
     def _point(self, name: str, numbered: Path) -> None:
         """A second name for the same file, taken in one move and without a second copy where the disk can."""
@@ -120,6 +105,19 @@ class Checkpoints:
             named = [name for name in ("last", "best") if self.has(name)]
             raise CheckpointError(f"checkpoint={which}: {self.folder} has {', '.join(named + kept) or 'none'}")
         return read(path)
+
+
+def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
+    """The content of a checkpoint file."""
+    content = {
+        "format": FORMAT,
+        "step": step,
+        **facts,
+        **{name: part.state_dict() for name, part in state.items()},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -211,16 +211,17 @@ class Trainer:
             while self.step < self.last_step and not self._may_pause(until):
                 self.means.add(self.update())
                 self.seconds = time.monotonic() - started
+                number = stop.number  # one that comes from here on is obeyed after the next step
                 try:
                     self._follow_up(shown)
-                    if self.step < self.last_step and (stop.number or self._may_pause(until)):
+                    if number or self._may_pause(until):
                         self._save_for_later()
                 except Diverged as error:
                     self._roll_back(error)
                 shown.go_to(self.step)
-                if stop.number and self.step < self.last_step:
-                    name = signal.Signals(stop.number).name
-                    raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", stop.number)
+                if number and self.step < self.last_step:
+                    name = signal.Signals(number).name
+                    raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", number)
         if self.step < self.last_step:
             return
         self._tell_cost()
@@ -345,19 +346,26 @@ class Trainer:
         """Write a checkpoint to go on from, but no numbered one: with those, the run could later roll back to a step
         that it would not know, had it not been interrupted."""
         if self.step not in self.checkpoints.steps():
-            self._save(numbered=False)
+            self._check_finite()
+            self.checkpoints.save_last(self.step, self.state, self._beside_state())
+            self.run.update(**self._progress())
 
-    def _save(self, *, is_best: bool = False, numbered: bool = True) -> None:
+    def _save(self, *, is_best: bool = False) -> None:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
+        self._check_finite()
+        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best)
+        if is_best and self.best_metric:
+            self.run.update(best=self.run.result["scores"][self.best_metric])
+        self.run.update(**self._progress())
+
+    def _check_finite(self) -> None:
         self._finite_means()
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
                 raise Diverged(f"weights of the {name} not finite at step {self.step}")
-        facts = {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}
-        self.checkpoints.save(self.step, self.state, facts, is_best, numbered)
-        if is_best and self.best_metric:
-            self.run.update(best=self.run.result["scores"][self.best_metric])
-        self.run.update(**self._progress())
+
+    def _beside_state(self) -> dict[str, Any]:
+        return {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}
 
     def _roll_back(self, error: Diverged) -> None:
         """Go back to the last checkpoint from before a collapse, with half the learning rates.
@@ -373,7 +381,8 @@ class Trainer:
         self.checkpoints.rewind(self.step)
         self.run.rewind(self.step)
         self.roll_backs = tries
-        self.run.update(roll_backs=tries)
+        self.checkpoints.save_last(self.step, self.state, self._beside_state())  # a resumed run is to know of it
+        self.run.update(roll_backs=tries, **self._progress())
         log.warning("WARNING: %s; back to step %d, with learning rates divided by %d", error, self.step, 2**tries)
 
     def restore(self) -> None:

@@ -51,6 +51,14 @@ def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
     ]
 
 
+def test_the_last_one_alone_leaves_those_that_stay_as_they_were(tmp_path: Path) -> None:
+    checkpoints, state = Checkpoints(tmp_path), {"generator": nn.Linear(1, 1)}
+    checkpoints.save(1, state, {}, is_best=True)
+    checkpoints.save_last(2, state, {})
+    assert [checkpoints.load(which)["step"] for which in ("last", "best", "1")] == [2, 1, 1]
+    assert checkpoints.steps() == [1]
+
+
 def test_without_hard_links_last_is_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError("no hard links here")

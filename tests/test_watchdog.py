@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from ganlab import config
 from ganlab.__main__ import train
 from ganlab.build import build
-from ganlab.errors import Diverged
+from ganlab.errors import Diverged, Stopped
 from ganlab.runs import RunFolder
 from ganlab.trainer import Trainer
 from ganlab.watchdog import Watchdog
@@ -127,24 +129,36 @@ def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.Mo
     assert RunFolder(tmp_path / "run").history() == RunFolder(whole).history()
 
 
-def test_weights_that_are_no_numbers_at_a_pause_are_rolled_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("left_by", ["pause", "signal"])
+def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
+    left_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update = Trainer.update
 
-    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
+    def broken(trainer: Trainer, signalled: bool = False) -> dict[str, Tensor]:
         numbers = update(trainer)
-        if trainer.step == 9 and not trainer.roll_backs:  # where it is to pause, the losses being those of before
-            torch.nn.init.constant_(trainer.generator_parameters[0], math.nan)
+        if trainer.step == 10 and trainer.roll_backs == 0:  # neither logged nor saved
+            torch.nn.init.constant_(trainer.generator_parameters[0], math.inf)
+            if signalled:
+                signal.raise_signal(signal.SIGTERM)
         return numbers
 
     monkeypatch.setattr(Trainer, "update", broken)
-    cfg = config.compose(["tracker=none", "metrics=none", *SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15"])
-    save_config(cfg, tmp_path / "run")
-    train(cfg, tmp_path / "run", until=0.2)
-    result = RunFolder(tmp_path / "run")
-    result.reopen()
-    assert (result.result["status"], result.result["step"], result.result["roll_backs"]) == ("stopped", 9, 1)
+    overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.16")  # 10 of 62 steps
+    whole = make_run(tmp_path / "whole", *overrides)
+    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    folder = tmp_path / "run"
+    save_config(cfg, folder)
+    if left_by == "pause":
+        train(cfg, folder, until=0.25)
+        assert RunFolder(folder).history()[-1]["step"] == 9
+    else:
+        with monkeypatch.context() as patch, pytest.raises(Stopped, match="after step 6 of 40, saved"):
+            patch.setattr(Trainer, "update", partialmethod(broken, signalled=True))
+            train(cfg, folder)
+    train(cfg, folder, resume=True)
+    assert json.loads((folder / "result.json").read_text())["roll_backs"] == 1
+    assert RunFolder(folder).history() == RunFolder(whole).history()
 
 
 def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
