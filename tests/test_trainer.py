@@ -119,7 +119,7 @@ def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tm
     before = (folder / "metrics.jsonl").read_bytes()
     train(cfg, folder, resume=True, until=0.3)  # it is there already
     assert (folder / "metrics.jsonl").read_bytes() == before
-    RunFolder(folder).halt("it was the worst")
+    RunFolder(folder).note(halted="it was the worst")
     train(cfg, folder, resume=True, until=0.6)
     result = json.loads((folder / "result.json").read_text())
     assert (result["step"], result["halted"]) == (24, None)
