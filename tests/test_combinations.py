@@ -50,17 +50,17 @@ def test_no_network_is_left_out() -> None:
 @pytest.mark.parametrize("model", SMALL)
 def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path) -> None:
     choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none"]
-    trainer = build.build(config.compose(choices), RunFolder(tmp_path / "run"))
+    learner = build.build(config.compose(choices), RunFolder(tmp_path / "run")).learner
     for loss, penalty in product(losses(), penalties()):
-        trainer.game = Game(losses()[loss], penalties()[penalty])
-        before = [parameter.clone() for parameter in (*trainer.generator_parameters, *trainer.discriminator_parameters)]
-        trainer.step = 0
+        learner.game = Game(losses()[loss], penalties()[penalty])
+        before = [parameter.clone() for parameter in (*learner.generator_parameters, *learner.discriminator_parameters)]
+        learner.step = 0
         for _ in range(2):
-            numbers = trainer.update()
+            numbers = learner.update()
             assert all(value.isfinite() for value in numbers.values()), (loss, penalty, numbers)
-        after = (*trainer.generator_parameters, *trainer.discriminator_parameters)
+        after = (*learner.generator_parameters, *learner.discriminator_parameters)
         assert all(parameter.isfinite().all() for parameter in after), (loss, penalty)
-        half = len(trainer.generator_parameters)
+        half = len(learner.generator_parameters)
         for part in (slice(half), slice(half, None)):
             assert any(not torch.equal(a, b) for a, b in zip(before[part], after[part], strict=True)), (loss, penalty)
 
@@ -77,15 +77,15 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
         "tracker=none",
         "metrics=none",
     ]
-    trainer = build.build(config.compose(choices), RunFolder(tmp_path / "run"))
-    numbers = [trainer.update() for _ in range(2)]
+    learner = build.build(config.compose(choices), RunFolder(tmp_path / "run")).learner
+    numbers = [learner.update() for _ in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())
-    z = torch.randn(2, trainer.players.latent_dim)
+    z = torch.randn(2, learner.players.latent_dim)
     with torch.no_grad():
-        fake = trainer.generator.eval()(z, torch.tensor([0, 1]))
-        other = trainer.generator(z, torch.tensor([1, 0]))
-        logit = trainer.discriminator.eval()(fake, torch.tensor([0, 1]))
-        elsewhere = trainer.discriminator(fake, torch.tensor([1, 0]))
+        fake = learner.generator.eval()(z, torch.tensor([0, 1]))
+        other = learner.generator(z, torch.tensor([1, 0]))
+        logit = learner.discriminator.eval()(fake, torch.tensor([0, 1]))
+        elsewhere = learner.discriminator(fake, torch.tensor([1, 0]))
     assert not torch.allclose(fake, other)
     assert not torch.allclose(logit, elsewhere)
 
@@ -107,6 +107,6 @@ def test_every_other_choice(kind: str, choice: str, tmp_path: Path) -> None:
     cfg = config.compose(
         [f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none", choice]
     )
-    trainer = build.build(cfg, RunFolder(tmp_path / "run"))
-    numbers = [trainer.update() for _ in range(2)]
+    learner = build.build(cfg, RunFolder(tmp_path / "run")).learner
+    numbers = [learner.update() for _ in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_run, save_config
+from conftest import make_run, results, save_config, wait_for_jobs
 from test_compare import score
 
 from ganlab import config
@@ -20,7 +20,8 @@ from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.runs import read_result
 from ganlab.sweeps.halving import Halving, Standing, in_order
 from ganlab.sweeps.plan import Planned
-from ganlab.sweeps.rungs import Rungs, duration
+from ganlab.sweeps.rungs import Rungs
+from ganlab.sweeps.table import duration
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -292,12 +293,12 @@ RUN = (  # evaluated every 10 of 90 steps
 )
 
 
-def results(sweep: Path) -> dict[int, dict[str, Any]]:
-    return {int(file.parent.name): read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
+def by_number(sweep: Path) -> dict[int, dict[str, Any]]:
+    return {int(job): result for job, result in results(sweep).items()}
 
 
 def ends(sweep: Path) -> dict[int, tuple[str, int]]:
-    return {job: (result["status"], result["step"]) for job, result in results(sweep).items()}
+    return {job: (result["status"], result["step"]) for job, result in by_number(sweep).items()}
 
 
 def records(sweep: Path) -> dict[int, bytes]:
@@ -329,7 +330,7 @@ def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp
     fate = dict.fromkeys(range(6), ("stopped", 40)) | {6: ("stopped", 10), 7: ends(sweep)[7]}
     fate |= {2 * halted + seed: ("stopped", 10) for seed in (0, 1)} | {2 * best + seed: ("done", 90) for seed in (0, 1)}
     assert ends(sweep) == fate
-    assert results(sweep)[2 * halted]["halted"] == "after step 10 of 90, place 3 of 4 by sliced_wasserstein"
+    assert by_number(sweep)[2 * halted]["halted"] == "after step 10 of 90, place 3 of 4 by sliced_wasserstein"
     assert len(re.findall("2 of 4 configurations on|1 of 2 configurations on", done.stdout)) == 2
     assert re.search(r"5 of 8 runs halted; 340 of 720 steps not run \(47 %\), about [0-9.]+ s", done.stdout)
     assert "5 runs halted early, unranked" in done.stdout
@@ -377,12 +378,12 @@ def test_a_killed_sweep_decides_the_same_when_it_goes_on(ganlab: Command, start:
             time.sleep(0.02)
         process.kill()  # the launcher alone: its job notices, saves and stops
         process.communicate(timeout=60)
-        while {"running", None} & {result.get("status") for result in results(sweep).values()}:
-            time.sleep(0.02)
+        wait_for_jobs(sweep)
     done = ganlab(*command, "sweep_dir=sweep")
     assert (done.returncode, done.stderr) == (0, "")
     assert (ends(sweep), records(sweep)) == (ends(tmp_path / "whole"), records(tmp_path / "whole"))
-    assert [r["halted"] for r in results(sweep).values()] == [r["halted"] for r in results(tmp_path / "whole").values()]
+    mine, theirs = (results(folder).values() for folder in (sweep, tmp_path / "whole"))
+    assert [r["halted"] for r in mine] == [r["halted"] for r in theirs]
     assert done.stdout.splitlines()[-1].startswith("lost: ")
 
 

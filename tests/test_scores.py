@@ -40,7 +40,9 @@ def test_unlike_scores_are_refused_with_the_field_that_differs(name: str) -> Non
 
 
 def test_scores_of_other_generators_are_alike() -> None:
-    refuse_unlike([SCORE, replace(SCORE, value=9.0, step=200, error=0.1, seeds=(0, 1), floor=1.1)])
+    other = replace(SCORE, value=9.0, step=200, error=0.1, seeds=(0, 1), floor=1.1)
+    refuse_unlike([SCORE, other])
+    assert SCORE.beats(other)
 
 
 def test_better_is_what_the_metric_says() -> None:

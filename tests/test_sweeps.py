@@ -16,8 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import make_run
-from filelock import FileLock
+from conftest import make_run, results, wait_for_jobs
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -27,7 +26,7 @@ from omegaconf import OmegaConf
 
 from ganlab import build, callbacks, config
 from ganlab.provenance import provenance
-from ganlab.runs import RunFolder, read_result
+from ganlab.runs import RunFolder
 from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
@@ -59,21 +58,8 @@ class Dies(Circle):
 """
 
 
-def results(sweep: Path) -> dict[str, dict]:
-    """Of every job that has begun; its file is empty for a moment."""
-    found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
-    return {job: result for job, result in found.items() if result}
-
-
 def statuses(sweep: Path) -> dict[str, str]:
     return {job: result["status"] for job, result in results(sweep).items()}
-
-
-def wait_for_jobs(sweep: Path) -> None:
-    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
-    for result in sweep.glob("*/result.json"):
-        with FileLock(result.parent / ".lock", timeout=60):
-            pass
 
 
 def files(folder: Path) -> dict[Path, bytes]:

@@ -27,6 +27,7 @@ from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
 from ganlab.game import Game
 from ganlab.latents import Normal
+from ganlab.learner import Learner, descend
 from ganlab.models import spectral_norm
 from ganlab.models.dcgan_small import DCGANDiscriminator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
@@ -34,7 +35,6 @@ from ganlab.models.resnet import ResNetGenerator
 from ganlab.penalties import R1
 from ganlab.randomness import Draws, Noise, seeded
 from ganlab.runs import RunFolder
-from ganlab.trainer import Trainer, descend
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -134,7 +134,7 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
         tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null"
     )
     cfg = config.load(folder)
-    untrained = build(cfg, RunFolder(tmp_path / "untrained")).generator
+    untrained = build(cfg, RunFolder(tmp_path / "untrained")).learner.generator
     before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
     after = share_on_circle(load_run(folder).sample(2000).numpy())
     assert after > 0.3
@@ -172,28 +172,28 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ..
 
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
-    trainer = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run"))
-    assert trainer.last_step == 1797 // 32 // 3
+    learner = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")).learner
+    assert learner.last_step == 1797 // 32 // 3
     drawn: list[int] = []
-    batches = trainer.batches
-    trainer.batches = lambda index: drawn.append(index) or batches(index)
+    batches = learner.batches
+    learner.batches = lambda index: drawn.append(index) or batches(index)
     count = {"discriminator": 0, "generator": 0}
-    for player, optimizer in zip(count, (trainer.discriminator_optimizer, trainer.generator_optimizer), strict=True):
+    for player, optimizer in zip(count, (learner.discriminator_optimizer, learner.generator_optimizer), strict=True):
         optimizer.register_step_post_hook(lambda *_, player=player: count.update({player: count[player] + 1}))
-    trainer.update()
-    trainer.update()
+    learner.update()
+    learner.update()
     assert drawn == [0, 1, 2, 3, 4, 5]
     assert count == {"discriminator": 6, "generator": 2}
 
 
 def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "penalty.r1.interval=2")
-    trainer = build(config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run"))
+    learner = build(config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run")).learner
     seen = []
     loss = Game.discriminator_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Game, "discriminator_loss", lambda *given: seen.append(loss(*given)) or seen[-1])
-        numbers = trainer.update()
+        numbers = learner.update()
     due, lazy = (d.penalties["r1"].item() for d in seen)
     assert due > 0
     assert lazy == 0
@@ -213,7 +213,7 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
 def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
     trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
-    trainer.update()
+    trainer.learner.update()
     measured = trainer.dynamics.measure()
     for player in ("generator", "discriminator"):
         assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
@@ -227,10 +227,10 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
         "tracker=none",
         "metrics=none",
     ]
-    trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
+    learner = build(config.compose(choices), RunFolder(tmp_path / "run")).learner
     for _ in range(5):
-        trainer.update()
-    layers = [m for m in trainer.discriminator.modules() if isinstance(m, nn.Conv2d)]
+        learner.update()
+    layers = [m for m in learner.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert layers
     for layer in layers:
         norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2).item()
@@ -249,30 +249,30 @@ def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
 
 
 def crash_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
-    update = Trainer.update
+    update = Learner.update
 
-    def crash(trainer: Trainer) -> dict[str, torch.Tensor]:
-        if trainer.step == step - 1:
+    def crash(learner: Learner) -> dict[str, torch.Tensor]:
+        if learner.step == step - 1:
             raise RuntimeError("a cosmic ray")
-        return update(trainer)
+        return update(learner)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OperationalError, match="RuntimeError: a cosmic ray"):
-        patch.setattr(Trainer, "update", crash)
+        patch.setattr(Learner, "update", crash)
         train(cfg, folder)
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
 def stop_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
     """Train until a signal comes in the middle of a step."""
-    update = Trainer.update
+    update = Learner.update
 
-    def interrupted(trainer: Trainer) -> dict[str, torch.Tensor]:
-        if trainer.step == step - 1:
+    def interrupted(learner: Learner) -> dict[str, torch.Tensor]:
+        if learner.step == step - 1:
             signal.raise_signal(signal.SIGTERM)
-        return update(trainer)
+        return update(learner)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(Trainer, "update", interrupted)
+        patch.setattr(Learner, "update", interrupted)
         train(cfg, folder)
     assert stopped.value.exit_code == 143
     assert f"step {step} " in str(stopped.value)
@@ -333,14 +333,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     ]
     cfg = config.compose(overrides)
     save_config(cfg, folder)
-    update = Trainer.update
+    update = Learner.update
 
-    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
-        numbers = update(trainer)
-        return numbers | {"loss_generator": torch.tensor(math.nan)} if trainer.step == 11 else numbers
+    def broken(learner: Learner) -> dict[str, torch.Tensor]:
+        numbers = update(learner)
+        return numbers | {"loss_generator": torch.tensor(math.nan)} if learner.step == 11 else numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match=r"loss_generator.*step"):
-        patch.setattr(Trainer, "update", broken)
+        patch.setattr(Learner, "update", broken)
         train(cfg, folder)
     assert Diverged.exit_code == 3
     assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
@@ -353,16 +353,16 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
         ["tracker=none", "metrics=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
     )
     save_config(cfg, folder)
-    update = Trainer.update
+    update = Learner.update
 
-    def broken(trainer: Trainer) -> dict[str, torch.Tensor]:
-        numbers = update(trainer)
-        if trainer.step == 20:  # due to be logged and saved, the losses being those of before
-            torch.nn.init.constant_(trainer.generator_parameters[0], math.nan)
+    def broken(learner: Learner) -> dict[str, torch.Tensor]:
+        numbers = update(learner)
+        if learner.step == 20:  # due to be logged and saved, the losses being those of before
+            torch.nn.init.constant_(learner.generator_parameters[0], math.nan)
         return numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="weights of the generator"):
-        patch.setattr(Trainer, "update", broken)
+        patch.setattr(Learner, "update", broken)
         train(cfg, folder)
     assert read(folder / "checkpoints" / "last.pt")["step"] == 10
 

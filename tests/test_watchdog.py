@@ -19,6 +19,7 @@ from ganlab import config
 from ganlab.__main__ import train
 from ganlab.build import build
 from ganlab.errors import Diverged, Stopped
+from ganlab.learner import Learner
 from ganlab.runs import RunFolder
 from ganlab.trainer import Trainer
 from ganlab.watchdog import Watchdog
@@ -71,14 +72,14 @@ def test_its_state_is_kept() -> None:
 
 
 def constant_from(step: int, until: int = 10**9) -> Any:
-    """Trainer.update, but for a generator that is set to zero, hence makes one point, from a step on."""
-    update = Trainer.update
+    """Learner.update, but for a generator that is set to zero, hence makes one point, from a step on."""
+    update = Learner.update
 
-    def broken(trainer: Trainer) -> dict[str, Tensor]:
-        numbers = update(trainer)
-        if step <= trainer.step < until and trainer.roll_backs == 0:
+    def broken(learner: Learner) -> dict[str, Tensor]:
+        numbers = update(learner)
+        if step <= learner.step < until and learner.roll_backs == 0:
             with torch.no_grad():
-                for parameter in trainer.generator.parameters():
+                for parameter in learner.generator.parameters():
                     parameter.zero_()
         return numbers
 
@@ -89,7 +90,7 @@ SHORT = ("trainer.steps=40", "trainer.log_every=0.05", "trainer.checkpoint_every
 
 
 def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     with pytest.raises(Diverged, match="grown alike"):
         make_run(tmp_path / "run", *SHORT, "watchdog=stop")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
@@ -98,7 +99,7 @@ def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: 
 def test_a_run_that_is_let_go_on_says_that_it_collapsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     with caplog.at_level(logging.WARNING):
         folder = make_run(tmp_path / "run", *SHORT)
     result = json.loads((folder / "result.json").read_text())
@@ -108,7 +109,7 @@ def test_a_run_that_is_let_go_on_says_that_it_collapsed(
 
 
 def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["step"], result["roll_backs"]) == ("done", 40, 1)
@@ -118,7 +119,7 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
 
 
 def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
     cfg = config.compose(["tracker=none", "metrics=none", *overrides])
@@ -133,17 +134,17 @@ def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
     left_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Trainer.update
+    update = Learner.update
 
-    def broken(trainer: Trainer, signalled: bool = False) -> dict[str, Tensor]:
-        numbers = update(trainer)
-        if trainer.step == 10 and trainer.roll_backs == 0:  # neither logged nor saved
-            torch.nn.init.constant_(trainer.generator_parameters[0], math.inf)
+    def broken(learner: Learner, signalled: bool = False) -> dict[str, Tensor]:
+        numbers = update(learner)
+        if learner.step == 10 and learner.roll_backs == 0:  # neither logged nor saved
+            torch.nn.init.constant_(learner.generator_parameters[0], math.inf)
             if signalled:
                 signal.raise_signal(signal.SIGTERM)
         return numbers
 
-    monkeypatch.setattr(Trainer, "update", broken)
+    monkeypatch.setattr(Learner, "update", broken)
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.16")  # 10 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
     cfg = config.compose(["tracker=none", "metrics=none", *overrides])
@@ -154,7 +155,7 @@ def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
         assert RunFolder(folder).history()[-1]["step"] == 9
     else:
         with monkeypatch.context() as patch, pytest.raises(Stopped, match="after step 6 of 40, saved"):
-            patch.setattr(Trainer, "update", partialmethod(broken, signalled=True))
+            patch.setattr(Learner, "update", partialmethod(broken, signalled=True))
             train(cfg, folder)
     train(cfg, folder, resume=True)
     assert json.loads((folder / "result.json").read_text())["roll_backs"] == 1
@@ -170,39 +171,39 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
         last = trainer.checkpoints.load("last")["step"]
         went_back.append((trainer.step, trainer.checkpoints.steps(), last))
 
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     monkeypatch.setattr(Trainer, "_roll_back", look)
     make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     assert went_back == [(6, [6], 6)]  # a crash right now would resume from there
 
 
 def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(10))
+    monkeypatch.setattr(Learner, "update", constant_from(10))
     cfg = config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
     save_config(cfg, tmp_path / "run")
     trainers: list[Trainer] = []
     monkeypatch.setattr("ganlab.build.build", lambda *a, **k: trainers.append(build(*a, **k)) or trainers[-1])
     train(cfg, tmp_path / "run")
-    lr = trainers[0].generator_optimizer.param_groups[0]["lr"]
+    lr = trainers[0].learner.generator_optimizer.param_groups[0]["lr"]
     assert lr == pytest.approx(cfg.optimizer.generator.lr / 2)
 
 
 def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trainer, "update", constant_from(4))
+    monkeypatch.setattr(Learner, "update", constant_from(4))
     with pytest.raises(Diverged):
         make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
 
 
 def test_a_loss_that_is_no_number_is_gone_back_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Trainer.update
+    update = Learner.update
 
-    def broken(trainer: Trainer) -> dict[str, Tensor]:
-        numbers = update(trainer)
-        if trainer.step == 20 and trainer.roll_backs == 0:
+    def broken(learner: Learner) -> dict[str, Tensor]:
+        numbers = update(learner)
+        if learner.step == 20 and learner.roll_backs == 0:
             numbers["loss_generator"] = torch.tensor(float("nan"))
         return numbers
 
-    monkeypatch.setattr(Trainer, "update", broken)
+    monkeypatch.setattr(Learner, "update", broken)
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     assert json.loads((folder / "result.json").read_text())["status"] == "done"
     with pytest.raises(Diverged):

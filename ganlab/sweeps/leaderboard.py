@@ -15,7 +15,7 @@ import numpy as np
 from ganlab.composition import short_names
 from ganlab.errors import ConfigError, DataError
 from ganlab.runs import replace_file
-from ganlab.scores import Score, refuse_unlike
+from ganlab.scores import Score
 from ganlab.sweeps import trials
 from ganlab.sweeps.configurations import Configuration, group, swept_keys
 from ganlab.sweeps.trials import Trial
@@ -181,25 +181,18 @@ def _comparable(found: Sequence[Trial], folder: Path, metric: str | None) -> lis
             if names
             else f"metric={metric}: no run below {folder} was scored, so metric must be left out"
         )
-    first: tuple[Trial, Score] | None = None
+    first: tuple[Path, Score] | None = None
     scores = []
     for trial in found:
         name = metric or next(iter(trial.scores), None)
         for score in (trial.last_score(name), trial.best_score(name)) if name else ():
             if score is None:
                 continue
-            first = first or (trial, score)
-            _refuse(first, (trial, score), metric)
+            first = first or (trial.folder, score)
+            choose = "; choose one with metric=" if metric is None and first[1].metric != score.metric else ""
+            trials.refuse_unlike_runs(first, (trial.folder, score), choose)
             scores.append(score)
     return scores
-
-
-def _refuse(one: tuple[Trial, Score], other: tuple[Trial, Score], metric: str | None) -> None:
-    try:
-        refuse_unlike([one[1], other[1]])
-    except DataError as error:
-        choose = "; choose one with metric=" if metric is None and one[1].metric != other[1].metric else ""
-        raise DataError(f"{error} ({one[0].folder} and {other[0].folder}){choose}") from error
 
 
 def _row(configuration: Configuration, keys: Sequence[str], metric: str | None) -> Row:

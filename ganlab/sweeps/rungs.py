@@ -20,12 +20,12 @@ from ganlab.cadence import first_due
 from ganlab.composition import settings_of
 from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.runs import RunFolder, read_result, status_of
-from ganlab.scores import Score, refuse_unlike
+from ganlab.scores import Score
 from ganlab.sweeps import trials
 from ganlab.sweeps.halving import Halving, Standing, in_order
 from ganlab.sweeps.plan import Planned, without_hydra
+from ganlab.sweeps.table import duration, plural
 from ganlab.sweeps.table import number as shown_number
-from ganlab.sweeps.table import plural
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,9 @@ class Rungs:
                 if score is None:
                     continue
                 first = first or (planned.folder, score)
-                refuse(first, (planned.folder, score))
+                trials.refuse_unlike_runs(
+                    first, (planned.folder, score), "; hydra.launcher.halving=null goes on without"
+                )
                 values.append(score.value)
             standings.append(Standing(tuple(values), len(seeds) - len(values)))
         if first is None:
@@ -250,13 +252,6 @@ def refuse_unmet(positions: Mapping[Path, Position], rung: float) -> None:
             raise CheckpointError(f"{folder}: has not met rung {rung:.3g}, {reason}; the same command goes on")
 
 
-def refuse(one: tuple[Path, Score], other: tuple[Path, Score]) -> None:
-    try:
-        refuse_unlike([one[1], other[1]])
-    except DataError as error:
-        raise DataError(f"{error} ({one[0]} and {other[0]}); hydra.launcher.halving=null goes on without") from error
-
-
 def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
     """Refuse a metric that a job will not measure, before any is run."""
     from ganlab.build import instantiate  # late: only a halved sweep pays for torch in the launcher
@@ -287,8 +282,3 @@ def settled(cfg: DictConfig, group: str) -> dict[str, Any]:
     """A group of a config without what only says where things lie."""
     node = configs.plain(cfg[group])
     return {key: value for key, value in node.items() if f"{group}.{key}" not in configs.WITHOUT_EFFECT}
-
-
-def duration(seconds: float) -> str:
-    unit, size = next(((u, s) for u, s in (("h", 3600), ("min", 60)) if seconds >= s), ("s", 1))
-    return f"{seconds / size:.1f} {unit}"

@@ -129,6 +129,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    unit, size = next(((u, s) for u, s in (("h", 3600), ("min", 60)) if seconds >= s), ("s", 1))
+    return f"{seconds / size:.1f} {unit}"
+
+
 def number(value: float | None) -> str:
     """Four digits, which is more than seeds agree on."""
     if value is None:

@@ -18,7 +18,7 @@ from ganlab import config
 from ganlab.composition import choices, composition, settings_of
 from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.runs import RESULT, RunFolder, status_of
-from ganlab.scores import Score
+from ganlab.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
 
@@ -130,6 +130,18 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         return Trial(folder, "damaged", problem, *known)
     error = _line(error) if error else None
     return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"))
+
+
+def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remedy: str = "") -> None:
+    """Scores of two runs' folders may be ranked together only if they are alike.
+
+    Raises:
+        DataError: they are not; the message names the folders and ends with the remedy.
+    """
+    try:
+        refuse_unlike([one[1], other[1]])
+    except DataError as error:
+        raise DataError(f"{error} ({one[0]} and {other[0]}){remedy}") from error
 
 
 def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -23,7 +22,8 @@ class Processes(Launcher):
         metric: str | None = None,
     ) -> None:
         self.jobs, self.cores = jobs, cores
-        self.halving, self.rungs, self.metric = halving, plain(rungs), metric
+        self.halving, self.metric = halving, metric
+        self.rungs = OmegaConf.to_container(rungs) if OmegaConf.is_config(rungs) else rungs  # has still to be judged
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from ganlab.sweeps.processes import Sweep
@@ -33,8 +33,3 @@ class Processes(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return self.sweep.launch(job_overrides)
-
-
-def plain(value: Any) -> Any:
-    """A value of the config without OmegaConf's containers: of any type, as it has still to be judged."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

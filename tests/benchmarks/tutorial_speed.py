@@ -33,7 +33,7 @@ from ganlab.data.dataset import Dataset
 from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal
 
-EPOCHS = {"circle": 4, "mnist5": 1}  # a turn
+EPOCHS = {"circle": 10, "mnist5": 1}  # a turn
 
 
 class TutorialG(nn.Module):
@@ -114,7 +114,7 @@ def ganlab(which: str) -> Iterator[int]:
         trainer.pictures = NoPictures()
         steps = round(EPOCHS[which] * trainer.steps_per_epoch)
         for turn in itertools.count(1):
-            trainer.last_step = turn * steps
+            trainer.learner.last_step = turn * steps
             trainer.train(StopSignal())
             yield steps
 
