@@ -142,9 +142,8 @@ def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Verdict
         boundary: the least logit of what is taken for real; None: the mean of all these logits.
     """
     real, fake = real.detach(), fake.detach()
-    mean_real, mean_fake = real.mean(), fake.mean()
-    limit = (mean_real + mean_fake) / 2 if boundary is None else boundary
-    return Verdict((real >= limit).float().mean(), (fake < limit).float().mean(), mean_real - mean_fake)
+    limit = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
+    return Verdict((real >= limit).float().mean(), (fake < limit).float().mean(), (real - fake).mean())
 
 
 @contextmanager

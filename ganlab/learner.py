@@ -60,7 +60,7 @@ class Learner:
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
         }
         for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
-            optimizer.register_step_post_hook(lambda *_, network=network: spectral_norm.update(network))
+            spectral_norm.follow(network, optimizer)
         self.average = (
             AveragedGenerator(self.generator, ema_half_life, batches.batch_size * discriminator_steps, ema_ramp)
             if ema_half_life

@@ -117,7 +117,7 @@ def test_tutorial_mlps_have_the_tutorial_s_sizes() -> None:
 def test_the_activation_of_an_mlp_is_the_one_it_is_called_after(activation: str) -> None:
     x = torch.randn(9)
     expected = F.leaky_relu(x, 0.2) if activation == "leaky_relu" else getattr(F, activation)(x)
-    torch.testing.assert_close(MLPDiscriminator((2,), 0, activation=activation).layers[1](x), expected)
+    torch.testing.assert_close(MLPDiscriminator((2,), 0, activation=activation).hidden[1](x), expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -308,7 +308,7 @@ def test_projection_is_equation_3() -> None:
         _, discriminator = pair(name, (1, 28, 28), num_classes=3)
         x, label = torch.randn(4, 1, 28, 28), torch.tensor([2, 0, 1, 2])
         phi = {}
-        hook = discriminator.projection.register_forward_hook(lambda _m, inputs, _o, phi=phi: phi.update(x=inputs[0]))
+        hook = discriminator.projection.register_forward_hook(lambda _m, inputs, _o, phi=phi: phi.update(x=inputs[1]))
         logit = discriminator(x, label)
         hook.remove()
         psi = next(m for m in reversed(list(discriminator.modules())) if isinstance(m, nn.Linear))

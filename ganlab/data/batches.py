@@ -63,7 +63,7 @@ class Batches:
             order = torch.randperm(len(self.data), generator=generator(self.seed, "shuffle", epoch))
             self._epoch, self._order = epoch, order.to(self.data.device)
         chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        x = to_model_range(self.data[chosen])
+        x = to_model_range(self.data.index_select(0, chosen))
         if self.flip:
             mirrored = torch.rand(len(x), generator=generator(self.seed, "flip", index)) < 0.5
             x = torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)

@@ -63,24 +63,24 @@ def batch_norm(channels: int, num_classes: int) -> nn.Module:
 
 
 class Projection(nn.Module):
-    """<embedding(label), phi>, [B]: what a class adds to the logit of features phi [B, n] (Miyato and Koyama, 2018).
+    """The logit psi(phi) [B] and what the class adds to it, <embedding(label), phi> with features phi [B, n].
 
-    With psi, a linear layer, the logit is their eq. 3: psi(phi(x)) + <embedding(label), phi(x)>.
+    Their sum is eq. 3 of Miyato and Koyama (2018).
     """
 
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_classes, features) / features**0.5)  # of psi's scale
 
-    def forward(self, phi: Tensor, label: Tensor | None) -> Tensor:
-        return (_look_up(self.weight, label) * phi).sum(1)
+    def forward(self, logit: Tensor, phi: Tensor, label: Tensor | None) -> Tensor:
+        return logit + (_look_up(self.weight, label) * phi).sum(1)
 
 
 class NoProjection(nn.Module):
-    """What no class adds: nothing."""
+    """The logit without classes: as it is."""
 
-    def forward(self, phi: Tensor, label: Tensor | None) -> float:
-        return 0.0
+    def forward(self, logit: Tensor, phi: Tensor, label: Tensor | None) -> Tensor:
+        return logit
 
 
 def projection(num_classes: int, features: int) -> nn.Module:

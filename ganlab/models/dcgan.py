@@ -119,4 +119,4 @@ class DCGANDiscriminator(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         phi = self.blocks(x).flatten(1)  #    [B, width * 2^(n-1) * H/2^n * W/2^n]
         logit = self.logit(phi).squeeze(1)  # [B]
-        return logit + self.projection(phi, label)
+        return self.projection(logit, phi, label)

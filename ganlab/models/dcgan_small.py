@@ -92,4 +92,4 @@ class DCGANDiscriminator(nn.Module):
         to_hidden, activation, psi = self.logit
         phi = activation(to_hidden(self.blocks(x).flatten(1)))  #  [B, hidden]
         logit = psi(phi).squeeze(1)  #                             [B]
-        return logit + self.projection(phi, label)
+        return self.projection(logit, phi, label)

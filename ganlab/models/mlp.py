@@ -22,13 +22,13 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 
-def layers(inputs: int, outputs: int, width: int, depth: int, activation: Activation) -> nn.Sequential:
-    """`depth` hidden layers of `width` units, then a linear one."""
-    stack: list[nn.Module] = []
+def hidden_layers(inputs: int, width: int, depth: int, activation: Activation) -> list[nn.Module]:
+    """`depth` layers of `width` units, each with its activation."""
+    layers: list[nn.Module] = []
     for _ in range(depth):
-        stack += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
         inputs = width
-    return nn.Sequential(*stack, nn.Linear(inputs, outputs))
+    return layers
 
 
 class MLPGenerator(nn.Module):
@@ -47,7 +47,8 @@ class MLPGenerator(nn.Module):
         self.shape = shape
         self.with_label = WithLabel(num_classes) if num_classes else None
         inputs = latent_dim + (self.with_label.dim if self.with_label else 0)
-        self.layers = layers(inputs, prod(shape), width, depth, activation)
+        hidden = hidden_layers(inputs, width, depth, activation)
+        self.layers = nn.Sequential(*hidden, nn.Linear(width if depth else inputs, prod(shape)))
         self.output = nn.Tanh() if len(shape) == 3 else nn.Identity()
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -69,15 +70,14 @@ class MLPDiscriminator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = layers(prod(shape), 1, width, depth, activation)
-        self.projection = projection(num_classes, width if depth else prod(shape))
+        features = width if depth else prod(shape)
+        self.hidden = nn.Sequential(*hidden_layers(prod(shape), width, depth, activation))
+        self.logit = nn.Linear(features, 1)
+        self.projection = projection(num_classes, features)
         if spectral_norm:
             spectral.normalise(self)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        *hidden, psi = self.layers
-        phi = x.flatten(1)
-        for layer in hidden:
-            phi = layer(phi)  #         [B, width]
-        logit = psi(phi).squeeze(1)  #  [B]
-        return logit + self.projection(phi, label)
+        phi = self.hidden(x.flatten(1))  #     [B, width]
+        logit = self.logit(phi).squeeze(1)  #  [B]
+        return self.projection(logit, phi, label)

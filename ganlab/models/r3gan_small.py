@@ -193,4 +193,4 @@ class R3GANDiscriminator(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         phi = self.readout(self.layers(self.from_image(x)))  #  [B, C]
         logit = self.logit(phi).squeeze(1)  #                   [B]
-        return logit + self.projection(phi, label)
+        return self.projection(logit, phi, label)

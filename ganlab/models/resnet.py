@@ -151,4 +151,4 @@ class ResNetDiscriminator(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         phi = F.relu(self.blocks(x)).sum((2, 3))  # [B, channels]
         logit = self.logit(phi).squeeze(1)  #       [B]
-        return logit + self.projection(phi, label)
+        return self.projection(logit, phi, label)

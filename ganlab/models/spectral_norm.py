@@ -59,7 +59,21 @@ def normalise(network: nn.Module) -> None:
 @torch.no_grad()
 def update(network: nn.Module, num_iterations: int = 1) -> None:
     """Follow the weights, which an optimizer's step or an initialisation has changed, by so many power iterations."""
-    for module in network.modules():
-        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], SpectralNorm):
-            for _ in range(num_iterations):
-                module[0].iterate(module.original)
+    for norm, weight in _norms(network):
+        for _ in range(num_iterations):
+            norm.iterate(weight)
+
+
+def follow(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Have the norms of a network, if it has any, follow its weights from each step of its optimizer to the next."""
+    if _norms(network):
+        optimizer.register_step_post_hook(lambda *_: update(network))
+
+
+def _norms(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
+    """Each with its weight as it is trained."""
+    return [
+        (module[0], module.original)
+        for module in network.modules()
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], SpectralNorm)
+    ]
