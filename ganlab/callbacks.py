@@ -18,13 +18,16 @@ from ganlab.sweeps import jobs
 
 log = logging.getLogger(__name__)
 
+OF_SWEEPS = ("hydra.sweep.", "hydra.launcher.", "hydra/launcher", "hydra.sweeper.", "hydra/sweeper")
+QUOTE = "'"  # which the folder of a sweep is put in for Hydra
+
 
 class RefuseBadConfig(Callback):
     """Refuses a config while nothing is on disk yet: Hydra makes the run's folder right after this callback."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
-            _refuse_sweep_folder(config.hydra.overrides.hydra)
+            _refuse_what_is_of_sweeps(config.hydra.overrides.hydra)
             from ganlab import build  # imported late: torch takes seconds, and Hydra loads callbacks first
 
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
@@ -83,13 +86,12 @@ def goes_on(config: DictConfig) -> bool:
     return str(config.hydra.launcher.get("_target_")) == "hydra_plugins.ganlab_launcher.processes.Processes"
 
 
-def _refuse_sweep_folder(overrides: list[str]) -> None:
-    given = next((override for override in overrides if override.startswith("hydra.sweep.dir=")), None)
-    if given:
-        quotes = "'"
-        raise ConfigError(
-            f"sweep_dir={given.partition('=')[2].strip(quotes)}: is for a sweep; add -m, or sweep= with a grid"
-        )
+def _refuse_what_is_of_sweeps(overrides: list[str]) -> None:
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key.startswith(OF_SWEEPS):
+            typed = f"sweep_dir={value.strip(QUOTE)}" if key == "hydra.sweep.dir" else override
+            raise ConfigError(f"{typed}: is for a sweep; add -m, or sweep= with a grid")
 
 
 def _refuse_used_folder(*folders: Path) -> None:

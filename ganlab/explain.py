@@ -57,19 +57,20 @@ def _keys_beside(key: str, overrides: Sequence[str]) -> str:
     from hydra.core.global_hydra import GlobalHydra
 
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    groups |= {"hydra/launcher", "hydra/sweeper"}
     choices = [o for o in overrides if o.split("=")[0] in groups and "," not in o]
     choices += [f"hydra.searchpath=[file://{folder}]" for folder in _own_folders(overrides)]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = hydra_compose(CONFIG_NAME, overrides=choices)
+            cfg = hydra_compose(CONFIG_NAME, overrides=choices, return_hydra_config=key.startswith("hydra."))
     except (HydraException, OmegaConfBaseException):
         return "see python -m ganlab --help"
     parent, found = key, None
     while parent and not isinstance(found, DictConfig):
         parent = parent.rpartition(".")[0]
         found = OmegaConf.select(cfg, parent) if parent else cfg
-    names = [str(name) for name in found if name not in HYDRA_KEYS] if isinstance(found, DictConfig) else []
+    names = [str(name) for name in found if name not in (*HYDRA_KEYS, "hydra")] if isinstance(found, DictConfig) else []
     near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from ganlab.errors import CheckpointError
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
-WRITTEN_BY_HYDRA = (".hydra", "ganlab.log")
+WRITTEN_BY_HYDRA = (".hydra", "ganlab.log", "multirun.yaml")
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -168,7 +168,7 @@ class RunFolder:
         replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def discard(self) -> None:
-        """Remove what Hydra wrote for a run that never started, and the folder if nothing else is in it."""
+        """Remove what Hydra wrote for a run or sweep that never started, and the folder if nothing else is in it."""
         if holds_a_run(self.path):
             return  # another one's
         for name in WRITTEN_BY_HYDRA:

@@ -311,6 +311,7 @@ class Trainer:
         self._restore_from(str(good[-1]))
         self.checkpoints.rewind(self.step)
         self.run.rewind(self.step)
+        self.trackers.rewind(self.step)
         self.learner.roll_backs = tries
         self.checkpoints.save_last(self.step, self.state, self._beside_state())  # a resumed run is to know of it
         self.run.update(roll_backs=tries, **self._progress())

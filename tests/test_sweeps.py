@@ -352,13 +352,23 @@ def test_jobs_share_a_budget_of_cores(
     ("arguments", "message"),
     [
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0: must be greater than or equal to 1"),
+        (("-m", "seed=1,2", "hydra.launcher.jobz=2"), "no such key; hydra.launcher has jobs, cores"),
+        (("-m", "seed=1,2,3", "trainer.batch_size=-4"), "1 (likewise the other 2 jobs of the sweep)"),
         (("seed=1", "sweep_dir=there"), "sweep_dir=there: is for a sweep"),
+        (("seed=1", "hydra.launcher.jobs=2"), "hydra.launcher.jobs=2: is for a sweep"),
     ],
-    ids=["jobs", "no sweep"],
 )
-def test_a_sweep_that_cannot_be_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
+def test_a_sweep_that_cannot_be_is_refused(
+    arguments: tuple[str, ...], message: str, ganlab: Command, tmp_path: Path
+) -> None:
     done = ganlab(*TINY, *arguments)
-    assert (done.returncode, message in done.stderr) == (2, True)
+    assert (done.returncode, message in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_one_sound_job_is_enough_for_a_sweep(ganlab: Command, tmp_path: Path) -> None:
+    done = ganlab("-m", *TINY, "trainer.batch_size=-4,4", "sweep_dir=sweep")
+    assert (done.returncode, statuses(tmp_path / "sweep")) == (2, {"0": "failed", "1": "done"})
 
 
 DONE = {"status": "done", "scores": {}, "best": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
 import shutil
@@ -17,15 +18,18 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT, make_run
 from PIL import Image
+from torch import Tensor
 from wandb_server import KEY, serving
 
 from ganlab import build, config, titles
 from ganlab.__main__ import train
 from ganlab.errors import ConfigError, Diverged
-from ganlab.runs import RunFolder
+from ganlab.learner import Learner
+from ganlab.runs import RunFolder, read_result
 from ganlab.trackers import Title, Trackers, Watched
 
 SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
@@ -55,6 +59,9 @@ class Faulty:
         self._act("log")
 
     def picture(self, name: str, file: Path, step: int) -> None:
+        pass
+
+    def rewind(self, step: int) -> None:
         pass
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
@@ -435,6 +442,22 @@ def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
     shutil.copy(folder / "checkpoints" / "step_00000004.pt", folder / "checkpoints" / "last.pt")
     resume(folder, "trainer.steps=8")
     assert set(scalars(folder)) == {2, 4, 6, 8}
+
+
+def test_what_is_rolled_back_is_gone_from_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Learner.update
+
+    def diverges_once(learner: Learner) -> dict[str, Tensor]:
+        numbers = update(learner)
+        diverges = learner.step == 5 and learner.roll_backs == 0
+        return numbers | {"loss_generator": torch.tensor(math.nan)} if diverges else numbers
+
+    monkeypatch.setattr(Learner, "update", diverges_once)
+    overrides = ("tracker=tensorboard", "watchdog=roll_back", "trainer.checkpoint_every=0.05")  # of step 3
+    folder = make_run(tmp_path / "run", *SHORT, *overrides)
+    assert read_result(folder)["roll_backs"] == 1
+    kept = {record["step"]: record["loss_generator"] for record in RunFolder(folder).history()}
+    assert {step: values["loss_generator"] for step, values in scalars(folder).items()} == pytest.approx(kept)
 
 
 def test_both_trackers_copy_the_same_run(tmp_path: Path) -> None:

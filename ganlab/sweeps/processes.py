@@ -25,11 +25,12 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab.errors import CheckpointError
+from ganlab.errors import CheckpointError, GanlabError
 from ganlab.ranges import Count
 from ganlab.runs import RunFolder, read_result, status_of
 from ganlab.signals import StopSignal
 from ganlab.signatures import check_value
+from ganlab.sweeps.forecast import refuse_if_all_would_be
 from ganlab.sweeps.halving import Factor, Halving, RungList
 from ganlab.sweeps.jobs import identity, objective, shown
 from ganlab.sweeps.plan import ALWAYS_TOLD, STATES, Plan, Planned, without_hydra
@@ -76,6 +77,8 @@ class Sweep:
         self.halving = Halving.read(halving, rungs, metric)
         self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # they would again
         self.folder = self.plan.folder
+        # Only of Hydra's own sweeper are the jobs all there are; others try what they have not tried yet
+        self.is_whole = str(config.hydra.sweeper._target_).endswith("BasicSweeper") and not self.plan.earlier
         num_threads = threads(jobs, cores)
         if num_threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read by every library when it is loaded
@@ -85,12 +88,20 @@ class Sweep:
         """Run, skip or continue these jobs; called once for each batch of a sweeper.
 
         Raises:
+            ConfigError: none of them has a config that can be run.
             SystemExit: a signal came; the jobs that ran were saved, no others were started.
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        planned = [self.plan.place(overrides) for overrides in job_overrides]
-        rungs = Rungs(self.halving, planned) if self.halving else None
+        try:
+            planned = [self.plan.place(overrides) for overrides in job_overrides]
+            rungs = Rungs(self.halving, planned) if self.halving else None
+            if self.is_whole:
+                refuse_if_all_would_be(planned, self.processes)
+        except GanlabError:
+            if not any(self.folder.glob("*/")):  # no job was ever begun there
+                RunFolder(self.folder).discard()
+            raise
         self.folder.mkdir(parents=True, exist_ok=True)
         num = Counter(p.state for p in planned)
         log.info(

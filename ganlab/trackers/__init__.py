@@ -65,6 +65,9 @@ class Tracker(Protocol):
     def picture(self, name: str, file: Path, step: int) -> None:
         """Copy a picture or an animation."""
 
+    def rewind(self, step: int) -> None:
+        """The run has gone back to an earlier step; what was copied of later ones is undone, where that can be."""
+
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         """End, also where starting failed.
 
@@ -94,6 +97,10 @@ class Trackers:
     def picture(self, name: str, file: Path, step: int) -> None:
         for tracker in self.each:
             tracker.picture(name, file, step)
+
+    def rewind(self, step: int) -> None:
+        for tracker in self.each:
+            tracker.rewind(step)
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None = None) -> None:
         for tracker in self.each:
@@ -133,6 +140,9 @@ class Unfailing:
 
     def picture(self, name: str, file: Path, step: int) -> None:
         self._put(lambda: self.tracker.picture(name, file, step))
+
+    def rewind(self, step: int) -> None:
+        self._put(lambda: self.tracker.rewind(step))
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         if not self._started.is_set():

@@ -28,13 +28,18 @@ class TensorBoard:
         self.writer: Any = None
 
     def start(self, run: Watched) -> None:
+        self.folder = run.folder / "tensorboard"
+        if self.folder.is_dir():
+            self._begin(after=run.step)
+        else:
+            self._begin()
+            self._write("config", run.config, step=0)
+
+    def _begin(self, after: int | None = None) -> None:
+        """Open a file of events; those of files before it are hidden from step `after` + 1 on."""
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = run.folder / "tensorboard"
-        goes_on = folder.is_dir()
-        self.writer = SummaryWriter(str(folder), purge_step=run.step + 1 if goes_on else None)
-        if not goes_on:
-            self._write("config", run.config, step=0)
+        self.writer = SummaryWriter(str(self.folder), purge_step=None if after is None else after + 1)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -49,6 +54,10 @@ class TensorBoard:
         # the file as it is, so that animations move: the writer's own way decodes, and needs moviepy
         image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=file.read_bytes())
         self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def rewind(self, step: int) -> None:
+        self.writer.close()
+        self._begin(after=step)
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         if self.writer is not None:

@@ -109,6 +109,9 @@ class Wandb:
         else:  # from its pixels: W&B's own conversion of a float tensor is black since 0.29
             self.run.log({name: wandb.Image(Image.open(file).convert("RGB"))}, step=step)
 
+    def rewind(self, step: int) -> None:
+        """Nothing: W&B's steps only grow. What is undone stays there, until the run comes past it."""
+
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         if self.run is None:
             return
