@@ -84,9 +84,10 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
         for name, score in scores.items()
     )
     one = next(iter(scores.values()))
+    extractor = f"{one['extractor']} {one['extractor_hash']}".rstrip()  # coordinates have no hash
     protocol = (
         f"{one['num_fake']:,} samples of step {one['step']}, {one['weights']} weights, against {one['num_real']:,} "
-        f"real examples ({one['split']}); extractor {one['extractor']} {one['extractor_hash']}. The floor is the same "
+        f"real examples ({one['split']}); extractor {extractor}. The floor is the same "
         f"between {one['floor_fake']:,} and {one['floor_real']:,} real examples."
     )
     return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table><p>{html.escape(protocol)}</p>"
