@@ -353,7 +353,7 @@ def test_jobs_share_a_budget_of_cores(
     [
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0: must be greater than or equal to 1"),
         (("-m", "seed=1,2", "hydra.launcher.jobz=2"), "no such key; hydra.launcher has jobs, cores"),
-        (("-m", "seed=1,2,3", "trainer.batch_size=-4"), "1 (likewise the other 2 jobs of the sweep)"),
+        (("-m", "seed=1,2,3", "trainer.batch_size=-4"), "equal to 1 (and 2 other jobs refused likewise)"),
         (("seed=1", "sweep_dir=there"), "sweep_dir=there: is for a sweep"),
         (("seed=1", "hydra.launcher.jobs=2"), "hydra.launcher.jobs=2: is for a sweep"),
     ],

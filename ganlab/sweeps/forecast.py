@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.sweeps.plan import Planned, without_hydra
+from ganlab.sweeps.table import plural
 
 
 def refuse_if_all_would_be(planned: Sequence[Planned], processes: Any) -> None:
@@ -34,7 +35,7 @@ def refuse_if_all_would_be(planned: Sequence[Planned], processes: Any) -> None:
         refusal = receiver.recv()
     process.join()
     if refusal:
-        others = f" (likewise the other {len(planned) - 1} jobs of the sweep)" if len(planned) > 1 else ""
+        others = f" (and {plural(len(planned) - 1, 'other job')} refused likewise)" if len(planned) > 1 else ""
         raise ConfigError(refusal + others)
 
 
