@@ -228,8 +228,12 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
         "metrics=none",
     ]
     learner = build(config.compose(choices), RunFolder(tmp_path / "run")).learner
+    vectors = [buffer for name, buffer in learner.discriminator.named_buffers() if name.endswith(".right")]
+    before = [vector.clone() for vector in vectors]
     for _ in range(5):
         learner.update()
+    assert vectors
+    assert not any(torch.equal(a, b) for a, b in zip(before, vectors, strict=True))
     layers = [m for m in learner.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert layers
     for layer in layers:
