@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganlab.models import ShapeError, spectral_norm
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import ConditionalBatchNorm2d, Projection
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
 from ganlab.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlab.models.dcgan_small import DCGANDiscriminator as SmallDiscriminator
 from ganlab.models.dcgan_small import DCGANGenerator as SmallGenerator
@@ -21,7 +22,6 @@ from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.mlp import ACTIVATIONS, MLPDiscriminator, MLPGenerator
 from ganlab.models.r3gan_small import Block, Down, R3GANDiscriminator, R3GANGenerator, conv
 from ganlab.models.resnet import ResNetDiscriminator, ResNetGenerator
-from ganlab.models.to_image import ToImage
 from ganlab.models.tutorial_cnn import TutorialDiscriminator, TutorialGenerator
 
 Shape = tuple[int, ...]
@@ -92,9 +92,10 @@ def test_tutorial_networks_are_the_tutorial_s() -> None:
     z = torch.randn(3, 32)
 
     def their_generator(x: Tensor) -> Tensor:
-        x = F.relu(generator.fc1(x)).view(-1, 32, 14, 14)
-        weight, bias = generator.conv1.weight, generator.conv1.bias
-        return torch.sigmoid(F.conv2d(F.relu(generator.convt1(x)), weight, bias, padding=1))
+        x = F.relu(generator.project(x)).view(-1, 14, 14, 32).permute(0, 3, 1, 2)  # its rows in another order
+        up, last = generator.convt1, generator.conv1
+        x = F.relu(F.conv_transpose2d(x, up.weight, up.bias, stride=2, padding=1, output_padding=1))
+        return torch.sigmoid(F.conv2d(x, last.weight, last.bias, padding=1))
 
     def their_discriminator(x: Tensor) -> Tensor:
         d = discriminator
@@ -207,16 +208,28 @@ def test_r3gan_groups_have_to_fit() -> None:
 # Its parts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_to_image_is_a_convolution_and_so_are_its_gradients(channels: int) -> None:
-    layer = ToImage(4, channels).double()
-    reference = nn.Conv2d(4, channels, 3, padding=1).double()
+@pytest.mark.parametrize(
+    ("layer", "reference"),
+    [
+        (ToImage(4, 1), nn.Conv2d(4, 1, 3, padding=1)),
+        (ToImage(4, 3), nn.Conv2d(4, 3, 3, padding=1)),
+        (Conv2d(4, 3, 3, stride=2, padding=1), nn.Conv2d(4, 3, 3, stride=2, padding=1)),
+        (Conv2d(4, 6, 3, groups=2, bias=False), nn.Conv2d(4, 6, 3, groups=2, bias=False)),
+        (
+            ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1),
+            nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1),
+        ),
+    ],
+)
+def test_convolutions_and_their_gradients_are_those_of_pytorch(layer: nn.Module, reference: nn.Module) -> None:
+    layer, reference = layer.double(), reference.double()
     reference.load_state_dict(layer.state_dict())
     x = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(layer(x), reference(x))
-    weights = torch.randn(2, channels, 5, 7, dtype=torch.float64)
+    expected = reference(x)
+    torch.testing.assert_close(layer(x), expected)
+    weights = torch.randn_like(expected)
     mine = torch.autograd.grad((layer(x) * weights).sum(), [x, *layer.parameters()])
-    theirs = torch.autograd.grad((reference(x) * weights).sum(), [x, *reference.parameters()])
+    theirs = torch.autograd.grad((expected * weights).sum(), [x, *reference.parameters()])
     torch.testing.assert_close(mine, theirs)
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import Stack, batch_norm, projection
+from ganlab.models.convolutions import ToImage
 from ganlab.models.dcgan import doubling, halving
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved
-from ganlab.models.to_image import ToImage
 from ganlab.ranges import Width
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganlab.models import ShapeError
-from ganlab.models.to_image import ToImage
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
 from ganlab.ranges import Width
 
 
@@ -26,16 +26,18 @@ class TutorialGenerator(nn.Module):
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: Width = 32) -> None:
         super().__init__()
         channels, height, width_px = _image_shape(shape)
-        self.start = (width, height // 2, width_px // 2)
-        self.fc1 = nn.Linear(latent_dim, width * (height // 2) * (width_px // 2))
-        self.convt1 = nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
+        self.start = (height // 2, width_px // 2, width)
+        self.project = nn.Linear(latent_dim, width * (height // 2) * (width_px // 2))
+        self.convt1 = ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
         self.conv1 = ToImage(width, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        # In place, as an activation of this size takes as long to write as to compute
-        x = F.relu(self.fc1(z), inplace=True).view(-1, *self.start)  # [B, width, H/2, W/2]
-        x = F.relu(self.convt1(x), inplace=True)  #                    [B, width, H, W]
-        return torch.sigmoid(self.conv1(x)) * 2 - 1  #                 [B, C, H, W]
+        # In place, as an activation of this size takes as long to write as to compute; channels last, as the
+        # convolution wants them
+        x = F.relu(self.project(z), inplace=True).view(-1, *self.start)  # [B, H/2, W/2, width]
+        x = self.convt1(x.permute(0, 3, 1, 2))  #                          [B, width, H, W]
+        x = self.conv1(F.relu(x, inplace=True))  #                         [B, C, H, W]
+        return torch.tanh(x / 2)  # a sigmoid, in [-1, 1]
 
 
 class TutorialDiscriminator(nn.Module):
@@ -44,8 +46,8 @@ class TutorialDiscriminator(nn.Module):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         channels, height, width = _image_shape(shape)
-        self.conv1 = nn.Conv2d(channels, 8, 3, padding=1)
-        self.conv2 = nn.Conv2d(8, 16, 3, padding=1)
+        self.conv1 = Conv2d(channels, 8, 3, padding=1)
+        self.conv2 = Conv2d(8, 16, 3, padding=1)
         self.fc1 = nn.Linear(16 * (height // 4) * (width // 4), 32)
         self.fc2 = nn.Linear(32, 8)
         self.fc3 = nn.Linear(8, 1)
