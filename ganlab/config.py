@@ -127,7 +127,10 @@ def check(cfg: DictConfig) -> None:
         )
         for key, node in nodes.items():
             if not isinstance(node, Mapping) or "_target_" not in node:
-                raise ConfigError(f"{key}={shown(node)}: must have a _target_, the function or class that it calls")
+                otherwise = f"; ~{key} leaves it out" if group in NAMED else ""
+                raise ConfigError(
+                    f"{key}={shown(node)}: must have a _target_, the function or class that it calls{otherwise}"
+                )
         check_node(group, tree[group])
 
 

@@ -117,7 +117,10 @@ class Game:
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment) -> Tensor:
         """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
         fake_logit = discriminator(self._shown(fake, moment))
-        real_logit = discriminator(self._shown(real, moment)) if self.loss.generator_sees_real else None
+        real_logit = None
+        if self.loss.generator_sees_real:
+            with torch.no_grad():  # the generator has no part in them
+                real_logit = discriminator(self._shown(real, moment))
         return self.loss.generator(real_logit, fake_logit).mean()
 
     def _shown(self, x: Tensor, moment: Moment) -> Tensor:

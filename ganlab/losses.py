@@ -119,7 +119,7 @@ class Relativistic:
 class RelativisticAverage:
     """As cross-entropy, each logit being taken against the mean logit of the other kind (RaSGAN).
 
-    Jolicoeur-Martineau (2019), section 4.
+    Jolicoeur-Martineau (2019), section 4; ESRGAN: Wang et al. (2018), eq. 1 and 2.
     """
 
     generator_sees_real = True

@@ -126,6 +126,13 @@ def test_tutorial_experiments_have_the_tutorial_s_parameters() -> None:
         assert cfg.trainer.ema_half_life is None
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_penalties_of_a_recipe_can_be_replaced(experiment: str) -> None:
+    cfg = config.compose([experiment, "penalty=gradient_penalty"])
+    config.check(cfg)
+    assert list(cfg.penalty) == ["gradient_penalty"]
+
+
 def test_config_hash_knows_what_decides_the_result() -> None:
     base = config.config_hash(config.compose(["dataset=mnist5"]))
     assert config.config_hash(config.compose(["dataset=mnist5", "tracker=none", "dataset.root=/elsewhere"])) == base
