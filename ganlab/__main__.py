@@ -37,8 +37,12 @@ def main() -> None:
 
 def launch() -> None:
     """One run, or a sweep of them, as Hydra reads the command line."""
+    arguments = command_line.flags_first(sys.argv[1:])
+    if arguments and arguments[0] in ("-h", "--help") and not any(other.startswith("-") for other in arguments[1:]):
+        print(command_line.help_text(arguments[1:]))
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
-    sys.argv[1:] = [in_sweep_folder(argument) for argument in command_line.flags_first(sys.argv[1:])]
+    sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
     hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
 
 

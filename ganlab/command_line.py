@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging.config
 import os
+import string
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ganlab.config_files import conf_dir
+from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.explain import explain
 from ganlab.signatures import bind
@@ -99,6 +100,21 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"{strange[0]}: no such flag; python -m ganlab --hydra-help lists them")
     overrides = [*known.overrides, *others]
     return [argument for argument in arguments if argument not in overrides] + overrides
+
+
+def help_text(overrides: Sequence[str]) -> str:
+    """What `--help` shows: Hydra's template filled in as Hydra would, which takes a second more to list the options."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        options = {group: sorted(loader.get_group_options(group)) for group in sorted(loader.list_groups(""))}
+    return string.Template(cfg.hydra.help.template).substitute(
+        APP_CONFIG_GROUPS="".join(f"{group}: {', '.join(options[group])}\n" for group in options if group != "hydra"),
+        CONFIG=OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])),
+    )
 
 
 def _refuse(message: str) -> NoReturn:

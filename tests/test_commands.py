@@ -117,6 +117,11 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         assert f"{group}: " in shown
 
 
+def test_help_is_what_hydra_would_print_in_more_time(ganlab: Command, tmp_path: Path) -> None:
+    chosen = ("model=dcgan_small", "dataset=digits")
+    assert ganlab("--help", *chosen).stdout == ganlab("--help", "--config-dir", str(tmp_path), *chosen).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--help",), ("--cfg", "job"), ("model=nope",), ("optimizer.generator.lrr=1",), ("nonsense=1",)],
