@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
 
 from ganlab.data.dataset import Examples
 from ganlab.data.mnist import ALL_DIGITS, Digit, check_digits, select_digits
@@ -31,6 +30,8 @@ class Digits:
         check_digits(self.digits)
 
     def load(self) -> Examples:
+        from sklearn.datasets import load_digits  # takes as long as PyTorch; a refusal is not to wait for it
+
         bunch = load_digits()
         levels = torch.tensor(bunch.images, dtype=torch.float32)[:, None]
         data = (levels * (255 / 16)).round().to(torch.uint8)

@@ -7,7 +7,6 @@ import math
 from typing import Self
 
 import torch
-from sklearn.datasets import make_circles
 from torch import Tensor
 
 from ganlab.data.dataset import Examples
@@ -45,6 +44,8 @@ class Circle:
         pass
 
     def load(self) -> Examples:
+        from sklearn.datasets import make_circles  # takes as long as PyTorch; a refusal is not to wait for it
+
         points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
