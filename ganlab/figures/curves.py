@@ -52,4 +52,6 @@ def _line(
     """One number over epochs, where it was recorded."""
     records = [record for record in history if name in record]
     marker = marker or ("o" if len(records) < 3 else None)  # a line through fewer points would not be seen
-    axes.plot([r["epoch"] for r in records], [r[name] for r in records], label=label, color=colour, marker=marker)
+    epochs, values = ([record[key] for record in records] for key in ("epoch", name))
+    (line,) = axes.plot(epochs, values, label=label, color=colour, marker=marker)
+    line.set_clip_on(marker is None)  # the frame would cut a marker on it
