@@ -84,13 +84,14 @@ class TrainedGenerator:
         classes = about.classes if players.num_classes else ()
         return cls(players, classes, about.units, chosen, content["step"], where)
 
-    def sample(self, num: int, seed: int = 0, label: str | None = None) -> torch.Tensor:
+    def sample(self, num: int, seed: int = 0, label: str | int | None = None) -> torch.Tensor:
         """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.
 
         Sample number i depends on the seed and i alone, not on how many are asked for.
 
         Args:
-            label: name of the class to make; None: of all classes, evenly, where the generator is told them.
+            label: name of the class to make, 5 being as good as "5"; None: of all classes, evenly, where the generator
+                is told them.
 
         Raises:
             ConfigError: there is no such class.
@@ -99,12 +100,12 @@ class TrainedGenerator:
 
         number = None
         if label is not None:
-            if label not in self.classes:
+            if str(label) not in self.classes:
                 allowed = (
                     f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
                 )
                 raise ConfigError(f"label={label}: must be {allowed}")
-            number = self.classes.index(label)
+            number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
 
 

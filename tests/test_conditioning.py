@@ -75,6 +75,7 @@ def test_samples_of_a_label_are_of_its_class(conditional_run: Path) -> None:
         (torch.cdist(trained.sample(200, label=str(k)), modes).argmin(1) == k).float().mean().item() for k in range(8)
     ]
     assert sum(right) / 8 > 0.8
+    torch.testing.assert_close(trained.sample(9, label=3), trained.sample(9, label="3"))
 
 
 def test_without_a_label_all_classes_are_sampled_and_the_first_do_not_depend_on_how_many(
@@ -86,7 +87,7 @@ def test_without_a_label_all_classes_are_sampled_and_the_first_do_not_depend_on_
 
 def test_a_label_that_there_is_not_is_refused_with_those_that_there_are(conditional_run: Path) -> None:
     with pytest.raises(ConfigError, match="label=8: must be one of 0, 1, 2"):
-        load_run(conditional_run).sample(1, label="8")
+        load_run(conditional_run).sample(1, label=8)
 
 
 @pytest.mark.parametrize(
