@@ -71,12 +71,12 @@ def check(cfg: DictConfig) -> None:
         check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
     build_players(cfg, dataset)
     build_game(cfg)
-    check_optimizers(cfg)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
     instantiate(cfg, "watchdog", Guard)
     build_trackers(cfg)
     devices.resolve(cfg.device)
+    check_optimizers(cfg)  # last: PyTorch's first optimizer takes seconds to import what it may need
 
 
 def check_optimizers(cfg: DictConfig) -> None:
