@@ -182,7 +182,7 @@ BAD = {
     ),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),
     "+penalty.x=5": ("penalty.x=5", "must have a _target_"),
-    "penalty=r1 penalty.r1=5": ("penalty.r1=5", "must have a _target_"),
+    "penalty=r1 penalty.r1=5": ("penalty.r1=5", "~penalty.r1 leaves it out"),
     "+trainr.epochs=5": ("trainr", "no such key; the config has dataset"),
     "~seed": ("seed: missing", "must be given a value"),
     "seed=null": ("seed=null", "integer"),
