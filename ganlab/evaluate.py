@@ -40,7 +40,7 @@ def evaluate(
     """Scores of a trained generator, or of the samples of another program.
 
     python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3] [trust=[my_module]]
-    python -m ganlab.evaluate data=FOLDER|FILE.npy dataset=mnist5
+    python -m ganlab.evaluate data=FOLDER|FILE dataset=mnist5
         both: [metrics=[fid,kid]] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
               [out=scores.json]
 
@@ -50,7 +50,8 @@ def evaluate(
     num       samples for each seed; by default 10,000, or as many as data= has.
     num_real  real examples, at most. split: which they are.
     seeds     how many; the scores are then a mean and a standard deviation.
-    data      float32 images [N, C, H, W] in [0, 1] or points [N, D] in a .npy, or a folder of images.
+    data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or
+              floats in [0, 1], or of points [N, D].
     out       where they are written; by default scores.json in the run's folder.
     """
     from ganlab import devices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ganlab.build import check
 from ganlab.checkpoints import read
 from ganlab.data.mixtures import Grid25, Ring8
 from ganlab.data.points import Circle
+from ganlab.data.sample_files import open_samples
 from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
 from ganlab.evaluate import evaluate
 from ganlab.evaluation import Coordinates, Evaluator
@@ -226,14 +228,45 @@ def test_a_generator_of_one_image_has_no_recall(tmp_path: Path) -> None:
     assert scores["vendi"]["value"] == pytest.approx(1.0, abs=1e-3)
 
 
+def saved_as_pictures(images: np.ndarray, folder: Path) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("size", "layouts"),
+    [
+        ((8, 8), {"NCHW": lambda x: x[:, None], "NHWC": lambda x: x[..., None], "NHW": lambda x: x}),
+        ((32, 32, 3), {"NCHW": lambda x: x.transpose(0, 3, 1, 2), "NHWC": lambda x: x}),
+    ],
+)
+def test_samples_are_the_same_in_any_file(
+    size: tuple[int, ...], layouts: dict[str, Callable[[np.ndarray], np.ndarray]], tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, *size), dtype=np.uint8)
+    expected = torch.from_numpy(layouts["NCHW"](images)).float() / 255
+    files = [saved_as_pictures(images, tmp_path / "folder")]
+    for layout, arranged in layouts.items():
+        for kind in ("uint8", "float32", "float64"):
+            array = arranged(images) if kind == "uint8" else (arranged(images) / 255).astype(kind)
+            np.save(tmp_path / f"{layout}-{kind}.npy", array)
+            files.append(tmp_path / f"{layout}-{kind}.npy")
+    np.savez(tmp_path / "adm.npz", layouts["NHWC"](images), np.arange(60))  # as guided diffusion writes it, with labels
+    for file in [*files, tmp_path / "adm.npz"]:
+        samples = open_samples(str(file), tuple(expected.shape[1:]))
+        assert samples.num == 60
+        assert samples.read(0, 60).dtype == torch.float32
+        torch.testing.assert_close(samples.read(0, 60), expected)
+        torch.testing.assert_close(samples.read(20, 25), expected[20:25])
+
+
 def test_a_folder_of_images_is_scored_as_the_same_array(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    (tmp_path / "folder").mkdir()
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / "folder" / f"{number:03}.png")
     options: dict[str, Any] = {"extractor": "pixels", "metrics": ["precision", "coverage", "vendi"]}
-    one = scores_of(tmp_path / "folder", "digits", tmp_path, **options)
-    other = scores_of(images[:, None].astype(np.float32) / 255, "digits", tmp_path, **options)
+    one = scores_of(saved_as_pictures(images, tmp_path / "folder"), "digits", tmp_path, **options)
+    other = scores_of(images, "digits", tmp_path, **options)
     assert {name: score["value"] for name, score in one.items()} == pytest.approx(
         {name: score["value"] for name, score in other.items()}
     )
@@ -256,16 +289,39 @@ def array_of(values: np.ndarray) -> Callable[[Path], None]:
     return make
 
 
+def arrays_of(*values: np.ndarray) -> Callable[[Path], None]:
+    def make(file: Path) -> None:
+        with file.open("wb") as opened:
+            np.savez(opened, *values)
+
+    return make
+
+
+def zipped_text(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("read.me", "no array")
+
+
 @pytest.mark.parametrize(
     ("make", "dataset", "message"),
     [
         (lambda folder: folder.mkdir(), "digits", "no images there"),
         (image_of(9), "digits", "must have 8x8 pixels, has 9x9"),
         (image_of(8), "circle", "a folder is for images"),
-        (lambda folder: None, "digits", "must be a .npy or a folder of images"),
-        (lambda file: file.write_text("no array"), "digits", "must be a .npy or a folder of images"),
-        (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"must be float32 \[N, 1, 8, 8\]"),
-        (array_of(np.zeros((20, 2))), "circle", "is float64"),
+        (lambda folder: None, "digits", "must be a .npy, a .npz or a folder of images"),
+        (lambda file: file.write_text("no array"), "digits", "must be a .npy, a .npz or a folder of images"),
+        (lambda file: file.write_bytes(b""), "digits", "must be a .npy, a .npz or a folder of images"),
+        (
+            lambda file: file.write_bytes(b"PK\x03\x04 cut off"),
+            "digits",
+            "must be a .npy, a .npz or a folder of images",
+        ),
+        (arrays_of(), "digits", "must be a .npy, a .npz or a folder of images"),
+        (zipped_text, "digits", "or a folder of images: its first file is no array"),
+        (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"\[N, 8, 8\], holds float32 \[20, 1, 9, 8\]"),
+        (array_of(np.zeros((20, 8, 8), np.int64)), "digits", r"must hold float16 .* or uint8 .*, holds int64"),
+        (array_of(np.zeros((20, 2), np.uint8)), "circle", r"or float64 \[N, 2\], holds uint8 \[20, 2\]"),
+        (array_of(np.float32(1)), "circle", r"holds float32 \[\]"),
         (array_of(np.zeros((0, 2), np.float32)), "circle", "holds no samples"),
         (array_of(np.full((20, 1, 8, 8), 2, np.float32)), "digits", r"must lie in \[0, 1\], these in \[2, 2\]"),
         (array_of(np.full((20, 1, 8, 8), np.nan, np.float32)), "digits", r"must lie in \[0, 1\]"),

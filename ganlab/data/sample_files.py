@@ -1,7 +1,9 @@
-"""Samples of other programs, read some at a time: a `.npy` as `ganlab.sample` writes it, or a folder of images."""
+"""Samples of other programs, read some at a time: a `.npy` or `.npz` of arrays, or a folder of images."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,28 +44,61 @@ class SampleFile(ABC):
 
 
 class SampleArray(SampleFile):
-    """A `.npy` of float32 [N, *shape], images in [0, 1]."""
+    """An array: points [N, D] of floats, or images [N, C, H, W], [N, H, W, C] or, grey ones, [N, H, W].
+
+    Images are bytes, or floats in [0, 1].
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        try:
-            self.array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"data={path}: must be a .npy or a folder of images: {error}") from error
-        if self.array.dtype != np.float32 or self.array.shape[1:] != shape:
+        array = _array_at(path)
+        layouts, types = [shape], [np.dtype(kind) for kind in (np.float16, np.float32, np.float64)]
+        if len(shape) == 3:
+            types.append(np.dtype(np.uint8))
+            channels, height, width = shape
+            layouts.append((height, width, channels))
+            if channels == 1:
+                layouts.append((height, width))
+        if array.shape[1:] not in layouts or array.dtype not in types:
+            allowed = " or ".join(str(["N", *layout]).replace("'", "") for layout in layouts)
             raise DataError(
-                f"data={path}: must be float32 [N, {', '.join(map(str, shape))}], is {self.array.dtype} "
-                f"{list(self.array.shape)}"
+                f"data={path}: must hold {' or '.join(map(str, types))} {allowed}, holds {array.dtype} "
+                f"{list(array.shape)}"
             )
-        if not len(self.array):
+        if not len(array):
             raise DataError(f"data={path}: holds no samples")
-        self.path, self.num = path, len(self.array)
+        if array.shape[1:] == shape:
+            self.array = array
+        elif array.ndim == 4:
+            self.array = array.transpose(0, 3, 1, 2)
+        else:
+            self.array = array[:, None]
+        self.path, self.num = path, len(array)
 
     def read(self, start: int, stop: int) -> Tensor:
-        part = torch.from_numpy(np.array(self.array[start:stop]))
+        part = torch.from_numpy(self.array[start:stop].copy(order="C"))
+        part = part / 255 if part.dtype == torch.uint8 else part.float()
         lowest, highest = part.min().item(), part.max().item()
         if part.dim() == 4 and not (lowest >= 0 and highest <= 1):
             raise DataError(f"data={self.path}: images must lie in [0, 1], these in [{lowest:g}, {highest:g}]")
         return part
+
+
+def _array_at(path: Path) -> np.ndarray:
+    """That of a `.npy`, mapped into memory, or the first of a `.npz`, which is read whole.
+
+    Raises:
+        DataError: the file is neither.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return np.lib.format.open_memmap(path, mode="r")
+        with np.load(path, allow_pickle=False) as arrays:
+            first = arrays[arrays.files[0]]
+        if not isinstance(first, np.ndarray):
+            raise ValueError("its first file is no array")
+        return first
+    except (OSError, ValueError, IndexError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"data={path}: must be a .npy, a .npz or a folder of images: {error}") from error
 
 
 class SampleFolder(SampleFile):
