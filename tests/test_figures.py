@@ -10,7 +10,7 @@ import torch
 from conftest import make_run
 from PIL import Image
 
-from ganlab.figures import images
+from ganlab.figures import curves, images
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,19 @@ def test_pictures_of_points_are_not_blank(circle: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["before.png", "real.png", "final.png", "curves.png", "training.gif"])
 def test_pictures_of_images_are_not_blank(digits: Path, name: str) -> None:
     assert colours(digits / "figures" / name) > 15
+
+
+def test_the_score_is_drawn_above_its_floor(tmp_path: Path) -> None:
+    history = [
+        {"epoch": epoch, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5, "fid": 4.0 / epoch}
+        for epoch in range(1, 5)
+    ]
+    drawn = {}
+    for name, scores in {"none": {}, "low": {"fid": {"floor": 0.5}}, "high": {"fid": {"floor": 3.0}}}.items():
+        with Image.open(curves.draw(history, scores, tmp_path / f"{name}.png")) as picture:
+            drawn[name] = np.asarray(picture.convert("RGB"))
+    changed = [np.flatnonzero((drawn[name] != drawn["none"]).any(axis=(1, 2))) for name in ("low", "high")]
+    assert changed[0].max() > changed[1].max() + 50  # rows are counted from the top
 
 
 def test_a_grid_of_samples_is_drawn_every_epoch(digits: Path) -> None:

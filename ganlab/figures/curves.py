@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from ganlab.figures import GENERATED, REAL
 from ganlab.metrics.catalogue import METRICS
 
 
-def draw(history: Sequence[dict[str, Any]], file: Path) -> Path:
-    """Over epochs: both players' losses, the discriminator's accuracy beside a guess's 1/2, and the first score."""
-    scored = next((name for name in METRICS if any(name in record for record in history)), None)
+def draw(history: Sequence[dict[str, Any]], scores: Mapping[str, dict[str, Any]], file: Path) -> Path:
+    """Over epochs: both players' losses, the discriminator's accuracy beside a guess's 1/2, and the first score.
+
+    Args:
+        scores: the last ones, as `result.json` has them; for the floor, which is what real examples score.
+    """
+    scored = next((name for name in METRICS if any(name in record for record in history)), "")
     figure = Figure(figsize=(12.5 if scored else 9, 3.4), layout="constrained")
     losses, accuracy, *rest = figure.subplots(1, 3 if scored else 2)
 
@@ -31,8 +35,11 @@ def draw(history: Sequence[dict[str, Any]], file: Path) -> Path:
     accuracy.set(title="Accuracy of the discriminator", xlabel="epoch", ylim=(0, 1.02))
 
     for axes in rest:
-        _line(axes, history, str(scored), GENERATED, marker="o")
-        axes.set(title=f"{scored} ({METRICS[str(scored)].better} is better)", xlabel="epoch")
+        _line(axes, history, scored, GENERATED, "samples", marker="o")
+        if scored in scores:  # a resumed run may measure something else by now
+            axes.axhline(scores[scored]["floor"], color=REAL, linewidth=1, linestyle="--", label="real examples")
+        axes.legend(frameon=False)
+        axes.set(title=f"{scored} ({METRICS[scored].better} is better)", xlabel="epoch")
         axes.set_ylim(bottom=0)
 
     for axes in (losses, accuracy, *rest):
