@@ -90,10 +90,12 @@ def _array_at(path: Path) -> np.ndarray:
         DataError: the file is neither.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            return np.lib.format.open_memmap(path, mode="r")
-        with np.load(path, allow_pickle=False) as arrays:
-            first = arrays[arrays.files[0]]
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":  # as zip files, and so .npz, begin
+                return np.lib.format.open_memmap(path, mode="r")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                first = arrays[arrays.files[0]]
         if not isinstance(first, np.ndarray):
             raise ValueError("its first file is no array")
         return first
