@@ -35,6 +35,7 @@ from ganlab.watchdog import Guard
 log = logging.getLogger(__name__)
 
 HIDDEN = Verdict._fields  # from log lines and the bar, which have little room
+AT_RISK = 300.0  # seconds of training that the death of a machine may cost, however far apart the checkpoints are
 
 
 class Trainer:
@@ -54,7 +55,7 @@ class Trainer:
             at the last step only, which is never missed.
         sample_every: epochs between two pictures of samples of fixed noise.
         evaluate_every: epochs between two evaluations; one that is better than all before is kept as a checkpoint.
-        checkpoint_every: epochs between two checkpoints.
+        checkpoint_every: epochs between two numbered checkpoints. Besides, `last.pt` is never over 5 minutes old.
         keep_checkpoints: how many of the latest numbered checkpoints stay on disk; None: all.
     """
 
@@ -110,7 +111,7 @@ class Trainer:
         self.evaluator, self.watchdog = evaluator, watchdog
         self.best_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
         self.dynamics = Dynamics(players, drawn.data, seed)
-        self.seconds = 0.0
+        self.seconds = self.saved_after = 0.0
         self.means = Means()
 
     @property
@@ -153,7 +154,7 @@ class Trainer:
                 number = stop.number  # one that comes from here on is obeyed after the next step
                 try:
                     self._follow_up(shown)
-                    if number or self._may_pause(until):
+                    if number or self._may_pause(until) or self.seconds - self.saved_after > AT_RISK:
                         self._save_for_later()
                 except Diverged as error:
                     self._roll_back(error)
@@ -282,6 +283,7 @@ class Trainer:
             self._check_finite()
             self.checkpoints.save_last(self.step, self.state, self._beside_state())
             self.run.update(**self._progress())
+        self.saved_after = self.seconds
 
     def _save(self, *, is_best: bool = False) -> None:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
@@ -343,4 +345,4 @@ class Trainer:
                     f"{self.checkpoints.folder}/{checkpoint}.pt: {name} does not fit: {reason}"
                 ) from error
         self.learner.step, self.learner.roll_backs = content["step"], content["roll_backs"]
-        self.seconds = content["seconds"]
+        self.seconds = self.saved_after = content["seconds"]

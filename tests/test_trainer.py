@@ -170,6 +170,37 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ..
         torch.testing.assert_close(mine[part], theirs[part], rtol=0, atol=0)
 
 
+def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ("trainer.steps=12", "trainer.log_every=0.05", "trainer.checkpoint_every=null")
+    whole = make_run(tmp_path / "whole", *overrides)
+    folder = tmp_path / "crashed"
+    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    save_config(cfg, folder)
+    monkeypatch.setattr("ganlab.trainer.AT_RISK", 0.0)
+    crash_at(folder, cfg, step=9)
+    assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
+    assert read(folder / "checkpoints" / "last.pt")["step"] == 8
+    train(config.load(folder), folder, resume=True)
+    assert history(folder) == history(whole)
+    mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
+    for part in ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer"):
+        torch.testing.assert_close(mine[part], theirs[part], rtol=0, atol=0)
+
+
+def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save_last = Checkpoints.save_last
+    monkeypatch.setattr(Checkpoints, "save_last", lambda *given: saved.append(given[1]) or save_last(*given))
+    overrides = ("trainer.steps=9", "trainer.checkpoint_every=0.048", "trainer.sample_every=null")  # 3 of 62 steps
+    make_run(tmp_path / "slow", *overrides)
+    assert saved == []
+    monkeypatch.setattr("ganlab.trainer.AT_RISK", 0.0)
+    make_run(tmp_path / "quick", *overrides)
+    assert saved == [1, 2, 4, 5, 7, 8]
+
+
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
     learner = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")).learner
