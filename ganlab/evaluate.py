@@ -62,8 +62,12 @@ def evaluate(
         raise ConfigError("give one of run=FOLDER and data=FOLDER")
     if (data is None) != (dataset is None):
         raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
+    if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
+        raise ConfigError("weights=, checkpoint= and seeds= go with run=: the samples of data= are what they are")
     devices.keep_freed_memory()
     subject = of_run(str(run), weights, checkpoint, device, tuple(trust)) if run else of_file(str(data), str(dataset))
+    if num is not None and subject.num is not None and num > subject.num:
+        raise DataError(f"num={num}: must be at most {subject.num}, as many as data={data} has")
     subject.dataset.check()
     train, held_out = subject.dataset.load(), load_held_out(subject.dataset)
     if split == "held_out" and held_out is None:
@@ -74,7 +78,7 @@ def evaluate(
         extractor_of(extractor, subject.dataset, devices.resolve(device), [extractor.partition(".")[0]]),
         metrics,
         num_classes=subject.num_classes,
-        num=min(num or NUM, subject.num or NUM),
+        num=num or min(NUM, subject.num or NUM),
         num_real=num_real,
         split=split,
         seeds=range(seeds),

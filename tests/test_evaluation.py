@@ -350,6 +350,25 @@ def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: s
         evaluate(**{"run": str(circle), **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num": 21}, "num=21: must be at most 20, as many as data="),
+        ({"seeds": 3}, "seeds= go with run="),
+        ({"weights": "raw"}, "go with run="),
+        ({"checkpoint": "best"}, "go with run="),
+    ],
+)
+def test_what_a_file_cannot_give_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(GanlabError, match=message):
+        scores_of(np.zeros((20, 2), np.float32), "circle", tmp_path, **options)
+
+
+def test_more_samples_than_the_default_are_taken_where_asked(circle: Path, tmp_path: Path) -> None:
+    evaluate(run=str(circle), num=10_500, metrics=["near"], out=str(tmp_path / "scores.json"))
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["num_fake"] == 10_500
+
+
 def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((30, 1, 8, 8), dtype=np.float32)
     with pytest.raises(DataError, match=r"fid: the covariance of 64 features needs at least 65 samples, has 30"):
