@@ -85,6 +85,10 @@ def evaluate(
         quick=False,
         memory=(train, held_out) if held_out else None,
     )
+    if not evaluator.names:
+        raise DataError(
+            "nothing is measured; metrics=[fid,kid] names some, without metrics= all that suit the data are"
+        )
     scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
     print(table(scores, evaluator.extractor.about))
     target = Path(out) if out else Path(run) / "scores.json" if run else None

@@ -137,6 +137,8 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
         optional = " or null" if type(None) in typing.get_args(annotation) and not where else ""
         value_shown = shown(details[0]["input"])
+        if details[0]["type"] in ("list_type", "sequence_str"):
+            allowed = f"must be a list, like [{value_shown}]"
         raise ConfigError(
             f"{key}{where}={value_shown}: {allowed.replace(' after validation', '')}{optional}"
         ) from error

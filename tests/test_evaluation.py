@@ -20,6 +20,7 @@ from ganlab import config, load_run
 from ganlab.__main__ import train
 from ganlab.build import check
 from ganlab.checkpoints import read
+from ganlab.command_line import call
 from ganlab.data.mixtures import Grid25, Ring8
 from ganlab.data.points import Circle
 from ganlab.data.sample_files import open_samples
@@ -343,6 +344,7 @@ def test_what_cannot_be_scored_is_refused(
         ({"extractor": "domain"}, "metrics.extractor=domain: is for images"),
         ({"split": "held_out"}, "has no held-out set"),
         ({"dataset": "ring8"}, "dataset=NAME goes with data="),
+        ({"metrics": []}, "nothing is measured; metrics="),
     ],
 )
 def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: str, circle: Path) -> None:
@@ -381,6 +383,7 @@ def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
         (["metrics.names=[fidd]"], "metrics.names: fidd: must be one of fid, kid"),
         (["metrics.best=fidd"], "metrics.best: fidd: must be one of"),
         (["metrics.names=[near]", "metrics.best=distance"], "must be one of metrics.names, near"),
+        (["metrics.names=fid"], r"metrics.names=fid: must be a list, like \[fid\] or null"),
         (["metrics.num=5"], "metrics.num=5: must be greater than or equal to 10"),
         (["watchdog.patience=0"], "watchdog.patience=0"),
         (["trainer.evaluate_every=0"], "trainer.evaluate_every=0"),
@@ -398,6 +401,11 @@ def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) 
     with pytest.raises(CheckpointError, match="os"):
         config.load(folder)
     config.load(folder, trust=["os"])
+
+
+def test_the_command_says_how_a_list_is_written() -> None:
+    with pytest.raises(ConfigError, match=r"metrics=near: must be a list, like \[near\] or null"):
+        call(evaluate, ["run=anywhere", "metrics=near"])
 
 
 def test_the_command_prints_a_table(ganlab: Callable[..., subprocess.CompletedProcess[str]], circle: Path) -> None:

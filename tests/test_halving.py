@@ -393,7 +393,7 @@ def test_halving_is_refused_before_any_job(ganlab: Command, tmp_path: Path) -> N
         (
             "hydra.launcher.halving=3",
             "hydra.launcher.rungs=0.5",
-        ): "hydra.launcher.rungs=0.5: must be a valid list or null",
+        ): "hydra.launcher.rungs=0.5: must be a list, like [0.5] or null",
         ("hydra.launcher.halving=3", "metrics=none"): "hydra.launcher.halving=3: needs scores to rank by",
         ("hydra/launcher=basic", "hydra.launcher.halving=3"): "hydra.launcher.halving=3: no such key",
     }.items():
