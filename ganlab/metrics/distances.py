@@ -15,8 +15,12 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
     It loses digits where points are nearer to each other than to the origin: by `rounding_error`.
     """
-    distances = (-2 * x) @ y.T  # [N, M]
-    return distances.add_(x.square().sum(1, keepdim=True)).add_(y.square().sum(1)).clamp_(min=0)
+    return lowered_distances(x, y).add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def lowered_distances(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    """Squared distances of x [N, D] to y [M, D] less |x|^2, which no comparison within a row needs: [N, M]."""
+    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2, out=out)
 
 
 def rounding_error(x: Tensor, y: Tensor) -> float:
@@ -26,11 +30,15 @@ def rounding_error(x: Tensor, y: Tensor) -> float:
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of some rows of x [N, D] to all of y [M, D], with which rows they are."""
+    """Lowered distances of some rows of x [N, D] to all of y [M, D], with which rows they are.
+
+    Each block lies where the one before it lay, as new memory takes longer to get than to fill.
+    """
     size = max(1, BLOCK // len(y))
+    place = x.new_empty(min(size, len(x)), len(y))
     for start in range(0, len(x), size):
         rows = slice(start, min(start + size, len(x)))
-        yield rows, squared_distances(x[rows], y)
+        yield rows, lowered_distances(x[rows], y, out=place[: rows.stop - start])
 
 
 def exact(x: Tensor, y: Tensor) -> Tensor:
