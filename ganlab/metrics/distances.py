@@ -15,12 +15,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
     It loses digits where points are nearer to each other than to the origin: by `rounding_error`.
     """
-    return lowered_distances(x, y).add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
-
-
-def lowered_distances(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """Squared distances of x [N, D] to y [M, D] less |x|^2, which no comparison within a row needs: [N, M]."""
-    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2, out=out)
+    lowered = torch.addmm(y.square().sum(1), x, y.T, alpha=-2)
+    return lowered.add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
 def rounding_error(x: Tensor, y: Tensor) -> float:
@@ -30,15 +26,17 @@ def rounding_error(x: Tensor, y: Tensor) -> float:
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Lowered distances of some rows of x [N, D] to all of y [M, D], with which rows they are.
+    """Squared distances of some rows of x [N, D] to all of y [M, D], with which rows they are.
 
-    Each block lies where the one before it lay, as new memory takes longer to get than to fill.
+    They are lowered by |x|^2, which no comparison within a row needs. Each block lies where the one before it lay, as
+    new memory takes longer to get than to fill.
     """
     size = max(1, BLOCK // len(y))
     place = x.new_empty(min(size, len(x)), len(y))
+    norms, columns = y.square().sum(1), y.T.contiguous()
     for start in range(0, len(x), size):
         rows = slice(start, min(start + size, len(x)))
-        yield rows, lowered_distances(x[rows], y, out=place[: rows.stop - start])
+        yield rows, torch.addmm(norms, x[rows], columns, alpha=-2, out=place[: rows.stop - start])
 
 
 def exact(x: Tensor, y: Tensor) -> Tensor:
