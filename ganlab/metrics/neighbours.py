@@ -61,7 +61,7 @@ def kth_nearest(x: Tensor, y: Tensor, distances: Tensor, k: int) -> tuple[Tensor
 def smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The smallest of each row of values [n, N] and where they are, both [n, count].
 
-    As `topk`, in two thirds of its time: they lie in the shares of a row that have the smallest minima.
+    As `topk`, in three quarters of its time: they lie in the shares of a row that have the smallest minima.
     """
     rows, width = values.shape
     shares = width // SHARE
@@ -94,24 +94,13 @@ def pairs_inside(
     return i[sure], j[sure]
 
 
-def inside(x: Tensor, y: Tensor, distances: Tensor, radii: Tensor, error: float) -> Tensor:
-    """Whether squared distances of x [n, D] to y [M, D] are less than squared radii [M]: [n, M].
-
-    Decided by the given ones [n, M], which may be wrong by `error`, and exactly where those do not decide.
-    """
-    answer = distances < (radii - error).to(distances.dtype)
-    i, j = (answer ^ (distances <= (radii + error).to(distances.dtype))).nonzero(as_tuple=True)
-    if len(i) * x.shape[1] > BLOCK:
-        return squared_distances(x, y) < radii
-    answer[i, j] = exact(x[i], y[j]) < radii[j]
-    return answer
-
-
 def inside_any(x: Tensor, y: Tensor, lowered: Tensor, own: Tensor, radii: Tensor, error: float) -> Tensor:
-    """Whether each x [n, D] is inside the ball of any y, of squared radii [M]: [n]. As `inside`, in fewer passes."""
+    """Whether each x [n, D] is inside the ball of any y, of squared radii [M]: [n]. As by `pairs_inside`."""
     height = (lowered - radii.to(lowered.dtype)).amin(1) + own  # above the surface of the ball it is deepest in
-    answer, doubtful = height < -error, height.abs() <= error
-    answer[doubtful] = inside(x[doubtful], y, lowered[doubtful] + own[doubtful, None], radii, error).any(1)
+    answer, doubtful = height < -error, (height.abs() <= error).nonzero().squeeze(1)
+    distances = (lowered[doubtful] + own[doubtful, None]).T  # [M, n']
+    _, found = pairs_inside(y, x[doubtful], distances, torch.zeros_like(radii), radii, error)
+    answer[doubtful[found]] = True
     return answer
 
 
