@@ -89,6 +89,12 @@ def test_copies_of_the_data_lie_on_surfaces_and_not_inside() -> None:
     assert neighbour_quality(real, torch.cat([shuffled, normal(1, 16) + 100])).density == pytest.approx(300 / 301)
 
 
+def test_a_point_on_one_surface_and_just_outside_another_is_in_no_ball() -> None:
+    fake = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 1.75], [-1.0, 3.25]])  # balls of radius 1, 1, 1.5 and 1.5
+    assert neighbour_quality(torch.tensor([[-1.0, 0.0], [-1.0, -64.0]]), fake, k=1).recall == 0
+    assert neighbour_quality(torch.tensor([[-1.0, 0.5], [-1.0, -64.0]]), fake, k=1).recall == 0.5
+
+
 def test_a_set_covers_itself() -> None:
     x = normal(200, 6)
     quality = neighbour_quality(x, x, k=3)

@@ -28,12 +28,12 @@ class Estimate(NamedTuple):
 
 def cubic(x: Tensor, y: Tensor) -> Tensor:
     """(x y / D + 1)^3 (Binkowski et al., 2018, section 3.1)."""
-    return torch.addmm(x.new_ones(1), x, y.T, alpha=1 / x.shape[1]) ** 3
+    return torch.addmm(x.new_ones(1), x, y.T, alpha=1 / x.shape[1]).pow_(3)
 
 
 def gaussian(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
     """exp(-|x - y|^2 / (2 bandwidth^2))."""
-    return (squared_distances(x, y) / (-2 * bandwidth**2)).exp()
+    return squared_distances(x, y).div_(-2 * bandwidth**2).exp_()
 
 
 def own_means(x: Tensor, kernel: Kernel) -> Tensor:

@@ -11,7 +11,7 @@ from ganlab.metrics.distances import BLOCK, blocks, exact, rounding_error, squar
 from ganlab.metrics.features import checked_pair
 from ganlab.ranges import Count
 
-SPARE = 6  # more neighbours than needed, so that rough distances miss none
+SPARE = 3  # more neighbours than needed, so that rough distances miss none
 SHARE = 16  # distances of which only the smallest is looked at, at first
 
 
@@ -84,7 +84,7 @@ def pairs_inside(
     Decided by the lowered distances [n, M], which may be wrong by `error`, and exactly where those do not decide.
 
     Args:
-        own: |x|^2, by which they are lowered, [n].
+        own: by what those of a row are lowered, |x|^2 as a rule, [n].
     """
     i, j = (lowered <= (radii - own + error).to(lowered.dtype)[:, None]).nonzero(as_tuple=True)
     sure = lowered[i, j] < (radii - own - error).to(lowered.dtype)[i]
@@ -95,11 +95,14 @@ def pairs_inside(
 
 
 def inside_any(x: Tensor, y: Tensor, lowered: Tensor, own: Tensor, radii: Tensor, error: float) -> Tensor:
-    """Whether each x [n, D] is inside the ball of any y, of squared radii [M]: [n]. As by `pairs_inside`."""
-    height = (lowered - radii.to(lowered.dtype)).amin(1) + own  # above the surface of the ball it is deepest in
+    """Whether each x [n, D] is inside the ball of any y, of squared radii [M]: [n]. As by `pairs_inside`.
+
+    It leaves in `lowered` [n, M] the distances less the radii too: another block of memory takes longer to get.
+    """
+    height = lowered.sub_(radii.to(lowered.dtype)).amin(1) + own  # above the surface of the ball it is deepest in
     answer, doubtful = height < -error, (height.abs() <= error).nonzero().squeeze(1)
-    distances = (lowered[doubtful] + own[doubtful, None]).T  # [M, n']
-    _, found = pairs_inside(y, x[doubtful], distances, torch.zeros_like(radii), radii, error)
+    heights = (lowered[doubtful] + own[doubtful, None]).T  # [M, n']
+    _, found = pairs_inside(y, x[doubtful], heights, radii, radii, error)
     answer[doubtful[found]] = True
     return answer
 
