@@ -32,6 +32,13 @@ def test_neighbours_are_those_of_prdc(dim: int, k: int) -> None:
     compare_with_prdc(normal(400, dim), 0.8 * normal(300, dim, seed=1) + 0.1, k)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_neighbours_on_a_lattice_where_many_distances_are_equal_are_those_of_prdc(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    real, fake = (torch.randint(-3, 4, (num, 3), generator=draw).double() for num in (241, 257))
+    compare_with_prdc(real, fake, 5)
+
+
 def test_neighbours_of_near_points_far_from_the_origin_are_those_of_prdc() -> None:
     # Differences of 1e-4 at a distance of 100: a multiplication in float32 would see nothing of them. The prdc is given
     # the points about the origin, for it has the same weakness.
@@ -68,7 +75,7 @@ def test_the_rounding_error_is_bounded(dtype: torch.dtype, spread: float) -> Non
 def test_radii_are_exact_for_a_cluster_that_float32_cannot_resolve() -> None:
     x = torch.cat([normal(200, 8), 5 + 1e-6 * normal(200, 8, seed=1)])
     truth = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(6, dim=1).values
-    torch.testing.assert_close(squared_radii(x, 5).sqrt(), truth, rtol=1e-12, atol=0)
+    torch.testing.assert_close(squared_radii(x, x, 5).sqrt(), truth, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("block", [distances.BLOCK, 200])  # few doubtful pairs, and too many to look at each

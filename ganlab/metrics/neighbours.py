@@ -32,17 +32,21 @@ class NeighbourQuality(NamedTuple):
     coverage: float
 
 
-def squared_radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance of each of x [N, D] to its k-th nearest other, [N]."""
-    rough = screening(x)
+def squared_radii(x: Tensor, centred: Tensor, k: int) -> Tensor:
+    """Squared distance of each of x [N, D] to its k-th nearest other, [N].
+
+    Args:
+        centred: the same x about another origin, where the rounding error is small.
+    """
+    rough = screening(centred)
     own = rough.square().sum(1)
     error, radii = rounding_error(rough, rough), []
     for rows, distances in blocks(rough, rough):
         radius, reach = kth_nearest(x[rows], x, distances, k)
         unproven = radius + error >= reach + own[rows]  # one that is not among the nearest found may be nearer
         if unproven.any():
-            again = x[rows][unproven]
-            radius[unproven], _ = kth_nearest(again, x, squared_distances(again, x), k)
+            again = squared_distances(centred[rows][unproven], centred)
+            radius[unproven], _ = kth_nearest(x[rows][unproven], x, again, k)
         radii.append(radius)
     return torch.cat(radii)
 
@@ -121,9 +125,9 @@ def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQual
     """
     real, fake = checked_pair(real, fake, at_least=k + 1)
     origin = real.mean(0)  # where the rounding error is small
-    real, fake = real - origin, fake - origin
-    real_radii, fake_radii = squared_radii(real, k), squared_radii(fake, k)  # [N], [M]
-    rough, others = screening(real), screening(fake)
+    centred, others = real - origin, fake - origin  # for rough distances only: equal ones need not stay equal
+    real_radii, fake_radii = squared_radii(real, centred, k), squared_radii(fake, others, k)  # [N], [M]
+    rough, others = screening(centred), screening(others)
     own, error = rough.square().sum(1), rounding_error(rough, others)
     balls = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # of reals, that each fake is in
     recalled = covered = 0
