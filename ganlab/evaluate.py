@@ -137,7 +137,7 @@ def of_file(data: str, dataset: str) -> Subject:
 
 
 def table(scores: Mapping[str, Score], about: str) -> str:
-    """One line a metric, and two on what all of them were measured by and on."""
+    """One line a metric, and some on what all of them were measured by and on."""
     from ganlab.metrics.catalogue import METRICS
 
     lines = [f"{'metric':18s} {'value':>10s} {'+-':>8s} {'floor':>10s}  better"]
@@ -146,14 +146,20 @@ def table(scores: Mapping[str, Score], about: str) -> str:
         lines.append(
             f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
         )
-    one = next(iter(scores.values()))
+    one, *others = scores.values()
     what = "samples" if one.weights is None else f"samples of step {one.step}, {one.weights} weights"
     lines.append(
-        f"{one.num_fake:,} {what} ({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)}) against {one.num_real:,} real "
-        f"({one.split}); floor: {one.floor_fake:,} against {one.floor_real:,} real"
+        f"{one.num_fake:,} {what} ({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)}) against {real_examples(one)}"
     )
+    lines += [f"{s.metric}: against {real_examples(s)}" for s in others if real_examples(s) != real_examples(one)]
     lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
     return "\n".join(lines)
+
+
+def real_examples(score: Score) -> str:
+    """Which those are that samples, and the floor's in their place, are held against."""
+    floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
+    return f"{score.num_real:,} real ({score.split}); {floor}"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,20 @@ class Source(Protocol):
 
     def batches(self, num: int, seed: int) -> Iterator[Samples]:
         """`num` samples, some at a time."""
+
+
+class Against(NamedTuple):
+    """The real examples that samples are held against, as scores tell of them.
+
+    Attributes:
+        dataset_hash, split, num_real, floor_real, floor_fake: see Score.
+    """
+
+    dataset_hash: str
+    split: Split
+    num_real: int
+    floor_real: int
+    floor_fake: int
 
 
 class Coordinates:
@@ -84,14 +98,16 @@ class Evaluator:
         memory: tuple[Examples, Examples] | None = None,
     ) -> None:
         started = time.monotonic()
-        self.extractor, self.num_classes, self.num, self.split, self.seeds = extractor, num_classes, num, split, seeds
-        self.dataset_hash = examples.fingerprint
+        self.extractor, self.num_classes, self.num, self.seeds = extractor, num_classes, num, seeds
         num_floor = min(num, len(examples) // 2)
         looked_at = self._some_of(examples, num_floor + num_real)
         self.real = looked_at.part(0, num_real)
         self.floor_fake = looked_at.part(0, num_floor)
         self.floor_real = looked_at.part(num_floor, num_floor + num_real)
-        tells_copies = names is None or any(METRICS[name].unseen for name in names if name in METRICS)
+        self.against = {
+            "split": Against(examples.fingerprint, split, len(self.real), len(self.floor_real), len(self.floor_fake))
+        }
+        tells_copies = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
         self.facts = self._facts(dataset, examples, memory if tells_copies and not quick else None)
         self.floors = self._floors(names, quick)
         self.seconds = time.monotonic() - started
@@ -145,6 +161,8 @@ class Evaluator:
         train = held_out = None
         if memory is not None:
             train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
+            both = "".join(part.fingerprint[:8] for part in memory)
+            self.against["memory"] = Against(both, "train", len(train), len(train), len(held_out) - len(held_out) // 2)
         known = known_facts(dataset)
         return replace(known, num_classes=self.num_classes, shares=shares, train=train, held_out=held_out)
 
@@ -154,12 +172,15 @@ class Evaluator:
         for name in names or ():
             if name not in suit:
                 raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
-        seen = Evidence(self.floor_real, self.floor_fake, self.facts)
-        unseen = Evidence(self.floor_real, self.facts.held_out or self.floor_fake, self.facts)
+        evidence = {"split": Evidence(self.floor_real, self.floor_fake, self.facts)}
+        if self.facts.held_out is not None:  # one half of those in the place of samples
+            half = len(self.facts.held_out) // 2
+            baseline, others = self.facts.held_out.part(0, half), self.facts.held_out.part(half, None)
+            evidence["memory"] = Evidence(self.real, others, replace(self.facts, held_out=baseline))
         floors = {}
         for name in suitable(self.facts, quick=quick) if names is None else names:
             try:
-                floors[name] = measure(name, unseen if METRICS[name].unseen else seen).value
+                floors[name] = measure(name, evidence[METRICS[name].against]).value
             except DataError as error:
                 if names is not None:
                     raise DataError(f"{name}: {error}") from error
@@ -176,15 +197,11 @@ class Evaluator:
             better=METRICS[name].better,
             extractor=self.extractor.name,
             extractor_hash=self.extractor.hash,
-            dataset_hash=self.dataset_hash,
-            split=self.split,
-            num_real=len(self.real),
             num_fake=self.num,
-            floor_real=len(self.floor_real),
-            floor_fake=len(self.floor_fake),
             weights=weights,
             step=step,
             seeds=tuple(self.seeds),
+            **self.against[METRICS[name].against]._asdict(),
         )
 
 

@@ -148,17 +148,38 @@ class Points:
         yield Samples(self.points[:num], None)
 
 
-def test_copies_of_training_examples_are_told_from_new_ones() -> None:
-    dataset = Ring8(num_examples=2000)
-    train, held_out = dataset.load(), dataset.held_out().load()
-    evaluator = Evaluator(
-        dataset, train, Coordinates(), ["memorisation"], num=500, num_real=500, quick=False, memory=(train, held_out)
-    )
-    copies, new = (Points(e.units.outside(e.data)) for e in (train, Ring8(num_examples=2000, seed=9).load()))
-    scores = [evaluator.evaluate(source)["memorisation"] for source in (copies, new)]
-    assert scores[0].value == 0
-    assert scores[1].value == pytest.approx(1.0, abs=0.15)
-    assert scores[0].floor == pytest.approx(1.0)
+@pytest.fixture
+def remembering() -> Callable[..., Evaluator]:
+    """Makes evaluators of memorisation with a training set and held-out examples of so many points."""
+
+    def make(num_held_out: int = 2000, num_real: int = 500) -> Evaluator:
+        dataset, others = Ring8(num_examples=2000), Ring8(num_examples=num_held_out, seed=1)
+        memory = (dataset.load(), others.load())
+        return Evaluator(
+            dataset, memory[0], Coordinates(), ["memorisation"], num=500, num_real=num_real, quick=False, memory=memory
+        )
+
+    return make
+
+
+def test_copies_of_training_examples_are_told_from_new_ones(remembering: Callable[..., Evaluator]) -> None:
+    evaluator, examples = remembering(), [Ring8(num_examples=2000, seed=seed).load() for seed in (0, 9)]
+    copies, new = (evaluator.evaluate(Points(e.units.outside(e.data)))["memorisation"] for e in examples)
+    assert copies.value == 0
+    assert new.value == pytest.approx(1.0, abs=0.15)
+    assert new.floor == pytest.approx(1.0, abs=0.15)
+    assert new.floor != 1  # of one half of the held-out examples beside the other
+
+
+def test_memorisation_says_what_it_was_measured_against(remembering: Callable[..., Evaluator]) -> None:
+    examples = Ring8(num_examples=2000, seed=9).load()
+    source = Points(examples.units.outside(examples.data))
+    one, fewer, other = (remembering(*sizes).evaluate(source)["memorisation"] for sizes in ((), (2000, 100), (1001,)))
+    assert (one.split, one.num_real, one.floor_real, one.floor_fake) == ("train", 2000, 2000, 1000)
+    assert fewer == one  # num_real= is for the other metrics
+    assert other.floor_fake == 501
+    with pytest.raises(DataError, match="dataset_hash"):
+        other.beats(one)
 
 
 def test_what_is_judged_by_class_is_judged_within_each() -> None:

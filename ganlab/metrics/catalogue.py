@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -27,7 +27,8 @@ class Metric(NamedTuple):
         about: one line for people.
         measure: gives its value, or that and its standard error.
         quick: whether it is cheap enough to be measured while training.
-        unseen: whether its floor is that of held-out examples, as training examples would be copies.
+        against: what samples are held against, the real examples of the split, or the memory of the training set, beside
+            which there are held-out ones.
     """
 
     better: Better
@@ -35,7 +36,7 @@ class Metric(NamedTuple):
     about: str
     measure: Callable[[Evidence], float | Estimate]
     quick: bool = True
-    unseen: bool = False
+    against: Literal["split", "memory"] = "split"
 
 
 def _images(facts: Facts) -> bool:
@@ -136,7 +137,7 @@ METRICS = {
         quick=False),
     "memorisation": Metric(
         "higher", _held_out, "distance to the nearest training example, as a multiple of held-out examples'",
-        lambda e: e.memorised.ratio, quick=False, unseen=True),
+        lambda e: e.memorised.ratio, quick=False, against="memory"),
 }
 # fmt: on
 

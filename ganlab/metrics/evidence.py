@@ -49,8 +49,8 @@ class FeatureSet:
         """The classifier's classes [N]."""
         return self.classified.argmax(1)
 
-    def part(self, start: int, stop: int) -> FeatureSet:
-        """The examples from `start` up to, but not with, `stop`."""
+    def part(self, start: int, stop: int | None) -> FeatureSet:
+        """The examples from `start` up to, but not with, `stop`; None: up to the last."""
         probabilities, label = (None if x is None else x[start:stop] for x in (self.probabilities, self.label))
         return FeatureSet(self.features[start:stop], probabilities, label)
 
