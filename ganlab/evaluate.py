@@ -47,7 +47,7 @@ def evaluate(
     metrics   by default all that suit the data.
     extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
               or the dotted name of your own network.
-    num       samples for each seed; by default 10,000, or as many as data= has.
+    num       samples for each seed; by default 10,000, or as many as data= has; of more a random choice.
     num_real  real examples, at most. split: which they are.
     seeds     how many; the scores are then a mean and a standard deviation.
     data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or

@@ -117,21 +117,30 @@ class Evaluator:
         return tuple(self.floors)
 
     def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
-        """The scores of samples of every seed, by metric.
+        """The scores of samples of every seed, by metric; without those that cannot be told of such samples.
 
         Args:
             weights, step: what the source is, for the scores to say.
 
         Raises:
-            DataError: the samples cannot be judged; with the number and the limit.
+            DataError: there are none; with the number and the limit.
         """
         started = time.monotonic()
-        found = []
+        found: dict[str, list[Measured]] = {name: [] for name in self.names}
+        refused: dict[str, DataError] = {}
         for seed in self.seeds:
             evidence = Evidence(self.real, self.features(source.batches(self.num, seed)), self.facts)
-            found.append({name: measure(name, evidence) for name in self.names})
+            for name in [name for name in found if name not in refused]:
+                try:
+                    found[name].append(measure(name, evidence))
+                except DataError as error:
+                    refused[name] = error
         self.seconds += time.monotonic() - started
-        return {name: self._score(name, [each[name] for each in found], weights, step) for name in self.names}
+        for name, reason in refused.items():
+            if len(refused) == len(found):
+                raise DataError(f"{name}: {reason}") from reason
+            log.warning("%s is not measured: %s", name, reason)
+        return {name: self._score(name, found[name], weights, step) for name in self.names if name not in refused}
 
     def features(self, batches: Iterable[Samples]) -> FeatureSet:
         """Of examples as they look outside, of which only a batch at a time is held; on the CPU, as the facts are."""

@@ -70,7 +70,7 @@ class RunFolder:
             "step": 0,
             "epoch": 0.0,
         }
-        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, best=None)
+        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, scores_since=0, best=None)
 
     def reopen(self) -> None:
         """Continue an earlier run, whose result is read.
@@ -144,9 +144,20 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """All records so far, oldest first. A last line that a crash cut short is left out.
 
+        So are scores that are unlike the last ones: those of before a run was resumed with another protocol.
+
         Raises:
             CheckpointError: another line is damaged.
         """
+        result = self.result or read_result(self.path)
+        since, scores = result.get("scores_since", 0), result.get("scores") or {}
+        return [
+            {name: value for name, value in record.items() if record["step"] >= since or name not in scores}
+            for record in self._records()
+        ]
+
+    def _records(self) -> list[dict[str, Any]]:
+        """As they were written."""
         try:
             lines = (self.path / METRICS).read_bytes().splitlines()
         except FileNotFoundError:
@@ -164,8 +175,10 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop the records after a step, which a resumed run will write again."""
-        kept = [record for record in self.history() if record["step"] <= step]
+        kept = [record for record in self._records() if record["step"] <= step]
         replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        if self.result.get("scores_since", 0) > step:
+            self.update(scores_since=step + 1)
 
     def discard(self) -> None:
         """Remove what Hydra wrote for a run or sweep that never started, and the folder if nothing else is in it."""

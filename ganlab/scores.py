@@ -22,7 +22,7 @@ class Score:
         floor: the same metric between two disjoint sets of real examples.
         better: which values are.
         extractor, extractor_hash: what the features came from; `coordinates` for points as they are.
-        dataset_hash: of the real examples; of memorisation, the first halves of the training set's and the held-out one's.
+        dataset_hash: of the real examples; of memorisation, the first halves of the training and the held-out set's.
         split: `train` or `held_out`, which those are from.
         num_real, num_fake: how many of each.
         floor_real, floor_fake: how many the floor had in their places, fewer where the data have not enough.

@@ -27,7 +27,7 @@ from ganlab.progress import Progress, progress
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
-from ganlab.scores import Score
+from ganlab.scores import Score, refuse_unlike
 from ganlab.signals import StopSignal
 from ganlab.trackers import Trackers
 from ganlab.watchdog import Guard
@@ -241,8 +241,20 @@ class Trainer:
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
-        self.run.update(scores={name: score.plain() for name, score in scores.items()})
+        since = self.step if self._are_of_another_kind(scores) else self.run.result.get("scores_since", 0)
+        self.run.update(scores={name: score.plain() for name, score in scores.items()}, scores_since=since)
         return scores
+
+    def _are_of_another_kind(self, scores: Mapping[str, Score]) -> bool:
+        """Whether the scores are unlike the last ones, as those of a run that was resumed with another protocol."""
+        before = self.run.result["scores"]
+        try:
+            for name in scores.keys() & before.keys():
+                refuse_unlike([Score.read(before[name]), scores[name]])
+        except DataError as error:
+            log.warning("WARNING: %s; curves of scores, and the search for the best, begin anew", error)
+            return True
+        return False
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
         score = scores.get(self.best_metric or "")
@@ -251,8 +263,7 @@ class Trainer:
         best = self.run.result["best"]
         try:
             return score.beats(Score.read(best) if best else None)
-        except DataError as error:  # resumed with another protocol
-            log.warning("WARNING: the best score so far is of another kind (%s); the search for it begins anew", error)
+        except DataError:  # as was warned of
             return True
 
     def _tell_cost(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ganlab.metrics.catalogue import measure
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.runs import RunFolder
 from ganlab.scores import Score
+from ganlab.sweeps import trials
 
 CIRCLE = ("metrics=default", "trainer.epochs=4", "trainer.evaluate_every=1", "metrics.num=200")
 DIGITS = ("dataset=digits", "model=dcgan_small", "metrics=default", "metrics.extractor=random", "metrics.num=200")
@@ -104,21 +105,6 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
     assert result(scored)["config_hash"] == result(plain)["config_hash"]
 
 
-def test_a_run_resumed_with_another_protocol_looks_for_its_best_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    overrides = ["tracker=none", "trainer.evaluate_every=0.5", "trainer.steps=62", "metrics.num_real=100"]
-    cfg = config.compose([*overrides, "metrics.num=100"])
-    save_config(cfg, tmp_path / "run")
-    train(cfg, tmp_path / "run")
-    config.override(cfg, ["metrics.num=150", "trainer.steps=124"])
-    train(cfg, tmp_path / "run", resume=True)
-    run = RunFolder(tmp_path / "run")
-    run.reopen()
-    assert (run.result["status"], run.result["best"]["num_fake"]) == ("done", 150)
-    assert caplog.text.count("num_fake is 150 in one and 100 in another") == 1
-
-
 def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
     cfg = config.load(folder)
@@ -126,6 +112,28 @@ def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: P
     train(cfg, folder, resume=True)
     assert RunFolder(folder).history() == RunFolder(circle).history()
     assert result(folder)["best"] == result(circle)["best"]
+
+
+def test_scores_of_another_protocol_are_not_mixed_after_a_resume(tmp_path: Path, caplog: Any) -> None:
+    folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2")
+    cfg = config.load(folder)
+    config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
+    train(cfg, folder, resume=True)
+    assert caplog.text.count("num_fake is 200 in one and 300 in another; curves of scores") == 1
+    assert [("near" in record, "accuracy" in record) for record in RunFolder(folder).history()] == [
+        (False, True), (False, True), (True, True), (True, True)]  # fmt: skip
+    assert result(folder)["status"] == "done"
+    trial = trials.read(folder)
+    assert [step for step, _ in trial.curve("near")] == [186, 248]
+    assert trial.best.num_fake == 300
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        assert "near" in json.loads(line)  # nothing is lost
+    run = RunFolder(folder)
+    run.reopen()
+    run.rewind(150)  # as after a crash before the next checkpoint
+    run.log({"step": 186, "epoch": 3.0, "near": 0.5})
+    assert run.history()[-1]["near"] == 0.5
+    run.close()
 
 
 def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:
@@ -250,7 +258,7 @@ def test_a_generator_of_one_image_has_no_recall(tmp_path: Path) -> None:
     assert scores["vendi"]["value"] == pytest.approx(1.0, abs=1e-3)
 
 
-def saved_as_pictures(images: np.ndarray, folder: Path) -> Path:
+def saved_as_pictures(images: Iterable[np.ndarray], folder: Path) -> Path:
     folder.mkdir()
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{number:03}.png")
@@ -279,9 +287,37 @@ def test_samples_are_the_same_in_any_file(
     for file in [*files, tmp_path / "adm.npz"]:
         samples = open_samples(str(file), tuple(expected.shape[1:]))
         assert samples.num == 60
-        assert samples.read(0, 60).dtype == torch.float32
-        torch.testing.assert_close(samples.read(0, 60), expected)
-        torch.testing.assert_close(samples.read(20, 25), expected[20:25])
+        assert samples.read(range(60)).dtype == torch.float32
+        torch.testing.assert_close(samples.read(range(60)), expected)
+        torch.testing.assert_close(samples.read([20, 3]), expected[[20, 3]])
+
+
+def test_a_picture_is_the_same_in_any_kind_of_file(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    transparent = np.stack([np.zeros_like(grey)] * 3 + [255 - grey], -1)  # black, laid on white
+    deep = grey.astype(np.uint16) * 257
+    samples = open_samples(str(saved_as_pictures([grey, transparent, deep], tmp_path / "folder")), (1, 8, 8))
+    for picture in samples.read(range(3)):
+        assert (picture * 255).round()[0].byte().numpy() == pytest.approx(grey, abs=1)
+
+
+def test_some_of_the_samples_of_a_file_are_a_choice_from_all_of_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "sorted.npy", np.arange(4000, dtype=np.float32).reshape(2000, 2))
+    samples = open_samples(str(tmp_path / "sorted.npy"), (2,))
+    chosen, again = (torch.cat([batch.x for batch in samples.batches(1000, 0)]) for _ in range(2))
+    assert torch.equal(chosen, again)
+    assert len(chosen.unique(dim=0)) == 1000
+    assert chosen.mean().item() == pytest.approx(2000, abs=100)
+
+
+def test_what_cannot_be_told_of_some_samples_does_not_hide_the_rest(tmp_path: Path, caplog: Any) -> None:
+    black = np.zeros((400, 1, 8, 8), np.float32)
+    scores = scores_of(black, "digits", tmp_path, extractor="pixels", metrics=["vendi", "recall"])
+    assert [*scores] == ["recall"]
+    assert scores["recall"]["value"] == 0
+    assert "vendi is not measured: features: 400 of 400 rows are zero" in caplog.text
+    with pytest.raises(DataError, match="vendi: features: 400 of 400 rows are zero"):
+        scores_of(black, "digits", tmp_path, extractor="pixels", metrics=["vendi"])
 
 
 def test_a_folder_of_images_is_scored_as_the_same_array(tmp_path: Path) -> None:

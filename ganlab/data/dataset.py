@@ -45,8 +45,9 @@ class Examples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the data and labels, to tell two datasets of one name apart."""
-        digest = hashlib.sha256(str((tuple(self.data.shape), self.data.dtype)).encode())
+        """A hash of the data, their units and labels, to tell two datasets of one name apart."""
+        told = (tuple(self.data.shape), self.data.dtype, *([] if self.units == AS_INSIDE else [self.units]))
+        digest = hashlib.sha256(str(told).encode())
         for tensor in (self.data, self.labels):  # read where they lie: a copy would take their memory once more
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]

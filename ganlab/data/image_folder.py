@@ -226,7 +226,7 @@ def decode(file: Path, recipe: Recipe) -> np.ndarray:
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))
 
 
-def to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """A picture of any mode in 8-bit grey or colour, on white where it is transparent."""
     if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip to 8 instead of scaling
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))

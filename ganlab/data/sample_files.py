@@ -5,17 +5,18 @@ from __future__ import annotations
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from ganlab.data.image_folder import SUFFIXES, UNREADABLE
+from ganlab.data.image_folder import SUFFIXES, UNREADABLE, to_channels
 from ganlab.errors import DataError
 from ganlab.game import Samples
+from ganlab.randomness import generator
 
 AT_A_TIME = 500
 
@@ -30,17 +31,18 @@ class SampleFile(ABC):
     num: int
 
     def batches(self, num: int, seed: int) -> Iterator[Samples]:
-        """The first `num`, in order; the seed means nothing.
+        """A choice of `num` by the seed, as the first may be all of one class, in the order of the file.
 
         Raises:
             DataError: they cannot be read, or are no examples of that kind.
         """
-        for start in range(0, num, AT_A_TIME):
-            yield Samples(self.read(start, min(num, start + AT_A_TIME)), None)
+        chosen = torch.randperm(self.num, generator=generator(seed, "evaluation"))[:num].sort().values
+        for part in chosen.split(AT_A_TIME):
+            yield Samples(self.read(part.tolist()), None)
 
     @abstractmethod
-    def read(self, start: int, stop: int) -> Tensor:
-        """Examples [stop - start, ...]: images in [0, 1], or points."""
+    def read(self, which: Sequence[int]) -> Tensor:
+        """The examples of these numbers [num, ...]: images in [0, 1], or points."""
 
 
 class SampleArray(SampleFile):
@@ -74,8 +76,8 @@ class SampleArray(SampleFile):
             self.array = array[:, None]
         self.path, self.num = path, len(array)
 
-    def read(self, start: int, stop: int) -> Tensor:
-        part = torch.from_numpy(self.array[start:stop].copy(order="C"))
+    def read(self, which: Sequence[int]) -> Tensor:
+        part = torch.from_numpy(np.ascontiguousarray(self.array[which]))
         part = part / 255 if part.dtype == torch.uint8 else part.float()
         lowest, highest = part.min().item(), part.max().item()
         if part.dim() == 4 and not (lowest >= 0 and highest <= 1):
@@ -104,7 +106,7 @@ def _array_at(path: Path) -> np.ndarray:
 
 
 class SampleFolder(SampleFile):
-    """A folder of images of the size of [C, H, W], grey ones where C is 1."""
+    """A folder of images of the size of [C, H, W], grey ones where C is 1, decoded as those of `ImageFolder` are."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         if len(shape) != 3:
@@ -114,14 +116,14 @@ class SampleFolder(SampleFile):
         if not self.files:
             raise DataError(f"data={path}: no images there; must hold {', '.join(SUFFIXES)}")
 
-    def read(self, start: int, stop: int) -> Tensor:
-        return torch.stack([self._read(file) for file in self.files[start:stop]])
+    def read(self, which: Sequence[int]) -> Tensor:
+        return torch.stack([self._read(self.files[number]) for number in which])
 
     def _read(self, file: Path) -> Tensor:
         channels, height, width = self.shape
         try:
             with Image.open(file) as picture:
-                pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
+                pixels = np.array(to_channels(ImageOps.exif_transpose(picture), channels))
         except UNREADABLE as error:
             raise DataError(f"data: {file}: cannot be read: {error}") from error
         if pixels.shape[:2] != (height, width):

@@ -27,8 +27,7 @@ class Metric(NamedTuple):
         about: one line for people.
         measure: gives its value, or that and its standard error.
         quick: whether it is cheap enough to be measured while training.
-        against: what samples are held against, the real examples of the split, or the memory of the training set, beside
-            which there are held-out ones.
+        against: what samples are held against: real examples of the split, or the whole training set and held-out ones.
     """
 
     better: Better
