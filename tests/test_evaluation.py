@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_run, save_config
+from conftest import make_run
 from PIL import Image
 from torch import Tensor
 
