@@ -38,19 +38,29 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
-    def save(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any], is_best: bool = False) -> None:
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Stateful],
+        facts: Mapping[str, Any],
+        is_best: bool = False,
+        good_step: int | None = None,
+    ) -> None:
         """Write the state of every named object, and plain facts beside them.
 
         Args:
             is_best: whether this is the best one so far.
+            good_step: the last numbered checkpoint at or before this step stays too; None: it need not.
         """
         file = self._numbered(step)
         replace_file(file, as_bytes(step, state, facts))
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
             self._point(name, file)
         if self.keep is not None:
-            for old in sorted(self.folder.glob("step_*.pt"))[: -self.keep]:
-                old.unlink()
+            steps = self.steps()
+            good = [one for one in steps if good_step is not None and one <= good_step]
+            for old in set(steps[: -self.keep]) - set(good[-1:]):
+                self._numbered(old).unlink()
 
     def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
         """Write the same as the last one alone, which the next one replaces."""

@@ -164,16 +164,23 @@ class Evaluator:
         )
 
     def _facts(self, dataset: Dataset, examples: Examples, memory: tuple[Examples, Examples] | None) -> Facts:
-        probabilities = self.real.probabilities
-        same_classes = probabilities is not None and probabilities.shape[1] == len(dataset.classes)
-        shares = class_shares(examples.labels, len(dataset.classes)) if same_classes else None
+        probabilities, num_classes = self.real.probabilities, len(dataset.classes)
+        is_classified = probabilities is not None and num_classes != 1
+        same_classes = probabilities is not None and probabilities.shape[1] == num_classes  # are taken to be the data's
+        shares = class_shares(examples.labels, num_classes) if is_classified and same_classes else None
         train = held_out = None
         if memory is not None:
             train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
             both = "".join(part.fingerprint[:8] for part in memory)
             self.against["memory"] = Against(both, "train", len(train), len(train), len(held_out) - len(held_out) // 2)
-        known = known_facts(dataset)
-        return replace(known, num_classes=self.num_classes, shares=shares, train=train, held_out=held_out)
+        return replace(
+            known_facts(dataset),
+            num_classes=self.num_classes,
+            is_classified=is_classified,
+            shares=shares,
+            train=train,
+            held_out=held_out,
+        )
 
     def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float]:
         """Every metric between two disjoint sets of real examples; what cannot be told of these is left out."""
@@ -229,7 +236,8 @@ def measurable(dataset: Dataset) -> tuple[str, ...]:
     """The metrics that a run which names none may measure; it has fewer with some extractors, or without classes."""
     facts, num_classes = known_facts(dataset), len(dataset.classes)
     if facts.is_image and num_classes:
-        facts = replace(facts, num_classes=num_classes, shares=torch.full((num_classes,), 1 / num_classes))
+        shares = torch.full((num_classes,), 1 / num_classes)
+        facts = replace(facts, num_classes=num_classes, is_classified=True, shares=shares)
     return suitable(facts, quick=True)
 
 

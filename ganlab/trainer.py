@@ -56,7 +56,8 @@ class Trainer:
         sample_every: epochs between two pictures of samples of fixed noise.
         evaluate_every: epochs between two evaluations; one that is better than all before is kept as a checkpoint.
         checkpoint_every: epochs between two numbered checkpoints. Besides, `last.pt` is never over 5 minutes old.
-        keep_checkpoints: how many of the latest numbered checkpoints stay on disk; None: all.
+        keep_checkpoints: how many of the latest numbered checkpoints stay on disk, besides the one that the watchdog
+            would go back to; None: all.
     """
 
     def __init__(
@@ -299,7 +300,8 @@ class Trainer:
     def _save(self, *, is_best: bool = False) -> None:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
         self._check_finite()
-        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best)
+        good_step = self.watchdog.good_step if self.watchdog.roll_backs else None
+        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best, good_step)
         if is_best and self.best_metric:
             self.run.update(best=self.run.result["scores"][self.best_metric])
         self.run.update(**self._progress())
@@ -317,9 +319,14 @@ class Trainer:
         Raises:
             Diverged: the one that is to be undone, if the run may not go back any more, or has no such checkpoint.
         """
-        good = [step for step in self.checkpoints.steps() if step <= self.watchdog.good_step]
-        if self.learner.roll_backs >= self.watchdog.roll_backs or not good:
+        if not self.watchdog.roll_backs:
             raise error
+        if self.learner.roll_backs >= self.watchdog.roll_backs:
+            raise Diverged(f"{error}; it has gone back {self.learner.roll_backs} times already") from error
+        good = [step for step in self.checkpoints.steps() if step <= self.watchdog.good_step]
+        if not good:
+            reason = f"there is no checkpoint of step {self.watchdog.good_step} or before to go back to"
+            raise Diverged(f"{error}; {reason}") from error
         tries = self.learner.roll_backs + 1
         self._restore_from(str(good[-1]))
         self.checkpoints.rewind(self.step)

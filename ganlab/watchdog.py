@@ -56,7 +56,8 @@ class Watchdog:
     """Tells a collapse by the diversity of samples, the logits and the number of modes.
 
     Args:
-        diversity: samples have grown alike when theirs is below this share of the highest so far.
+        diversity: samples have grown alike when theirs is below this share of the highest so far, or of 1, that of the
+            data, if it is less.
         logit_gap: the discriminator is always right when it has been, with logits so far apart.
         modes: modes, or classes, are lost when there are fewer than this share of the most so far.
         patience: records in a row that must show one of the first two.
@@ -94,7 +95,7 @@ class Watchdog:
         return None
 
     def _sign(self, record: Mapping[str, float], saturates: bool) -> str | None:
-        highest = self.highest.get("diversity", 0.0)
+        highest = min(1.0, self.highest.get("diversity", 0.0))
         if record.get("diversity", highest) < self.diversity * highest:
             return f"samples have grown alike, their diversity is {record['diversity']:.3f} and was {highest:.3f}"
         if saturates and record["accuracy"] > 0.999 and record["logit_gap"] > self.logit_gap:

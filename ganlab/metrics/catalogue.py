@@ -55,6 +55,10 @@ def _curve(facts: Facts) -> bool:
 
 
 def _classified(facts: Facts) -> bool:
+    return facts.is_classified
+
+
+def _of_its_classes(facts: Facts) -> bool:
     return facts.shares is not None
 
 
@@ -62,8 +66,8 @@ def _told(facts: Facts) -> bool:
     return facts.is_image and facts.num_classes > 1
 
 
-def _told_and_classified(facts: Facts) -> bool:
-    return _told(facts) and _classified(facts)
+def _told_of_its_classes(facts: Facts) -> bool:
+    return _told(facts) and _of_its_classes(facts)
 
 
 def _held_out(facts: Facts) -> bool:
@@ -108,11 +112,11 @@ METRICS = {
     "inception_score": Metric(
         "higher", _classified, "sure and varied classes of the samples", lambda e: inception_score(e.fake.classified)),
     "classes": Metric(
-        "higher", _classified, "how many of the classes have a sample", lambda e: float(e.classes.modes)),
+        "higher", _of_its_classes, "how many of the classes have a sample", lambda e: float(e.classes.modes)),
     "class_kl": Metric(
-        "lower", _classified, "KL of the samples' class shares to the data's, in nats", lambda e: e.classes.kl),
+        "lower", _of_its_classes, "KL of the samples' class shares to the data's, in nats", lambda e: e.classes.kl),
     "label_accuracy": Metric(
-        "higher", _told_and_classified, "share of samples of the class that was asked for", _label_accuracy),
+        "higher", _told_of_its_classes, "share of samples of the class that was asked for", _label_accuracy),
     "intra_fid": Metric(
         "lower", _told, "mean Frechet distance within each class", lambda e: e.by_class(_frechet), quick=False),
     "intra_coverage": Metric(

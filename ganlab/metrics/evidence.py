@@ -67,6 +67,7 @@ class Facts:
     Attributes:
         is_image: rather than points.
         num_classes: that the generator is told of; 0: none.
+        is_classified: whether the extractor is a classifier, of any classes, and the examples are not all of one class.
         shares: of the classes among all examples [K], where the extractor is a classifier of these.
         modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
         manifold: points [M, D] all along the curve that the data lie on.
@@ -76,6 +77,7 @@ class Facts:
 
     is_image: bool
     num_classes: int = 0
+    is_classified: bool = False
     shares: Tensor | None = None
     modes: Tensor | None = None
     sigma: float = 0.0
