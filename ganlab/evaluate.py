@@ -147,19 +147,19 @@ def table(scores: Mapping[str, Score], about: str) -> str:
             f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
         )
     one, *others = scores.values()
-    what = "samples" if one.weights is None else f"samples of step {one.step}, {one.weights} weights"
-    lines.append(
-        f"{one.num_fake:,} {what} ({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)}) against {real_examples(one)}"
-    )
-    lines += [f"{s.metric}: against {real_examples(s)}" for s in others if real_examples(s) != real_examples(one)]
+    generator = "" if one.weights is None else f" of step {one.step}, {one.weights} weights"
+    seeds = f"({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)})"
+    lines.append(what_was_compared(one, f"samples{generator} {seeds}"))
+    common = what_was_compared(one)
+    lines += [f"{s.metric}: {told}" for s in others if (told := what_was_compared(s)) != common]
     lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
     return "\n".join(lines)
 
 
-def real_examples(score: Score) -> str:
-    """Which those are that samples, and the floor's in their place, are held against."""
+def what_was_compared(score: Score, what: str = "samples") -> str:
+    """How many samples and real examples, and which, also in the floor."""
     floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
-    return f"{score.num_real:,} real ({score.split}); {floor}"
+    return f"{score.num_fake:,} {what} against {score.num_real:,} real ({score.split}); {floor}"
 
 
 def main() -> None:

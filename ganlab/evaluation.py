@@ -204,20 +204,25 @@ class Evaluator:
         return floors
 
     def _score(self, name: str, found: Sequence[Measured], weights: str | None, step: int | None) -> Score:
-        values = [each.value for each in found]
+        metric, values = METRICS[name], [each.value for each in found]
+        against = self.against[metric.against]
         return Score(
             metric=name,
             value=statistics.fmean(values),
             error=statistics.stdev(values) if len(values) > 1 else found[0].error,
             floor=self.floors[name],
-            better=METRICS[name].better,
+            better=metric.better,
             extractor=self.extractor.name,
             extractor_hash=self.extractor.hash,
-            num_fake=self.num,
+            dataset_hash=against.dataset_hash,
+            split=against.split,
+            num_real=metric.counted(against.num_real),
+            num_fake=metric.counted(self.num),
+            floor_real=metric.counted(against.floor_real),
+            floor_fake=metric.counted(against.floor_fake),
             weights=weights,
             step=step,
             seeds=tuple(self.seeds),
-            **self.against[METRICS[name].against]._asdict(),
         )
 
 

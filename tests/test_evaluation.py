@@ -29,7 +29,7 @@ from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
 from ganlab.evaluate import evaluate
 from ganlab.evaluation import Coordinates, Evaluator
 from ganlab.game import Samples
-from ganlab.metrics.catalogue import measure
+from ganlab.metrics.catalogue import METRICS, measure
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.runs import RunFolder
 from ganlab.scores import Score
@@ -241,6 +241,18 @@ def test_a_perfect_sampler_scores_like_the_floor(tmp_path: Path) -> None:
         assert scores[name]["value"] < 2 * scores[name]["floor"] < 0.2
     assert scores["reverse_kl"]["value"] < 0.01
     assert (scores["modes"]["weights"], scores["modes"]["step"]) == (None, None)
+
+
+def test_a_metric_of_only_so_many_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "wasserstein", METRICS["wasserstein"]._replace(at_most=100))
+    points = points_of(Ring8(num_examples=300, seed=7))
+    scores = scores_of(points, "ring8", tmp_path, metrics=["wasserstein", "modes"], num_real=200)
+    numbers = [
+        [scores[name][key] for key in ("num_real", "num_fake", "floor_real", "floor_fake")]
+        for name in ("wasserstein", "modes")
+    ]
+    assert numbers == [[100] * 4, [200, 300, 200, 300]]
+    assert scores["wasserstein"]["floor"] / 2 < scores["wasserstein"]["value"] < 2 * scores["wasserstein"]["floor"]
 
 
 def test_half_of_the_modes_is_half_of_the_modes(tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ class SampleFile(ABC):
     num: int
 
     def batches(self, num: int, seed: int) -> Iterator[Samples]:
-        """A choice of `num` by the seed, as the first may be all of one class, in the order of the file.
+        """A choice of `num` by the seed, in random order: the first in a file may be all of one class.
 
         Raises:
             DataError: they cannot be read, or are no examples of that kind.
         """
-        chosen = torch.randperm(self.num, generator=generator(seed, "evaluation"))[:num].sort().values
+        chosen = torch.randperm(self.num, generator=generator(seed, "evaluation"))[:num]
         for part in chosen.split(AT_A_TIME):
             yield Samples(self.read(part.tolist()), None)
 

@@ -28,6 +28,7 @@ class Metric(NamedTuple):
         measure: gives its value, or that and its standard error.
         quick: whether it is cheap enough to be measured while training.
         against: what samples are held against: real examples of the split, or the whole training set and held-out ones.
+        at_most: samples, and real examples, that it looks at, as more would take too long; None: all.
     """
 
     better: Better
@@ -36,6 +37,11 @@ class Metric(NamedTuple):
     measure: Callable[[Evidence], float | Estimate]
     quick: bool = True
     against: Literal["split", "memory"] = "split"
+    at_most: int | None = None
+
+    def counted(self, num: int) -> int:
+        """How many of so many examples it looks at."""
+        return num if self.at_most is None else min(num, self.at_most)
 
 
 def _images(facts: Facts) -> bool:
@@ -137,7 +143,7 @@ METRICS = {
         "lower", _points, "maximum mean discrepancy", lambda e: mmd(e.real.features, e.fake.features), quick=False),
     "wasserstein": Metric(
         "lower", _points, "earth mover's distance", lambda e: wasserstein(e.real.features, e.fake.features),
-        quick=False),
+        quick=False, at_most=5000),
     "memorisation": Metric(
         "higher", _held_out, "distance to the nearest training example, as a multiple of held-out examples'",
         lambda e: e.memorised.ratio, quick=False, against="memory"),
@@ -167,6 +173,9 @@ def measure(name: str, evidence: Evidence) -> Measured:
     Raises:
         DataError: it cannot be told of these sets; with the number and the limit.
     """
+    metric = METRICS[name]
+    if metric.at_most is not None:
+        evidence = evidence.first(metric.at_most)
     with torch.no_grad():
-        value = METRICS[name].measure(evidence)
+        value = metric.measure(evidence)
     return Measured(*value) if isinstance(value, Estimate) else Measured(value, None)

@@ -15,6 +15,8 @@ from ganlab.metrics.memorisation import Memorisation, memorisation
 from ganlab.metrics.neighbours import NeighbourQuality, neighbour_quality
 from ganlab.metrics.plane import ManifoldQuality, MixtureQuality, manifold_quality, mixture_quality
 
+AT_A_TIME = 4096  # examples whose moments are added
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -35,7 +37,10 @@ class FeatureSet:
 
     @cached_property
     def moments(self) -> Moments:
-        return Moments().add(self.features)
+        moments = Moments()
+        for part in self.features.split(AT_A_TIME):  # each is held in float64, twice
+            moments.add(part)
+        return moments
 
     @property
     def classified(self) -> Tensor:
@@ -94,6 +99,10 @@ class Evidence:
     real: FeatureSet
     fake: FeatureSet
     facts: Facts
+
+    def first(self, num: int) -> Evidence:
+        """Of the first examples of each set alone, whose order is random."""
+        return Evidence(self.real.part(0, num), self.fake.part(0, num), self.facts)
 
     @cached_property
     def neighbours(self) -> NeighbourQuality:
