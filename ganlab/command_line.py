@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import ConfigError, GanlabError
-from ganlab.explain import explain
+from ganlab.explain import explain, first_line
 from ganlab.signatures import bind
 
 
@@ -67,21 +67,26 @@ def _say(message: str, exit_code: int) -> int:
 def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
     """Call a function with `key=value` arguments, read as YAML and checked against its annotations.
 
+    Those below a key, as `dataset.path=value`, are given as they are to its argument `overrides`, if it has one.
+
     Raises:
         ConfigError: an argument is unknown, missing or does not fit.
     """
     if {"-h", "--help"} & set(arguments):
         print(inspect.getdoc(function))
         return None
-    names = list(inspect.signature(function).parameters)
+    names = [name for name in inspect.signature(function).parameters if name != "overrides"]
+    takes_overrides = "overrides" in inspect.signature(function).parameters
+    overrides = [one for one in arguments if takes_overrides and "." in one.partition("=")[0]]
+    arguments = [one for one in arguments if one not in overrides]
     for argument in arguments:
         if argument.partition("=")[0] not in names or "=" not in argument:
             raise ConfigError(f"{argument}: must be key=value with key one of {', '.join(names)}")
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"overrides": overrides} if overrides else {}
     for argument in arguments:
         key, _, value = argument.partition("=")
         is_text = inspect.signature(function).parameters[key].annotation in ("str", "str | None")
-        given[key] = value if is_text else yaml_value(value)  # out=1 and label=007 stay text
+        given[key] = value if is_text else yaml_value(value, key)  # out=1 and label=007 stay text
     bind(function, given, function.__name__)
     return function(**given)
 
@@ -121,16 +126,16 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(message)
 
 
-def yaml_value(text: str) -> Any:
+def yaml_value(text: str, key: str) -> Any:
     """A value as Hydra would read it from `key=text`.
 
     Raises:
         ConfigError: it cannot be parsed.
     """
     try:
-        return OverridesParser.create().parse_override(f"value={text}").value()
+        return OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException as error:
-        raise ConfigError(explain(error, [text])) from error
+        raise ConfigError(f"{key}={text}: cannot be read: {first_line(error)}") from error
 
 
 def configure_logging(folder: Path) -> None:

@@ -36,11 +36,12 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     out: str | None = None,
     trust: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> None:
     """Scores of a trained generator, or of the samples of another program.
 
     python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3] [trust=[my_module]]
-    python -m ganlab.evaluate data=FOLDER|FILE dataset=mnist5
+    python -m ganlab.evaluate data=FOLDER|FILE dataset=mnist5 [dataset.KEY=VALUE ...]
         both: [metrics=[fid,kid]] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
               [out=scores.json]
 
@@ -62,10 +63,16 @@ def evaluate(
         raise ConfigError("give one of run=FOLDER and data=FOLDER")
     if (data is None) != (dataset is None):
         raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
+    strange = next((one for one in overrides if data is None or not one.startswith("dataset.")), None)
+    if strange:
+        raise ConfigError(f"{strange}: only the keys of the dataset can be set, dataset.KEY=VALUE beside data=")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
         raise ConfigError("weights=, checkpoint= and seeds= go with run=: the samples of data= are what they are")
     devices.keep_freed_memory()
-    subject = of_run(str(run), weights, checkpoint, device, tuple(trust)) if run else of_file(str(data), str(dataset))
+    if run is not None:
+        subject = of_run(run, weights, checkpoint, device, tuple(trust))
+    else:
+        subject = of_file(str(data), str(dataset), overrides)
     if num is not None and subject.num is not None and num > subject.num:
         raise DataError(f"num={num}: must be at most {subject.num}, as many as data={data} has")
     subject.dataset.check()
@@ -126,12 +133,14 @@ def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: t
     return Subject(generator.sampler, dataset, len(generator.classes), weights=generator.weights, step=generator.step)
 
 
-def of_file(data: str, dataset: str) -> Subject:
+def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
     from ganlab.build import instantiate
     from ganlab.data.dataset import Dataset
     from ganlab.data.sample_files import open_samples
 
-    known = instantiate(config.compose([f"dataset={dataset}"]), "dataset", Dataset)
+    cfg = config.compose([f"dataset={dataset}", *overrides])
+    config.check(cfg)
+    known = instantiate(cfg, "dataset", Dataset)
     samples = open_samples(data, tuple(known.shape))
     return Subject(samples, known, num=samples.num)
 

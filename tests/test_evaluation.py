@@ -31,6 +31,7 @@ from ganlab.evaluation import Coordinates, Evaluator
 from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS, measure
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
+from ganlab.metrics.transport import sliced_wasserstein
 from ganlab.runs import RunFolder
 from ganlab.scores import Score
 from ganlab.sweeps import trials
@@ -456,6 +457,26 @@ def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: s
 def test_what_a_file_cannot_give_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(GanlabError, match=message):
         scores_of(np.zeros((20, 2), np.float32), "circle", tmp_path, **options)
+
+
+def test_samples_are_scored_against_a_dataset_with_keys_of_its_own(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    for name, values in (("data", points[:200]), ("samples", points[200:])):
+        np.save(tmp_path / f"{name}.npy", values)
+    out = tmp_path / "scores.json"
+    arguments = [f"data={tmp_path}/samples.npy", "dataset=points", "metrics=[sliced_wasserstein]", f"out={out}"]
+    call(evaluate, [*arguments, f"dataset.path={tmp_path}/data.npy"])
+    [score] = json.loads(out.read_text())
+    assert (score["num_real"], score["num_fake"]) == (200, 100)
+    assert score["value"] == pytest.approx(sliced_wasserstein(*map(torch.from_numpy, (points[:200], points[200:]))))
+    with pytest.raises(ConfigError, match=r"model.latent_dim=2: only the keys of the dataset can be set"):
+        call(evaluate, [*arguments, "model.latent_dim=2"])
+    with pytest.raises(ConfigError, match=r"dataset.path=x: only the keys of the dataset can be set"):
+        call(evaluate, [f"run={tmp_path}", "dataset.path=x"])
+    with pytest.raises(ConfigError, match=r"dataset.num_examples=-4: must be greater"):
+        call(evaluate, [arguments[0], "dataset=ring8", "dataset.num_examples=-4"])
+    with pytest.raises(ConfigError, match="datset=points: must be key=value with key one of"):
+        call(evaluate, ["datset=points"])
 
 
 def test_more_samples_than_the_default_are_taken_where_asked(circle: Path, tmp_path: Path) -> None:
