@@ -279,6 +279,7 @@ class Trainer:
             "epoch": self.epoch,
             "seconds": round(self.seconds, 2),
             "steps_per_second": speed,
+            "evaluation_seconds": round(self.evaluator.seconds, 2) if self.evaluator else 0.0,
         }
 
     # State -------------------------------------------------------------------------------------------------
@@ -345,6 +346,8 @@ class Trainer:
         """
         if self.checkpoints.has("last"):
             self._restore_from("last")
+            if self.evaluator is not None:
+                self.evaluator.seconds += self.run.result.get("evaluation_seconds", 0.0)
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
         self.run.rewind(self.step)

@@ -109,11 +109,13 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
 
 def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
+    cost = result(folder)["evaluation_seconds"]
     cfg = config.load(folder)
     config.override(cfg, ["trainer.epochs=4"])
     train(cfg, folder, resume=True)
     assert RunFolder(folder).history() == RunFolder(circle).history()
     assert result(folder)["best"] == result(circle)["best"]
+    assert result(folder)["evaluation_seconds"] > cost > 0  # of both parts
 
 
 def test_scores_of_another_protocol_are_not_mixed_after_a_resume(tmp_path: Path, caplog: Any) -> None:

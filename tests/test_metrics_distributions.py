@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ganlab.errors import DataError
 from ganlab.metrics import transport
+from ganlab.metrics.features import draws
 from ganlab.metrics.frechet import Moments, frechet_distance
 from ganlab.metrics.kernel import contributions, cubic, kernel_distance, median_distance, mmd
 from ganlab.metrics.transport import sliced_wasserstein, wasserstein
@@ -142,7 +143,8 @@ def test_mmd_of_gaussians_is_the_closed_form() -> None:
 def test_the_bandwidth_is_the_median_distance() -> None:
     assert median_distance(torch.tensor([[0.0], [1.0], [5.0]])) == 4  # of 1, 4, 5
     a, b = correlated(30, 3, seed=1), correlated(40, 3, seed=2)
-    assert mmd(a, b) == mmd(a, b, bandwidth=torch.pdist(torch.cat([a, b])).median().item())
+    assert mmd(a, b) == mmd(a, b, bandwidth=torch.pdist(torch.cat([a, b])).quantile(0.5).item())
+    assert median_distance(torch.tensor([[0.0], [1.0], [5.0], [25.0]])) == 12.5  # of 1, 4, 5, 20, 24, 25
 
 
 @pytest.mark.parametrize("sizes", [(60, 60), (60, 40)])
@@ -183,8 +185,12 @@ def test_one_dimensional_wasserstein_is_that_of_scipy(sizes: tuple[int, int]) ->
 def test_sliced_wasserstein_is_that_of_pot() -> None:
     ot = pytest.importorskip("ot")
     a, b = correlated(60, 4, seed=1).numpy(), correlated(45, 4, seed=2, spread=1.5).numpy()
-    theirs = ot.sliced_wasserstein_distance(a, b, n_projections=5000, p=1, seed=0)
-    assert sliced_wasserstein(torch.tensor(a), torch.tensor(b), num_projections=5000) == pytest.approx(theirs, rel=0.02)
+    drawn = torch.randn(4, 500, generator=draws(7), dtype=torch.float64)
+    theirs = ot.sliced_wasserstein_distance(a, b, p=1, projections=(drawn / drawn.norm(dim=0)).numpy())
+    ours = sliced_wasserstein(torch.tensor(a), torch.tensor(b), num_projections=500, seed=7)
+    assert ours == pytest.approx(theirs, rel=1e-10)
+    others = ot.sliced_wasserstein_distance(a, b, n_projections=5000, p=1, seed=0)  # that ours are drawn evenly
+    assert ours == pytest.approx(others, rel=0.05)
 
 
 def test_one_spoiled_row_is_counted() -> None:

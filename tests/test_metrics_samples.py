@@ -153,7 +153,7 @@ def test_memorisation_by_hand() -> None:
     train = torch.zeros(1, 1)
     held_out = torch.arange(1.0, 101)[:, None]
     scores = memorisation(train, held_out, torch.tensor([[0.5], [50.0], [200.0]]))
-    assert scores.held_out == pytest.approx(50)
+    assert scores.held_out == pytest.approx(50.5)
     assert scores.fake == pytest.approx(50)
     assert scores.copied == pytest.approx(1 / 3)  # the first is nearer than the lowest 1 % of the held-out
     assert scores.farther == pytest.approx((0 + 49.5 + 100) / 300)

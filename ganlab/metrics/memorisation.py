@@ -47,15 +47,15 @@ def memorisation(train: Tensor, held_out: Tensor, fake: Tensor) -> Memorisation:
     held_out = checked(held_out, "held-out features", at_least=round(1 / QUANTILE))
     same_dimensions(train=train, held_out=held_out, fake=fake)
     ours, baseline = nearest(fake, train), nearest(held_out, train).sort().values
-    median = baseline.median()
-    if median == 0:
-        copies = int((baseline == 0).sum())
+    copies = int((baseline == 0).sum())
+    if 2 * copies >= len(baseline):
         raise DataError(f"held-out features: {copies:,} of {len(baseline):,} are in the training set, half is too many")
+    median, usual = ours.quantile(0.5).item(), baseline.quantile(0.5).item()
     below = torch.searchsorted(baseline, ours) + torch.searchsorted(baseline, ours, right=True)  # ties: one of the two
     return Memorisation(
-        fake=ours.median().item(),
-        held_out=median.item(),
-        ratio=(ours.median() / median).item(),
+        fake=median,
+        held_out=usual,
+        ratio=median / usual,
         copied=(ours < baseline.quantile(QUANTILE)).double().mean().item(),
         farther=below.double().mean().item() / (2 * len(baseline)),
     )
