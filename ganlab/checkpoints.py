@@ -31,7 +31,7 @@ class Checkpoints:
 
     Args:
         folder: where they lie.
-        keep: how many of the latest numbered ones stay; None: all of them. The best one stays in any case.
+        keep: how many of the latest numbered ones stay, besides the best and the one that `save` is told of; None: all.
     """
 
     def __init__(self, folder: Path, keep: Count | None = None) -> None:
@@ -57,10 +57,10 @@ class Checkpoints:
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
             self._point(name, file)
         if self.keep is not None:
-            steps = self.steps()
-            good = [one for one in steps if good_step is not None and one <= good_step]
-            for old in set(steps[: -self.keep]) - set(good[-1:]):
-                self._numbered(old).unlink()
+            good = None if good_step is None else self.latest(good_step)
+            for old in self.steps()[: -self.keep]:
+                if old != good:
+                    self._numbered(old).unlink()
 
     def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
         """Write the same as the last one alone, which the next one replaces."""
@@ -80,6 +80,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Of the numbered checkpoints, rising."""
         return sorted(int(file.stem.removeprefix("step_")) for file in self.folder.glob("step_*.pt"))
+
+    def latest(self, until: int) -> int | None:
+        """The last numbered step up to and with `until`; None: there is none."""
+        return max((step for step in self.steps() if step <= until), default=None)
 
     def rewind(self, step: int) -> None:
         """Make a numbered checkpoint the last one; the later ones go, except the best."""

@@ -64,10 +64,11 @@ def _say(message: str, exit_code: int) -> int:
     return exit_code
 
 
-def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
+def call(function: Callable[..., object], arguments: Sequence[str], groups: Sequence[str] = ()) -> object:
     """Call a function with `key=value` arguments, read as YAML and checked against its annotations.
 
-    Those below a key, as `dataset.path=value`, are given as they are to its argument `overrides`, if it has one.
+    Those below one of the groups, as `dataset.path=value`, are not read here but given as text to its argument
+    `overrides`.
 
     Raises:
         ConfigError: an argument is unknown, missing or does not fit.
@@ -76,8 +77,7 @@ def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
         print(inspect.getdoc(function))
         return None
     names = [name for name in inspect.signature(function).parameters if name != "overrides"]
-    takes_overrides = "overrides" in inspect.signature(function).parameters
-    overrides = [one for one in arguments if takes_overrides and "." in one.partition("=")[0]]
+    overrides = [one for one in arguments if one.partition(".")[0] in groups and "=" in one]
     arguments = [one for one in arguments if one not in overrides]
     for argument in arguments:
         if argument.partition("=")[0] not in names or "=" not in argument:
@@ -86,7 +86,7 @@ def call(function: Callable[..., object], arguments: Sequence[str]) -> object:
     for argument in arguments:
         key, _, value = argument.partition("=")
         is_text = inspect.signature(function).parameters[key].annotation in ("str", "str | None")
-        given[key] = value if is_text else yaml_value(value, key)  # out=1 and label=007 stay text
+        given[key] = value if is_text else yaml_value(key, value)  # out=1 and label=007 stay text
     bind(function, given, function.__name__)
     return function(**given)
 
@@ -126,8 +126,8 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(message)
 
 
-def yaml_value(text: str, key: str) -> Any:
-    """A value as Hydra would read it from `key=text`.
+def yaml_value(key: str, text: str) -> Any:
+    """The value as Hydra would read it from `key=text`.
 
     Raises:
         ConfigError: it cannot be parsed.
@@ -135,7 +135,7 @@ def yaml_value(text: str, key: str) -> Any:
     try:
         return OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException as error:
-        raise ConfigError(f"{key}={text}: cannot be read: {first_line(error)}") from error
+        raise ConfigError(f"{key}={text}: cannot be parsed: {first_line(error)}") from error
 
 
 def configure_logging(folder: Path) -> None:

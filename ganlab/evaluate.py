@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ganlab.scores import Score
 
 NUM = 10_000  # samples, unless said otherwise
+GROUPS = ("dataset",)  # whose keys are set as those of a run
 
 
 def evaluate(
@@ -48,7 +49,8 @@ def evaluate(
     metrics   by default all that suit the data.
     extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
               or the dotted name of your own network.
-    num       samples for each seed; by default 10,000, or as many as data= has; of more a random choice.
+    num       samples for each seed; by default 10,000, or all of data= where it has fewer; where it has more, a
+              random choice.
     num_real  real examples, at most. split: which they are.
     seeds     how many; the scores are then a mean and a standard deviation.
     data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or
@@ -63,9 +65,8 @@ def evaluate(
         raise ConfigError("give one of run=FOLDER and data=FOLDER")
     if (data is None) != (dataset is None):
         raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
-    strange = next((one for one in overrides if data is None or not one.startswith("dataset.")), None)
-    if strange:
-        raise ConfigError(f"{strange}: only the keys of the dataset can be set, dataset.KEY=VALUE beside data=")
+    if overrides and data is None:
+        raise ConfigError(f"{overrides[0]}: goes with data=, and only with that: a run knows its own dataset")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
         raise ConfigError("weights=, checkpoint= and seeds= go with run=: the samples of data= are what they are")
     devices.keep_freed_memory()
@@ -155,25 +156,27 @@ def table(scores: Mapping[str, Score], about: str) -> str:
         lines.append(
             f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
         )
-    one, *others = scores.values()
-    generator = "" if one.weights is None else f" of step {one.step}, {one.weights} weights"
-    seeds = f"({len(one.seeds)} seed{'s' * (len(one.seeds) > 1)})"
-    lines.append(what_was_compared(one, f"samples{generator} {seeds}"))
-    common = what_was_compared(one)
-    lines += [f"{s.metric}: {told}" for s in others if (told := what_was_compared(s)) != common]
+    groups: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        groups.setdefault(what_was_compared(score), []).append(name)
+    usual = max(groups, key=lambda told: len(groups[told]))
+    lines += [usual, *(f"{', '.join(names)}: {told}" for told, names in groups.items() if told != usual)]
+    one = next(iter(scores.values()))
     lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
     return "\n".join(lines)
 
 
-def what_was_compared(score: Score, what: str = "samples") -> str:
-    """How many samples and real examples, and which, also in the floor."""
+def what_was_compared(score: Score) -> str:
+    """How many samples of what and how many real examples of which, also in the floor."""
+    generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
+    samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
     floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
-    return f"{score.num_fake:,} {what} against {score.num_real:,} real ({score.split}); {floor}"
+    return f"{samples} against {score.num_real:,} real ({score.split}); {floor}"
 
 
 def main() -> None:
     arguments = sys.argv[1:]
-    sys.exit(command_line.run(lambda: command_line.call(evaluate, arguments), arguments))
+    sys.exit(command_line.run(lambda: command_line.call(evaluate, arguments, GROUPS), arguments))
 
 
 if __name__ == "__main__":

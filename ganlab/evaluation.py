@@ -38,18 +38,18 @@ class Source(Protocol):
         """`num` samples, some at a time."""
 
 
-class Against(NamedTuple):
-    """The real examples that samples are held against, as scores tell of them.
+class Reference(NamedTuple):
+    """Real examples that samples are held against.
 
     Attributes:
-        dataset_hash, split, num_real, floor_real, floor_fake: see Score.
+        dataset_hash, split, num_real: see Score.
+        floor: real examples, and others in the place of samples.
     """
 
     dataset_hash: str
     split: Split
     num_real: int
-    floor_real: int
-    floor_fake: int
+    floor: Evidence
 
 
 class Coordinates:
@@ -102,13 +102,12 @@ class Evaluator:
         num_floor = min(num, len(examples) // 2)
         looked_at = self._some_of(examples, num_floor + num_real)
         self.real = looked_at.part(0, num_real)
-        self.floor_fake = looked_at.part(0, num_floor)
-        self.floor_real = looked_at.part(num_floor, num_floor + num_real)
-        self.against = {
-            "split": Against(examples.fingerprint, split, len(self.real), len(self.floor_real), len(self.floor_fake))
-        }
         tells_copies = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
         self.facts = self._facts(dataset, examples, memory if tells_copies and not quick else None)
+        floor = Evidence(looked_at.part(num_floor, num_floor + num_real), looked_at.part(0, num_floor), self.facts)
+        self.references = {"split": Reference(examples.fingerprint, split, len(self.real), floor)}
+        if memory is not None and self.facts.held_out is not None:
+            self.references["memory"] = self._memory(*memory)
         self.floors = self._floors(names, quick)
         self.seconds = time.monotonic() - started
 
@@ -117,13 +116,13 @@ class Evaluator:
         return tuple(self.floors)
 
     def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
-        """The scores of samples of every seed, by metric; without those that cannot be told of such samples.
+        """The scores of samples of every seed, by metric; one that cannot be told of those of a seed is left out.
 
         Args:
             weights, step: what the source is, for the scores to say.
 
         Raises:
-            DataError: there are none; with the number and the limit.
+            DataError: none can be told of them, with the number and the limit; or they are no such examples.
         """
         started = time.monotonic()
         found: dict[str, list[Measured]] = {name: [] for name in self.names}
@@ -136,11 +135,12 @@ class Evaluator:
                 except DataError as error:
                     refused[name] = error
         self.seconds += time.monotonic() - started
+        if found.keys() == refused.keys() != set():
+            name, reason = next(iter(refused.items()))
+            raise DataError(f"{name}: {reason}") from reason
         for name, reason in refused.items():
-            if len(refused) == len(found):
-                raise DataError(f"{name}: {reason}") from reason
             log.warning("%s is not measured: %s", name, reason)
-        return {name: self._score(name, found[name], weights, step) for name in self.names if name not in refused}
+        return {name: self._score(name, found[name], weights, step) for name in found if name not in refused}
 
     def features(self, batches: Iterable[Samples]) -> FeatureSet:
         """Of examples as they look outside, of which only a batch at a time is held; on the CPU, as the facts are."""
@@ -164,15 +164,17 @@ class Evaluator:
         )
 
     def _facts(self, dataset: Dataset, examples: Examples, memory: tuple[Examples, Examples] | None) -> Facts:
-        probabilities, num_classes = self.real.probabilities, len(dataset.classes)
-        is_classified = probabilities is not None and num_classes != 1
-        same_classes = probabilities is not None and probabilities.shape[1] == num_classes  # are taken to be the data's
-        shares = class_shares(examples.labels, num_classes) if is_classified and same_classes else None
+        num_own, probabilities = len(dataset.classes), self.real.probabilities
+        is_classified = probabilities is not None and varied(num_own)
+        # An extractor does not name its classes: as many as the dataset has are taken to be these
+        shares = (
+            class_shares(examples.labels, num_own)
+            if is_classified and probabilities is not None and probabilities.shape[1] == num_own
+            else None
+        )
         train = held_out = None
         if memory is not None:
             train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
-            both = "".join(part.fingerprint[:8] for part in memory)
-            self.against["memory"] = Against(both, "train", len(train), len(train), len(held_out) - len(held_out) // 2)
         return replace(
             known_facts(dataset),
             num_classes=self.num_classes,
@@ -182,21 +184,26 @@ class Evaluator:
             held_out=held_out,
         )
 
+    def _memory(self, train: Examples, held_out: Examples) -> Reference:
+        """The whole training set; in the floor one half of the held-out examples is in the place of samples."""
+        assert self.facts.train is not None
+        assert self.facts.held_out is not None
+        half = len(self.facts.held_out) // 2
+        baseline, others = self.facts.held_out.part(0, half), self.facts.held_out.part(half, None)
+        floor = Evidence(self.facts.train, others, replace(self.facts, held_out=baseline))
+        both = train.fingerprint[:8] + held_out.fingerprint[:8]  # as long as any other hash
+        return Reference(both, "train", len(train), floor)
+
     def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float]:
         """Every metric between two disjoint sets of real examples; what cannot be told of these is left out."""
         suit = suitable(self.facts, quick=False)
         for name in names or ():
             if name not in suit:
                 raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
-        evidence = {"split": Evidence(self.floor_real, self.floor_fake, self.facts)}
-        if self.facts.held_out is not None:  # one half of those in the place of samples
-            half = len(self.facts.held_out) // 2
-            baseline, others = self.facts.held_out.part(0, half), self.facts.held_out.part(half, None)
-            evidence["memory"] = Evidence(self.real, others, replace(self.facts, held_out=baseline))
         floors = {}
         for name in suitable(self.facts, quick=quick) if names is None else names:
             try:
-                floors[name] = measure(name, evidence[METRICS[name].against]).value
+                floors[name] = measure(name, self.references[METRICS[name].against].floor).value
             except DataError as error:
                 if names is not None:
                     raise DataError(f"{name}: {error}") from error
@@ -205,7 +212,7 @@ class Evaluator:
 
     def _score(self, name: str, found: Sequence[Measured], weights: str | None, step: int | None) -> Score:
         metric, values = METRICS[name], [each.value for each in found]
-        against = self.against[metric.against]
+        reference = self.references[metric.against]
         return Score(
             metric=name,
             value=statistics.fmean(values),
@@ -214,12 +221,12 @@ class Evaluator:
             better=metric.better,
             extractor=self.extractor.name,
             extractor_hash=self.extractor.hash,
-            dataset_hash=against.dataset_hash,
-            split=against.split,
-            num_real=metric.counted(against.num_real),
+            dataset_hash=reference.dataset_hash,
+            split=reference.split,
+            num_real=metric.counted(reference.num_real),
             num_fake=metric.counted(self.num),
-            floor_real=metric.counted(against.floor_real),
-            floor_fake=metric.counted(against.floor_fake),
+            floor_real=metric.counted(len(reference.floor.real)),
+            floor_fake=metric.counted(len(reference.floor.fake)),
             weights=weights,
             step=step,
             seeds=tuple(self.seeds),
@@ -237,12 +244,17 @@ def known_facts(dataset: Dataset) -> Facts:
     )
 
 
+def varied(num_own: int) -> bool:
+    """Whether an Inception score means something of data of so many classes, 0 for unknown: of one, its best is 1."""
+    return num_own != 1
+
+
 def measurable(dataset: Dataset) -> tuple[str, ...]:
     """The metrics that a run which names none may measure; it has fewer with some extractors, or without classes."""
-    facts, num_classes = known_facts(dataset), len(dataset.classes)
-    if facts.is_image and num_classes:
-        shares = torch.full((num_classes,), 1 / num_classes)
-        facts = replace(facts, num_classes=num_classes, is_classified=True, shares=shares)
+    facts, num_own = known_facts(dataset), len(dataset.classes)
+    if facts.is_image:
+        shares = torch.full((num_own,), 1 / num_own) if num_own > 1 else None
+        facts = replace(facts, num_classes=num_own, is_classified=varied(num_own), shares=shares)
     return suitable(facts, quick=True)
 
 

@@ -70,7 +70,7 @@ class RunFolder:
             "step": 0,
             "epoch": 0.0,
         }
-        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, scores_since=0, best=None)
+        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, scores_since={}, best=None)
 
     def reopen(self) -> None:
         """Continue an earlier run, whose result is read.
@@ -144,20 +144,23 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """All records so far, oldest first. A last line that a crash cut short is left out.
 
-        So are scores that are unlike the last ones: those of before a run was resumed with another protocol.
+        So are the scores of each metric from before its protocol changed in a resume, which `metrics.jsonl` keeps.
 
         Raises:
             CheckpointError: another line is damaged.
         """
-        result = self.result or read_result(self.path)
-        since, scores = result.get("scores_since", 0), result.get("scores") or {}
+        since = (self.result or read_result(self.path)).get("scores_since") or {}
         return [
-            {name: value for name, value in record.items() if record["step"] >= since or name not in scores}
+            {name: value for name, value in record.items() if record["step"] >= since.get(name, 0)}
             for record in self._records()
         ]
 
     def _records(self) -> list[dict[str, Any]]:
-        """As they were written."""
+        """Every record in the file, oldest first, but for a last line that a crash cut short.
+
+        Raises:
+            CheckpointError: another line is damaged.
+        """
         try:
             lines = (self.path / METRICS).read_bytes().splitlines()
         except FileNotFoundError:
@@ -177,8 +180,9 @@ class RunFolder:
         """Drop the records after a step, which a resumed run will write again."""
         kept = [record for record in self._records() if record["step"] <= step]
         replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
-        if self.result.get("scores_since", 0) > step:
-            self.update(scores_since=step + 1)
+        since = self.result.get("scores_since") or {}
+        if any(first > step for first in since.values()):  # what comes will be of the new protocol from the start
+            self.update(scores_since={name: min(first, step + 1) for name, first in since.items()})
 
     def discard(self) -> None:
         """Remove what Hydra wrote for a run or sweep that never started, and the folder if nothing else is in it."""

@@ -22,7 +22,7 @@ class Score:
         floor: the same metric between two disjoint sets of real examples.
         better: which values are.
         extractor, extractor_hash: what the features came from; `coordinates` for points as they are.
-        dataset_hash: of the real examples; of memorisation, the first halves of the training and the held-out set's.
+        dataset_hash: of the real examples; of memorisation, 8 digits of the training set's and 8 of the held-out set's.
         split: `train` or `held_out`, which those are from.
         num_real, num_fake: how many of each.
         floor_real, floor_fake: how many the floor had in their places, fewer where the data have not enough.
@@ -88,3 +88,14 @@ def refuse_unlike(scores: Sequence[Score]) -> None:
         if len(found) > 1:
             first, second, *_ = found
             raise DataError(f"scores cannot be ranked together: {name} is {first} in one and {second} in another")
+
+
+def unlike(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score]) -> dict[str, str]:
+    """Which metrics were measured otherwise before, by scores as a file has them, and what differs."""
+    found = {}
+    for name in scores.keys() & before.keys():
+        try:
+            refuse_unlike([Score.read(before[name]), scores[name]])
+        except DataError as error:
+            found[name] = str(error)
+    return found

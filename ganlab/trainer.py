@@ -27,7 +27,7 @@ from ganlab.progress import Progress, progress
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
-from ganlab.scores import Score, refuse_unlike
+from ganlab.scores import Score, unlike
 from ganlab.signals import StopSignal
 from ganlab.trackers import Trackers
 from ganlab.watchdog import Guard
@@ -112,7 +112,7 @@ class Trainer:
         self.evaluator, self.watchdog = evaluator, watchdog
         self.best_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
         self.dynamics = Dynamics(players, drawn.data, seed)
-        self.seconds = self.saved_after = 0.0
+        self.seconds = self.saved_after = self.evaluated_before = 0.0
         self.means = Means()
 
     @property
@@ -126,6 +126,11 @@ class Trainer:
     @property
     def epoch(self) -> float:
         return round(self.step / self.steps_per_epoch, 4)
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """What evaluation has cost so far, also before the run was resumed."""
+        return self.evaluated_before + (self.evaluator.seconds if self.evaluator else 0.0)
 
     @property
     def length(self) -> dict[str, int | None]:
@@ -242,20 +247,12 @@ class Trainer:
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
-        since = self.step if self._are_of_another_kind(scores) else self.run.result.get("scores_since", 0)
+        since = self.run.result.get("scores_since", {})
+        for name, reason in unlike(self.run.result["scores"], scores).items():
+            since = {**since, name: self.step}
+            log.warning("WARNING: the curve of %s begins anew: %s", name, reason)
         self.run.update(scores={name: score.plain() for name, score in scores.items()}, scores_since=since)
         return scores
-
-    def _are_of_another_kind(self, scores: Mapping[str, Score]) -> bool:
-        """Whether the scores are unlike the last ones, as those of a run that was resumed with another protocol."""
-        before = self.run.result["scores"]
-        try:
-            for name in scores.keys() & before.keys():
-                refuse_unlike([Score.read(before[name]), scores[name]])
-        except DataError as error:
-            log.warning("WARNING: %s; curves of scores, and the search for the best, begin anew", error)
-            return True
-        return False
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
         score = scores.get(self.best_metric or "")
@@ -264,13 +261,14 @@ class Trainer:
         best = self.run.result["best"]
         try:
             return score.beats(Score.read(best) if best else None)
-        except DataError:  # as was warned of
+        except DataError as error:  # resumed with another protocol, or another metric to choose by
+            log.warning("WARNING: the search for the best score begins anew: %s", error)
             return True
 
     def _tell_cost(self) -> None:
         if self.evaluator is not None:
-            share = self.evaluator.seconds / max(self.seconds, 1e-9)
-            log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluator.seconds, 100 * share)
+            share = self.evaluation_seconds / max(self.seconds, 1e-9)
+            log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluation_seconds, 100 * share)
 
     def _progress(self) -> dict[str, Any]:
         speed = round(self.step / self.seconds, 2) if self.seconds else None
@@ -279,7 +277,7 @@ class Trainer:
             "epoch": self.epoch,
             "seconds": round(self.seconds, 2),
             "steps_per_second": speed,
-            "evaluation_seconds": round(self.evaluator.seconds, 2) if self.evaluator else 0.0,
+            "evaluation_seconds": round(self.evaluation_seconds, 2),
         }
 
     # State -------------------------------------------------------------------------------------------------
@@ -302,7 +300,7 @@ class Trainer:
         """Write a checkpoint, unless the losses or weights have ceased to be finite."""
         self._check_finite()
         good_step = self.watchdog.good_step if self.watchdog.roll_backs else None
-        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best, good_step)
+        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best=is_best, good_step=good_step)
         if is_best and self.best_metric:
             self.run.update(best=self.run.result["scores"][self.best_metric])
         self.run.update(**self._progress())
@@ -312,24 +310,30 @@ class Trainer:
         self.learner.refuse_infinite()
 
     def _beside_state(self) -> dict[str, Any]:
-        return {**self.facts, "seconds": self.seconds, "roll_backs": self.learner.roll_backs}
+        return {
+            **self.facts,
+            "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
+            "roll_backs": self.learner.roll_backs,
+        }
 
     def _roll_back(self, error: Diverged) -> None:
         """Go back to the last checkpoint from before a collapse, with half the learning rates.
 
         Raises:
-            Diverged: the one that is to be undone, if the run may not go back any more, or has no such checkpoint.
+            Diverged: the one that is to be undone, where the watchdog does not go back; else with why not: it has too
+                often, or there is no checkpoint so early.
         """
         if not self.watchdog.roll_backs:
             raise error
         if self.learner.roll_backs >= self.watchdog.roll_backs:
             raise Diverged(f"{error}; it has gone back {self.learner.roll_backs} times already") from error
-        good = [step for step in self.checkpoints.steps() if step <= self.watchdog.good_step]
-        if not good:
+        good = self.checkpoints.latest(self.watchdog.good_step)
+        if good is None:
             reason = f"there is no checkpoint of step {self.watchdog.good_step} or before to go back to"
             raise Diverged(f"{error}; {reason}") from error
         tries = self.learner.roll_backs + 1
-        self._restore_from(str(good[-1]))
+        self._restore_from(str(good))
         self.checkpoints.rewind(self.step)
         self.run.rewind(self.step)
         self.trackers.rewind(self.step)
@@ -345,14 +349,13 @@ class Trainer:
             CheckpointError: it is damaged, or of other networks.
         """
         if self.checkpoints.has("last"):
-            self._restore_from("last")
-            if self.evaluator is not None:
-                self.evaluator.seconds += self.run.result.get("evaluation_seconds", 0.0)
+            self.evaluated_before = self._restore_from("last").get("evaluation_seconds", 0.0)
         if self.step > self.last_step:
             raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
         self.run.rewind(self.step)
 
-    def _restore_from(self, checkpoint: str) -> None:
+    def _restore_from(self, checkpoint: str) -> dict[str, Any]:
+        """Take over the state of a checkpoint, whose content is returned."""
         content = self.checkpoints.load(checkpoint)
         for name, part in self.state.items():
             try:
@@ -367,3 +370,4 @@ class Trainer:
                 ) from error
         self.learner.step, self.learner.roll_backs = content["step"], content["roll_backs"]
         self.seconds = self.saved_after = content["seconds"]
+        return content

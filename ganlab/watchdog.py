@@ -95,8 +95,9 @@ class Watchdog:
         return None
 
     def _sign(self, record: Mapping[str, float], saturates: bool) -> str | None:
-        highest = min(1.0, self.highest.get("diversity", 0.0))
-        if record.get("diversity", highest) < self.diversity * highest:
+        highest = self.highest.get("diversity", 0.0)
+        usual = min(1.0, highest)  # a spread beyond that of the data is nothing to keep to
+        if record.get("diversity", usual) < self.diversity * usual:
             return f"samples have grown alike, their diversity is {record['diversity']:.3f} and was {highest:.3f}"
         if saturates and record["accuracy"] > 0.999 and record["logit_gap"] > self.logit_gap:
             return f"the discriminator is always right, its logits lie {record['logit_gap']:.0f} apart"

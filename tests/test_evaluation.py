@@ -26,7 +26,7 @@ from ganlab.data.mixtures import Grid25, Ring8
 from ganlab.data.points import Circle
 from ganlab.data.sample_files import open_samples
 from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
-from ganlab.evaluate import evaluate
+from ganlab.evaluate import GROUPS, evaluate
 from ganlab.evaluation import Coordinates, Evaluator
 from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS, measure
@@ -118,12 +118,14 @@ def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: P
     assert result(folder)["evaluation_seconds"] > cost > 0  # of both parts
 
 
-def test_scores_of_another_protocol_are_not_mixed_after_a_resume(tmp_path: Path, caplog: Any) -> None:
+def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2")
     cfg = config.load(folder)
     config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
     train(cfg, folder, resume=True)
-    assert caplog.text.count("num_fake is 200 in one and 300 in another; curves of scores") == 1
+    assert caplog.text.count("the search for the best score begins anew: scores cannot be ranked") == 1
     assert [("near" in record, "accuracy" in record) for record in RunFolder(folder).history()] == [
         (False, True), (False, True), (True, True), (True, True)]  # fmt: skip
     assert result(folder)["status"] == "done"
@@ -135,7 +137,7 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(tmp_path: Path,
     run = RunFolder(folder)
     run.reopen()
     run.rewind(150)  # as after a crash before the next checkpoint
-    run.log({"step": 186, "epoch": 3.0, "near": 0.5})
+    run.log({"step": 160, "epoch": 2.58, "near": 0.5})  # and then evaluated earlier than before it
     assert run.history()[-1]["near"] == 0.5
     run.close()
 
@@ -143,9 +145,8 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(tmp_path: Path,
 def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:
     dataset = Ring8(num_examples=300)
     evaluator = Evaluator(dataset, dataset.load(), Coordinates(), ["modes"], num=100, num_real=150)
-    real, fake = (
-        {tuple(point) for point in part.features.tolist()} for part in (evaluator.floor_real, evaluator.floor_fake)
-    )
+    floor = evaluator.references["split"].floor
+    real, fake = ({tuple(point) for point in part.features.tolist()} for part in (floor.real, floor.fake))
     assert (len(real), len(fake), len(evaluator.real)) == (150, 100, 150)
     assert not real & fake
 
@@ -334,21 +335,27 @@ def test_a_picture_is_the_same_in_any_kind_of_file(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
     transparent = np.stack([np.zeros_like(grey)] * 3 + [255 - grey], -1)  # black, laid on white
     deep = grey.astype(np.uint16) * 257
-    samples = open_samples(str(saved_as_pictures([grey, transparent, deep], tmp_path / "folder")), (1, 8, 8))
-    for picture in samples.read(range(3)):
+    folder = saved_as_pictures([grey, transparent, deep], tmp_path / "folder")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn clockwise to look at it
+    Image.fromarray(np.rot90(grey).copy()).save(folder / "turned.png", exif=exif)
+    for picture in open_samples(str(folder), (1, 8, 8)).read(range(4)):
         assert (picture * 255).round()[0].byte().numpy() == pytest.approx(grey, abs=1)
 
 
 def test_some_of_the_samples_of_a_file_are_a_choice_from_all_of_it(tmp_path: Path) -> None:
     np.save(tmp_path / "sorted.npy", np.arange(4000, dtype=np.float32).reshape(2000, 2))
     samples = open_samples(str(tmp_path / "sorted.npy"), (2,))
-    chosen, again = (torch.cat([batch.x for batch in samples.batches(1000, 0)]) for _ in range(2))
+    chosen, again, other = (torch.cat([batch.x for batch in samples.batches(1000, seed)]) for seed in (0, 0, 1))
     assert torch.equal(chosen, again)
+    assert not torch.equal(chosen, other)
     assert len(chosen.unique(dim=0)) == 1000
     assert chosen.mean().item() == pytest.approx(2000, abs=100)
 
 
-def test_what_cannot_be_told_of_some_samples_does_not_hide_the_rest(tmp_path: Path, caplog: Any) -> None:
+def test_what_cannot_be_told_of_some_samples_does_not_hide_the_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     black = np.zeros((400, 1, 8, 8), np.float32)
     scores = scores_of(black, "digits", tmp_path, extractor="pixels", metrics=["vendi", "recall"])
     assert [*scores] == ["recall"]
@@ -467,18 +474,18 @@ def test_samples_are_scored_against_a_dataset_with_keys_of_its_own(tmp_path: Pat
         np.save(tmp_path / f"{name}.npy", values)
     out = tmp_path / "scores.json"
     arguments = [f"data={tmp_path}/samples.npy", "dataset=points", "metrics=[sliced_wasserstein]", f"out={out}"]
-    call(evaluate, [*arguments, f"dataset.path={tmp_path}/data.npy"])
+    call(evaluate, [*arguments, f"dataset.path={tmp_path}/data.npy"], GROUPS)
     [score] = json.loads(out.read_text())
     assert (score["num_real"], score["num_fake"]) == (200, 100)
     assert score["value"] == pytest.approx(sliced_wasserstein(*map(torch.from_numpy, (points[:200], points[200:]))))
-    with pytest.raises(ConfigError, match=r"model.latent_dim=2: only the keys of the dataset can be set"):
-        call(evaluate, [*arguments, "model.latent_dim=2"])
-    with pytest.raises(ConfigError, match=r"dataset.path=x: only the keys of the dataset can be set"):
-        call(evaluate, [f"run={tmp_path}", "dataset.path=x"])
+    with pytest.raises(ConfigError, match=r"model.latent_dim=2: must be key=value with key one of"):
+        call(evaluate, [*arguments, "model.latent_dim=2"], GROUPS)
+    with pytest.raises(ConfigError, match=r"dataset.path=x: goes with data="):
+        call(evaluate, [f"run={tmp_path}", "dataset.path=x"], GROUPS)
     with pytest.raises(ConfigError, match=r"dataset.num_examples=-4: must be greater"):
-        call(evaluate, [arguments[0], "dataset=ring8", "dataset.num_examples=-4"])
+        call(evaluate, [arguments[0], "dataset=ring8", "dataset.num_examples=-4"], GROUPS)
     with pytest.raises(ConfigError, match="datset=points: must be key=value with key one of"):
-        call(evaluate, ["datset=points"])
+        call(evaluate, ["datset=points"], GROUPS)
 
 
 def test_more_samples_than_the_default_are_taken_where_asked(circle: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Examples:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the data, their units and labels, to tell two datasets of one name apart."""
+        # Without units where there are none, so that classifiers and scores of images that were kept stay valid
         told = (tuple(self.data.shape), self.data.dtype, *([] if self.units == AS_INSIDE else [self.units]))
         digest = hashlib.sha256(str(told).encode())
         for tensor in (self.data, self.labels):  # read where they lie: a copy would take their memory once more

@@ -217,7 +217,7 @@ def decode(file: Path, recipe: Recipe) -> np.ndarray:
     """One picture as uint8 [channels, size, size]."""
     size, channels, crop, resample = recipe
     with Image.open(file) as opened:
-        image = to_channels(ImageOps.exif_transpose(opened), channels)
+        image = to_channels(opened, channels)
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -227,7 +227,8 @@ def decode(file: Path, recipe: Recipe) -> np.ndarray:
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """A picture of any mode in 8-bit grey or colour, on white where it is transparent."""
+    """A picture of any mode, turned as its EXIF data say, in 8-bit grey (1) or colour, on white where transparent."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip to 8 instead of scaling
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

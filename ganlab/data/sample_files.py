@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ganlab.data.image_folder import SUFFIXES, UNREADABLE, to_channels
@@ -123,7 +123,7 @@ class SampleFolder(SampleFile):
         channels, height, width = self.shape
         try:
             with Image.open(file) as picture:
-                pixels = np.array(to_channels(ImageOps.exif_transpose(picture), channels))
+                pixels = np.array(to_channels(picture, channels))
         except UNREADABLE as error:
             raise DataError(f"data: {file}: cannot be read: {error}") from error
         if pixels.shape[:2] != (height, width):

@@ -47,10 +47,10 @@ def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE)
         )
     splits = split(domain)
     trained = load_or_train(domain, splits, recipe)
-    network = PerChannels(trained.network, domain.shape[0], among_its_own(dataset, domain))
+    network = PerChannels(trained.network, domain.shape[0], classes_to_choose_among(dataset, domain))
     return NetworkExtractor(
         "domain",
-        hash_of(network, "domain"),
+        hash_of(network, "domain"),  # what is chosen among follows from the dataset, whose hash stands beside it
         about(domain.name, splits, trained.accuracy),
         network,
         dataset.shape,
@@ -58,10 +58,11 @@ def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE)
     )
 
 
-def among_its_own(dataset: Dataset, domain: Dataset) -> list[int] | None:
-    """Where several, but not all, of the classifier's classes are the dataset's own, as two digits: which these are."""
-    own = [domain.classes.index(name) for name in dataset.classes if name in domain.classes]
-    return own if 1 < len(own) == len(dataset.classes) < len(domain.classes) else None
+def classes_to_choose_among(dataset: Dataset, domain: Dataset) -> list[int] | None:
+    """Which of the classifier's classes are the dataset's, as of two digits; None: all, or one, or others."""
+    if not set(dataset.classes) < set(domain.classes) or len(dataset.classes) < 2:
+        return None
+    return [domain.classes.index(name) for name in dataset.classes]
 
 
 class PerChannels(nn.Module):

@@ -17,9 +17,10 @@ from ganlab.randomness import seeded
 
 
 def make_own(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str]) -> NetworkExtractor:
-    """A network of a trusted module, or what a class or function there makes, for the shape of an image if it takes it.
+    """A network that a trusted module holds, or that a class or function there makes, of (C, H, W) if it takes it.
 
-    Weights that it draws rather than loads are the same each time. Its hash is of its weights and its module's code.
+    Weights that a class or function draws rather than loads are the same each time. One that is ready made is itself
+    moved to the device and frozen. The hash is of the weights and the module's code.
 
     Raises:
         ConfigError: the module is not trusted, has nothing of that name, or that makes no network for such images.
@@ -30,22 +31,25 @@ def make_own(name: str, dataset: Dataset, device: torch.device, trust: Sequence[
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-        made = getattr(module, attribute)
-        code = inspect.getsource(module)
-    except (ImportError, AttributeError, TypeError, OSError) as error:
+        found = getattr(module, attribute)
+    except (ImportError, AttributeError) as error:
         raise ConfigError(f"{key}: cannot be imported: {_line(error)}") from error
     try:
+        code = inspect.getsource(module)
+    except (TypeError, OSError) as error:
+        raise ConfigError(f"{key}: has no source that could tell its scores apart: {_line(error)}") from error
+    try:
         with seeded(0, "extractor"):
-            network = made if isinstance(made, nn.Module) else _made_by(made, dataset.shape)
+            network = found if isinstance(found, nn.Module) else _made_by(found, dataset.shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{key}: cannot be made for images [{_sizes(dataset.shape)}]: {_line(error)}") from error
+        raise ConfigError(f"{key}: cannot be made for images {list(dataset.shape)}: {_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{key}: must be or make a torch.nn.Module, not {type(network).__name__}")
     extractor = NetworkExtractor(name, hash_of(network, code), f"your own {attribute}", network, dataset.shape, device)
     try:
         extractor(torch.zeros(2, *dataset.shape))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{key}: cannot be given images [2, {_sizes(dataset.shape)}]: {_line(error)}") from error
+        raise ConfigError(f"{key}: cannot be given images {[2, *dataset.shape]}: {_line(error)}") from error
     return extractor
 
 
@@ -56,10 +60,6 @@ def _made_by(make: Callable[..., object], shape: tuple[int, ...]) -> object:
     except TypeError:
         return make()
     return make(shape)
-
-
-def _sizes(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))
 
 
 def _line(error: Exception) -> str:

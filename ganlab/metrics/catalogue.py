@@ -27,7 +27,8 @@ class Metric(NamedTuple):
         about: one line for people.
         measure: gives its value, or that and its standard error.
         quick: whether it is cheap enough to be measured while training.
-        against: what samples are held against: real examples of the split, or the whole training set and held-out ones.
+        against: what samples are held against: `split`, real examples of the split that is asked for, or `memory`, the
+            whole training set, with held-out examples as the baseline.
         at_most: samples, and real examples, that it looks at, as more would take too long; None: all.
     """
 
@@ -64,7 +65,7 @@ def _classified(facts: Facts) -> bool:
     return facts.is_classified
 
 
-def _of_its_classes(facts: Facts) -> bool:
+def _own_classes(facts: Facts) -> bool:
     return facts.shares is not None
 
 
@@ -72,8 +73,8 @@ def _told(facts: Facts) -> bool:
     return facts.is_image and facts.num_classes > 1
 
 
-def _told_of_its_classes(facts: Facts) -> bool:
-    return _told(facts) and _of_its_classes(facts)
+def _told_and_own_classes(facts: Facts) -> bool:
+    return _told(facts) and _own_classes(facts)
 
 
 def _held_out(facts: Facts) -> bool:
@@ -118,11 +119,11 @@ METRICS = {
     "inception_score": Metric(
         "higher", _classified, "sure and varied classes of the samples", lambda e: inception_score(e.fake.classified)),
     "classes": Metric(
-        "higher", _of_its_classes, "how many of the classes have a sample", lambda e: float(e.classes.modes)),
+        "higher", _own_classes, "how many of the classes have a sample", lambda e: float(e.classes.modes)),
     "class_kl": Metric(
-        "lower", _of_its_classes, "KL of the samples' class shares to the data's, in nats", lambda e: e.classes.kl),
+        "lower", _own_classes, "KL of the samples' class shares to the data's, in nats", lambda e: e.classes.kl),
     "label_accuracy": Metric(
-        "higher", _told_of_its_classes, "share of samples of the class that was asked for", _label_accuracy),
+        "higher", _told_and_own_classes, "share of samples of the class that was asked for", _label_accuracy),
     "intra_fid": Metric(
         "lower", _told, "mean Frechet distance within each class", lambda e: e.by_class(_frechet), quick=False),
     "intra_coverage": Metric(

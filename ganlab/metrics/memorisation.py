@@ -50,12 +50,12 @@ def memorisation(train: Tensor, held_out: Tensor, fake: Tensor) -> Memorisation:
     copies = int((baseline == 0).sum())
     if 2 * copies >= len(baseline):
         raise DataError(f"held-out features: {copies:,} of {len(baseline):,} are in the training set, half is too many")
-    median, usual = ours.quantile(0.5).item(), baseline.quantile(0.5).item()
+    of_fakes, of_held_out = ours.quantile(0.5).item(), baseline.quantile(0.5).item()
     below = torch.searchsorted(baseline, ours) + torch.searchsorted(baseline, ours, right=True)  # ties: one of the two
     return Memorisation(
-        fake=median,
-        held_out=usual,
-        ratio=median / usual,
+        fake=of_fakes,
+        held_out=of_held_out,
+        ratio=of_fakes / of_held_out,
         copied=(ours < baseline.quantile(QUANTILE)).double().mean().item(),
         farther=below.double().mean().item() / (2 * len(baseline)),
     )

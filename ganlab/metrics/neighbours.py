@@ -36,7 +36,8 @@ def squared_radii(x: Tensor, centred: Tensor, k: int) -> Tensor:
     """Squared distance of each of x [N, D] to its k-th nearest other, [N].
 
     Args:
-        centred: the same x about another origin, where the rounding error is small.
+        centred: x less any one point, for rough distances alone: to subtract rounds, so that equal distances, as on a
+            lattice, would differ; what decides is taken of x.
     """
     rough = screening(centred)
     own = rough.square().sum(1)
@@ -88,7 +89,7 @@ def pairs_inside(
     Decided by the lowered distances [n, M], which may be wrong by `error`, and exactly where those do not decide.
 
     Args:
-        own: by what those of a row are lowered, |x|^2 as a rule, [n].
+        own: what was subtracted from each row's distances, [n]; |x|^2 as a rule.
     """
     i, j = (lowered <= (radii - own + error).to(lowered.dtype)[:, None]).nonzero(as_tuple=True)
     sure = lowered[i, j] < (radii - own - error).to(lowered.dtype)[i]
@@ -101,12 +102,12 @@ def pairs_inside(
 def inside_any(x: Tensor, y: Tensor, lowered: Tensor, own: Tensor, radii: Tensor, error: float) -> Tensor:
     """Whether each x [n, D] is inside the ball of any y, of squared radii [M]: [n]. As by `pairs_inside`.
 
-    It leaves in `lowered` [n, M] the distances less the radii too: another block of memory takes longer to get.
+    It overwrites `lowered` [n, M], as another block of memory takes longer to get than to fill.
     """
     height = lowered.sub_(radii.to(lowered.dtype)).amin(1) + own  # above the surface of the ball it is deepest in
     answer, doubtful = height < -error, (height.abs() <= error).nonzero().squeeze(1)
     heights = (lowered[doubtful] + own[doubtful, None]).T  # [M, n']
-    _, found = pairs_inside(y, x[doubtful], heights, radii, radii, error)
+    _, found = pairs_inside(y, x[doubtful], heights, radii, radii, error)  # lowered by the radii: so these are both
     answer[doubtful[found]] = True
     return answer
 
@@ -125,7 +126,7 @@ def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQual
     """
     real, fake = checked_pair(real, fake, at_least=k + 1)
     origin = real.mean(0)  # where the rounding error is small
-    centred, others = real - origin, fake - origin  # for rough distances only: equal ones need not stay equal
+    centred, others = real - origin, fake - origin  # for rough distances alone
     real_radii, fake_radii = squared_radii(real, centred, k), squared_radii(fake, others, k)  # [N], [M]
     rough, others = screening(centred), screening(others)
     own, error = rough.square().sum(1), rounding_error(rough, others)
