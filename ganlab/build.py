@@ -218,8 +218,8 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     )
     if resume:
         trainer.restore()
-        run.update(config_hash=facts["config_hash"], status="running", error=None, halted=None, **trainer.length)
+        run.update(config_hash=facts["config_hash"], status="running", error=None, halted=None, **trainer.plan)
     else:
         about_run = {"seed": cfg.seed, "config_hash": facts["config_hash"], "provenance": provenance(device)}
-        run.start({**about_run, "dataset": about_data, **trainer.length})
+        run.start({**about_run, "dataset": about_data, **trainer.plan})
     return trainer

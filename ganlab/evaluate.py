@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from ganlab import command_line, config
 from ganlab.errors import ConfigError, DataError
 from ganlab.ranges import Few, NumSamples
-from ganlab.runs import replace_file
+from ganlab.runs import read_result, replace_file
 
 if TYPE_CHECKING:
     from ganlab.data.dataset import Dataset
     from ganlab.evaluation import Source
     from ganlab.scores import Score
+
+log = logging.getLogger(__name__)
 
 NUM = 10_000  # samples, unless said otherwise
 GROUPS = ("dataset",)  # whose keys are set as those of a run
@@ -78,6 +81,10 @@ def evaluate(
         raise DataError(f"num={num}: must be at most {subject.num}, as many as data={data} has")
     subject.dataset.check()
     train, held_out = subject.dataset.load(), load_held_out(subject.dataset)
+    if subject.dataset_hash not in (None, train.fingerprint):
+        log.warning(
+            "WARNING: run=%s learnt from other data (%s) than dataset %s holds now (%s, %s)",
+            run, subject.dataset_hash, subject.dataset.name, train.fingerprint, train.source)  # fmt: skip
     if split == "held_out" and held_out is None:
         raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set here")
     evaluator = Evaluator(
@@ -114,6 +121,7 @@ class Subject(NamedTuple):
         num_classes: that the samples have; 0: none.
         num: how many samples there are; None: any number.
         weights, step: of a generator.
+        dataset_hash: of the examples that it learnt from; None: not known.
     """
 
     source: Source
@@ -122,6 +130,7 @@ class Subject(NamedTuple):
     num: int | None = None
     weights: str | None = None
     step: int | None = None
+    dataset_hash: str | None = None
 
 
 def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: tuple[str, ...]) -> Subject:
@@ -131,7 +140,15 @@ def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: t
 
     generator = TrainedGenerator.load(run, weights=weights, checkpoint=checkpoint, device=device, trust=trust)
     dataset = instantiate(config.load(run, trust), "dataset", Dataset)
-    return Subject(generator.sampler, dataset, len(generator.classes), weights=generator.weights, step=generator.step)
+    learnt = read_result(Path(run)).get("dataset") or {}
+    return Subject(
+        generator.sampler,
+        dataset,
+        num_classes=len(generator.classes),
+        weights=generator.weights,
+        step=generator.step,
+        dataset_hash=learnt.get("hash"),
+    )
 
 
 def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
@@ -149,6 +166,7 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
 def table(scores: Mapping[str, Score], about: str) -> str:
     """One line a metric, and some on what all of them were measured by and on."""
     from ganlab.metrics.catalogue import METRICS
+    from ganlab.scores import comparisons
 
     lines = [f"{'metric':18s} {'value':>10s} {'+-':>8s} {'floor':>10s}  better"]
     for name, score in scores.items():
@@ -156,22 +174,10 @@ def table(scores: Mapping[str, Score], about: str) -> str:
         lines.append(
             f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
         )
-    groups: dict[str, list[str]] = {}
-    for name, score in scores.items():
-        groups.setdefault(what_was_compared(score), []).append(name)
-    usual = max(groups, key=lambda told: len(groups[told]))
-    lines += [usual, *(f"{', '.join(names)}: {told}" for told, names in groups.items() if told != usual)]
     one = next(iter(scores.values()))
+    lines += comparisons(scores)
     lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
     return "\n".join(lines)
-
-
-def what_was_compared(score: Score) -> str:
-    """How many samples of what and how many real examples of which, also in the floor."""
-    generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
-    samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
-    floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
-    return f"{samples} against {score.num_real:,} real ({score.split}); {floor}"
 
 
 def main() -> None:

@@ -64,6 +64,10 @@ class Coordinates:
 class Evaluator:
     """Scores generators of one dataset. Real examples, and the floors, are looked at once, when it is made.
 
+    Attributes:
+        seconds: that it has taken so far.
+        preparation: of these, before it was given any samples.
+
     Args:
         dataset: for what is known of its distribution.
         examples: of the split that samples are compared with.
@@ -109,7 +113,7 @@ class Evaluator:
         if memory is not None and self.facts.held_out is not None:
             self.references["memory"] = self._memory(*memory)
         self.floors = self._floors(names, quick)
-        self.seconds = time.monotonic() - started
+        self.seconds = self.preparation = time.monotonic() - started
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -332,6 +336,8 @@ class EvaluateSamples:
         for key, name in [("names", name) for name in self.names or ()] + [("best", self.best)]:
             if name is not None and name not in METRICS:
                 raise ConfigError(f"metrics.{key}: {name}: must be one of {', '.join(METRICS)}")
+            if name is not None and METRICS[name].against == "memory":
+                raise ConfigError(f"metrics.{key}: {name}: needs all training examples; only ganlab.evaluate has them")
         if self.names is not None and self.best is not None and self.best not in self.names:
             raise ConfigError(f"metrics.best={self.best}: must be one of metrics.names, {', '.join(self.names)}")
 

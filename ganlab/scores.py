@@ -99,3 +99,21 @@ def unlike(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score])
         except DataError as error:
             found[name] = str(error)
     return found
+
+
+def comparisons(scores: Mapping[str, Score]) -> list[str]:
+    """What was compared, one line for most of the metrics and one for each group of others, which it begins with."""
+    groups: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        groups.setdefault(_comparison(score), []).append(name)
+    usual = max(groups, key=lambda told: len(groups[told]), default="")
+    rest = [f"{', '.join(names)}: {told}" for told, names in groups.items() if told != usual]
+    return [usual, *rest] if groups else []
+
+
+def _comparison(score: Score) -> str:
+    """How many samples of what and how many real examples of which, also in the floor."""
+    generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
+    samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
+    floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
+    return f"{samples} against {score.num_real:,} real ({score.split}); {floor}"

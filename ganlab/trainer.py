@@ -133,9 +133,10 @@ class Trainer:
         return self.evaluated_before + (self.evaluator.seconds if self.evaluator else 0.0)
 
     @property
-    def length(self) -> dict[str, int | None]:
-        """How long the run is, and how often it is evaluated, in steps."""
-        return {"last_step": self.last_step, "evaluate_every": self._in_steps(self.evaluate_every)}
+    def plan(self) -> dict[str, int | str | None]:
+        """How long the run is, and how often it is evaluated, in steps; and the metric that its best is chosen by."""
+        every = self._in_steps(self.evaluate_every)
+        return {"last_step": self.last_step, "evaluate_every": every, "main_metric": self.best_metric}
 
     # The loop ----------------------------------------------------------------------------------------------
 
@@ -247,11 +248,14 @@ class Trainer:
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
-        since = self.run.result.get("scores_since", {})
-        for name, reason in unlike(self.run.result["scores"], scores).items():
-            since = {**since, name: self.step}
+        before = self.run.result["scores"]
+        otherwise = unlike(before, scores)
+        for name, reason in otherwise.items():
             log.warning("WARNING: the curve of %s begins anew: %s", name, reason)
-        self.run.update(scores={name: score.plain() for name, score in scores.items()}, scores_since=since)
+        self.watchdog.forget(otherwise)
+        since = {**self.run.result.get("scores_since", {}), **dict.fromkeys(otherwise, self.step)}
+        plain = {name: score.plain() for name, score in scores.items()}
+        self.run.update(scores=plain | {name: before[name] for name in before if name not in plain}, scores_since=since)
         return scores
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
@@ -267,7 +271,7 @@ class Trainer:
 
     def _tell_cost(self) -> None:
         if self.evaluator is not None:
-            share = self.evaluation_seconds / max(self.seconds, 1e-9)
+            share = self.evaluation_seconds / max(self.seconds + self.evaluator.preparation, 1e-9)
             log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluation_seconds, 100 * share)
 
     def _progress(self) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ganlab.ranges import Count, FewOrNone, Fraction, Positive
 
 MODES = ("modes", "classes")  # scores that count them
+MANY = 4  # of these; fewer come and go while a run begins
 
 
 @runtime_checkable
@@ -31,6 +32,9 @@ class Guard(Protocol):
             saturates: whether large logits of the discriminator leave the generator nothing to learn from.
         """
 
+    def forget(self, scores: Iterable[str]) -> None:
+        """Begin anew with scores that are measured otherwise from now on."""
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Any) -> Any: ...
@@ -44,6 +48,9 @@ class NoWatchdog:
 
     def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
         return None
+
+    def forget(self, scores: Iterable[str]) -> None:
+        pass
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -59,7 +66,7 @@ class Watchdog:
         diversity: samples have grown alike when theirs is below this share of the highest so far, or of 1, that of the
             data, if it is less.
         logit_gap: the discriminator is always right when it has been, with logits so far apart.
-        modes: modes, or classes, are lost when there are fewer than this share of the most so far.
+        modes: modes, or classes, are lost when there are fewer than this share of the most so far, which are 4 or more.
         patience: records in a row that must show one of the first two.
         stops, roll_backs: what the run is to do then; see Guard.
     """
@@ -88,10 +95,15 @@ class Watchdog:
             self.good_step = int(record["step"])
         return lost or (sign if self.suspicious == self.patience else None)
 
+    def forget(self, scores: Iterable[str]) -> None:
+        for name in scores:
+            self.highest.pop(name, None)
+
     def _lost(self, record: Mapping[str, float]) -> str | None:
         for name in MODES:
-            if name in record and record[name] < self.modes * self.highest.get(name, 0.0):
-                return f"{record[name]:g} {name} are left of {self.highest[name]:g}"
+            highest = self.highest.get(name, 0.0)
+            if highest >= MANY and record.get(name, highest) < self.modes * highest:
+                return f"{record[name]:g} {name} are left of {highest:g}"
         return None
 
     def _sign(self, record: Mapping[str, float], saturates: bool) -> str | None:

@@ -22,6 +22,7 @@ from PIL import Image
 from ganlab.composition import short_names
 from ganlab.errors import ConfigError, DataError
 from ganlab.sweeps import leaderboard, table, trials
+from ganlab.sweeps.jobs import objective
 from ganlab.sweeps.leaderboard import paired_difference, rank, write
 from ganlab.sweeps.svg import GOOD, Scale, colour, ink
 
@@ -208,6 +209,18 @@ def test_unlike_scores_are_refused_with_the_field_and_both_runs(tmp_path: Path) 
     trial(tmp_path / "1", {}, 1, [2.0], num_fake=500)
     with pytest.raises(DataError, match=r"num_fake is 2000 in one and 500 in another .*/0 and .*/1\)"):
         rank(tmp_path)
+
+
+def test_a_run_without_its_main_score_is_not_ranked_by_another(tmp_path: Path) -> None:
+    trial(tmp_path / "a", {"lr": 1}, 0, [3.0])
+    unscored = trial(tmp_path / "b", {"lr": 2}, 0, [1.0])
+    result = json.loads((unscored / "result.json").read_text())
+    other = {"scores": {"inception_score": score(9.0, "inception_score", better="higher")}, "best": None}
+    (unscored / "result.json").write_text(json.dumps(result | other | {"main_metric": "fid"}))
+    board = rank(tmp_path)
+    assert board.score.metric == "fid"
+    assert [len(row.best) for row in board.rows] == [1, 0]
+    assert objective(unscored) == math.inf
 
 
 def test_another_metric_takes_its_best_from_the_history(tmp_path: Path) -> None:

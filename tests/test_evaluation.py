@@ -142,6 +142,39 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
     run.close()
 
 
+def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=1")
+    for epochs, names, num in ((2, "[distance]", 200), (3, "[near]", 300)):
+        cfg = config.load(folder)
+        config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
+        train(cfg, folder, resume=True)
+    assert "the curve of near begins anew: scores cannot be ranked together: num_fake is 200" in caplog.text
+    assert [("near" in record, "distance" in record) for record in RunFolder(folder).history()] == [
+        (False, True), (False, True), (True, False)]  # fmt: skip
+    scores = result(folder)["scores"]
+    assert (scores["near"]["step"], scores["distance"]["step"], result(folder)["main_metric"]) == (186, 124, "near")
+
+
+def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    points = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    np.save(tmp_path / "points.npy", points)
+    choices = ("dataset=points", f"dataset.path={tmp_path}/points.npy", "trainer.steps=2", "trainer.batch_size=50")
+    options: dict[str, Any] = {"run": str(make_run(tmp_path / "run", *choices)), "num": 50}
+    evaluate(**options, metrics=["sliced_wasserstein"])
+    assert "learnt from other data" not in caplog.text
+    np.save(tmp_path / "points.npy", 2 * points)
+    evaluate(**options, metrics=["sliced_wasserstein"])
+    assert "learnt from other data" in caplog.text
+
+
+def test_what_is_no_finite_number_is_not_measured() -> None:
+    features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
+    facts = Facts(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
+    with pytest.raises(DataError, match="is inf, must be a finite number"):
+        measure("class_kl", Evidence(seen, seen, facts))
+
+
 def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:
     dataset = Ring8(num_examples=300)
     evaluator = Evaluator(dataset, dataset.load(), Coordinates(), ["modes"], num=100, num_real=150)
@@ -505,6 +538,7 @@ def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
         (["metrics.names=[fidd]"], "metrics.names: fidd: must be one of fid, kid"),
         (["metrics.best=fidd"], "metrics.best: fidd: must be one of"),
         (["metrics.names=[near]", "metrics.best=distance"], "must be one of metrics.names, near"),
+        (["metrics.names=[fid,memorisation]"], "memorisation: needs all training examples; only ganlab.evaluate"),
         (["metrics.names=fid"], r"metrics.names=fid: must be a list, like \[fid\] or null"),
         (["metrics.num=5"], "metrics.num=5: must be greater than or equal to 10"),
         (["watchdog.patience=0"], "watchdog.patience=0"),

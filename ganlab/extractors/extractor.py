@@ -80,8 +80,10 @@ class NetworkExtractor:
 
     def _features(self, images: Tensor) -> Features:
         answer = self.network(images)
-        values, probabilities = answer if isinstance(answer, tuple) else (answer, None)
+        values, probabilities = answer if isinstance(answer, tuple | list) else (answer, None)
         for part in (values, probabilities):
+            if part is not None and not isinstance(part, Tensor):
+                raise ConfigError(f"metrics.extractor={self.name}: must return tensors, not {type(part).__name__}")
             if part is not None and (part.dim() != 2 or len(part) != len(images)):
                 raise ConfigError(
                     f"metrics.extractor={self.name}: must return one row of features an image, [{len(images)}, D], "

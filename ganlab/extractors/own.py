@@ -17,7 +17,7 @@ from ganlab.randomness import seeded
 
 
 def make_own(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str]) -> NetworkExtractor:
-    """A network that a trusted module holds, or that a class or function there makes, of (C, H, W) if it takes it.
+    """A network that a trusted module holds, or that a class or function there makes, of (C, H, W) if it needs that.
 
     Weights that a class or function draws rather than loads are the same each time. One that is ready made is itself
     moved to the device and frozen. The hash is of the weights and the module's code.
@@ -45,21 +45,24 @@ def make_own(name: str, dataset: Dataset, device: torch.device, trust: Sequence[
         raise ConfigError(f"{key}: cannot be made for images {list(dataset.shape)}: {_line(error)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{key}: must be or make a torch.nn.Module, not {type(network).__name__}")
-    extractor = NetworkExtractor(name, hash_of(network, code), f"your own {attribute}", network, dataset.shape, device)
+    images = torch.zeros(2, *dataset.shape)
     try:
-        extractor(torch.zeros(2, *dataset.shape))
+        with torch.no_grad(), seeded(0, "extractor"):
+            network.eval()(images)  # before it is hashed: lazy layers have no weights until then
+        code_and_weights = hash_of(network, code)
+        extractor = NetworkExtractor(name, code_and_weights, f"your own {attribute}", network, dataset.shape, device)
+        extractor(images)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{key}: cannot be given images {[2, *dataset.shape]}: {_line(error)}") from error
     return extractor
 
 
 def _made_by(make: Callable[..., object], shape: tuple[int, ...]) -> object:
-    """What a class or function makes of the shape, or of nothing where it takes nothing."""
-    try:
-        inspect.signature(make).bind(shape)
-    except TypeError:
-        return make()
-    return make(shape)
+    """What a class or function makes of the shape, or of nothing where it needs nothing."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(make).parameters.values()
+    needs_one = any(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
+    return make(shape) if needs_one else make()
 
 
 def _line(error: Exception) -> str:

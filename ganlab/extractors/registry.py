@@ -27,7 +27,7 @@ def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Seq
 
     Args:
         name: one of `EXTRACTORS`, or the dotted name of the user's own: a network, or a class or function that makes
-            one, of the shape (C, H, W) if it takes an argument. It gets images [N, C, H, W] in [0, 1] and returns
+            one, of the shape (C, H, W) if it needs an argument. It gets images [N, C, H, W] in [0, 1] and returns
             features [N, D], or a pair of them and the probabilities of classes [N, K], which are taken to be those of
             the dataset where there are as many.
         trust: the modules that the user's own may come from.

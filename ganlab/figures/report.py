@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from ganlab.metrics.catalogue import METRICS
 from ganlab.runs import RunFolder, replace_file
+from ganlab.scores import Score, comparisons
 
 ORDER = ("final", "real", "training", "before", "curves")
 STYLE = """
@@ -83,14 +84,12 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
         f"<td>{html.escape(METRICS[name].about)}</td></tr>"
         for name, score in scores.items()
     )
-    one = next(iter(scores.values()))
-    extractor = f"{one['extractor']} {one['extractor_hash']}".rstrip()  # coordinates have no hash
-    protocol = (
-        f"{one['num_fake']:,} samples of step {one['step']}, {one['weights']} weights, against {one['num_real']:,} "
-        f"real examples ({one['split']}); extractor {extractor}. The floor is the same "
-        f"between {one['floor_fake']:,} and {one['floor_real']:,} real examples."
-    )
-    return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table><p>{html.escape(protocol)}</p>"
+    read = {name: Score.read(score) for name, score in scores.items()}
+    one = next(iter(read.values()))
+    extractor = f"extractor: {one.extractor} {one.extractor_hash}".rstrip()  # coordinates have no hash
+    floor = "The floor is the same metric of real examples in the place of samples"
+    told = "".join(f"<p>{html.escape(line)}</p>" for line in (*comparisons(read), f"{extractor}. {floor}."))
+    return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table>{told}"
 
 
 def _picture(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -172,11 +173,14 @@ def measure(name: str, evidence: Evidence) -> Measured:
     """One metric.
 
     Raises:
-        DataError: it cannot be told of these sets; with the number and the limit.
+        DataError: it cannot be told of these sets, with the number and the limit; or is no finite number.
     """
     metric = METRICS[name]
     if metric.at_most is not None:
         evidence = evidence.first(metric.at_most)
     with torch.no_grad():
         value = metric.measure(evidence)
-    return Measured(*value) if isinstance(value, Estimate) else Measured(value, None)
+    measured = Measured(*value) if isinstance(value, Estimate) else Measured(value, None)
+    if not math.isfinite(measured.value):  # as a divergence is where the data lack a class that samples have
+        raise DataError(f"is {measured.value}, must be a finite number")
+    return measured

@@ -12,6 +12,7 @@ from ganlab.metrics.features import checked_pair
 from ganlab.ranges import Count
 
 SPARE = 3  # more neighbours than needed, so that rough distances miss none
+LARGE = 1e15  # features whose squares float32 still holds, with all their dimensions
 SHARE = 16  # distances of which only the smallest is looked at, at first
 
 
@@ -115,7 +116,7 @@ def inside_any(x: Tensor, y: Tensor, lowered: Tensor, own: Tensor, radii: Tensor
 def screening(x: Tensor) -> Tensor:
     """What rough distances are computed of: in float32, twice as fast, where its multiplication is not rougher yet."""
     full = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-    return x.float() if full else x
+    return x.float() if full and x.abs().max() < LARGE else x
 
 
 def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQuality:

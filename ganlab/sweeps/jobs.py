@@ -100,7 +100,7 @@ def is_done(cfg: DictConfig, folder: Path) -> bool:
 
 
 def objective(folder: Path, direction: Any = None) -> float:
-    """The number that a sweeper looks at: the best score during training, else the first of the last.
+    """The number that a sweeper looks at: the best score of the main metric, else its last.
 
     Args:
         direction: the sweeper's, as `minimize` or `maximize`.
@@ -111,8 +111,9 @@ def objective(folder: Path, direction: Any = None) -> float:
         had, and a sweeper learns which of the halted were near, as Optuna does of trials that it prunes itself.
     """
     result = read_result(folder)
-    scores = [result.get("best"), *(result.get("scores") or {}).values()]
-    value = next((score["value"] for score in scores if score), None)
+    scores = result.get("scores") or {}
+    score = result.get("best") or scores.get(result.get("main_metric") or next(iter(scores), ""))
+    value = score["value"] if score else None
     if status_of(result) in SETTLED and value is not None and not math.isnan(value):
         return float(value)
     return -math.inf if "max" in str(direction).lower() else math.inf

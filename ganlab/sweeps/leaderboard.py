@@ -184,7 +184,7 @@ def _comparable(found: Sequence[Trial], folder: Path, metric: str | None) -> lis
     first: tuple[Path, Score] | None = None
     scores = []
     for trial in found:
-        name = metric or next(iter(trial.scores), None)
+        name = metric or trial.main_metric
         for score in (trial.last_score(name), trial.best_score(name)) if name else ():
             if score is None:
                 continue

@@ -37,6 +37,7 @@ class Trial:
         overrides: as they were typed.
         scores: the last evaluation's, by metric, in order of importance.
         best: the best score of the main metric.
+        main_metric: the one that the run's best is chosen by; None: there was no evaluation.
         history: records of `metrics.jsonl`.
         collapsed: what the watchdog saw of a collapse; None: nothing.
     """
@@ -53,6 +54,7 @@ class Trial:
     best: Score | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     collapsed: str | None = None
+    main_metric: str | None = None
 
     @property
     def picture(self) -> Path | None:
@@ -79,9 +81,9 @@ class Trial:
         Args:
             metric: None: the run's main one.
         """
-        main = self.best.metric if self.best else next(iter(self.scores), "")
-        described = self.scores.get(metric or main)
-        points = [point for point in self.curve(metric or main) if point[0] <= step]
+        name = metric or self.main_metric or ""
+        described = self.scores.get(name)
+        points = [point for point in self.curve(name) if point[0] <= step]
         return best_of(points, described) if described and points else None
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
@@ -129,7 +131,8 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     if settings is None:
         return Trial(folder, "damaged", problem, *known)
     error = _line(error) if error else None
-    return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"))
+    main = result.get("main_metric") or (best.metric if best else next(iter(scores), None))  # older runs do not tell
+    return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"), main)
 
 
 def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remedy: str = "") -> None:
