@@ -171,7 +171,7 @@ class Trainer:
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", number)
         if self.step < self.last_step:
             return
-        self._tell_cost()
+        self._tell_cost(time.monotonic() - started)
         log.info("Drawing the pictures")
         drawn = self.pictures.finish(self.run.history(), self.learner.sampled, self.learner.discriminator)
         for name, file in drawn.items():
@@ -269,9 +269,10 @@ class Trainer:
             log.warning("WARNING: the search for the best score begins anew: %s", error)
             return True
 
-    def _tell_cost(self) -> None:
+    def _tell_cost(self, seconds: float) -> None:
+        """Log what evaluation took of a run of so many seconds, which do not have its preparation in them."""
         if self.evaluator is not None:
-            share = self.evaluation_seconds / max(self.seconds + self.evaluator.preparation, 1e-9)
+            share = self.evaluation_seconds / max(seconds + self.evaluator.preparation, 1e-9)
             log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluation_seconds, 100 * share)
 
     def _progress(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -165,6 +166,14 @@ def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest
     np.save(tmp_path / "points.npy", 2 * points)
     evaluate(**options, metrics=["sliced_wasserstein"])
     assert "learnt from other data" in caplog.text
+
+
+def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=2500")  # hardly anything but evaluation
+    [(seconds, share)] = re.findall(r"Evaluation took ([\d.]+) s, (\d+) % of the run", caplog.text)
+    assert float(seconds) > 0
+    assert 0 < int(share) <= 100
 
 
 def test_what_is_no_finite_number_is_not_measured() -> None:
