@@ -93,7 +93,7 @@ def refuse_unlike(scores: Sequence[Score]) -> None:
 def unlike(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score]) -> dict[str, str]:
     """Which metrics were measured otherwise before, by scores as a file has them, and what differs."""
     found = {}
-    for name in scores.keys() & before.keys():
+    for name in [name for name in scores if name in before]:
         try:
             refuse_unlike([Score.read(before[name]), scores[name]])
         except DataError as error:

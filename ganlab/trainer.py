@@ -250,8 +250,9 @@ class Trainer:
             return {}
         before = self.run.result["scores"]
         otherwise = unlike(before, scores)
-        for name, reason in otherwise.items():
-            log.warning("WARNING: the curve of %s begins anew: %s", name, reason)
+        for reason in dict.fromkeys(otherwise.values()):
+            names = ", ".join(name for name in otherwise if otherwise[name] == reason)
+            log.warning("WARNING: the curves of %s begin anew: %s", names, reason)
         self.watchdog.forget(otherwise)
         since = {**self.run.result.get("scores_since", {}), **dict.fromkeys(otherwise, self.step)}
         plain = {name: score.plain() for name, score in scores.items()}

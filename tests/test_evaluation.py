@@ -149,7 +149,7 @@ def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, ca
         cfg = config.load(folder)
         config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
         train(cfg, folder, resume=True)
-    assert "the curve of near begins anew: scores cannot be ranked together: num_fake is 200" in caplog.text
+    assert "the curves of near begin anew: scores cannot be ranked together: num_fake is 200" in caplog.text
     assert [("near" in record, "distance" in record) for record in RunFolder(folder).history()] == [
         (False, True), (False, True), (True, False)]  # fmt: skip
     scores = result(folder)["scores"]
@@ -180,8 +180,11 @@ def test_what_is_no_finite_number_is_not_measured() -> None:
     features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
     facts = Facts(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
-    with pytest.raises(DataError, match="is inf, must be a finite number"):
+    with pytest.raises(DataError, match="the examples lack 1 of the classes that samples have"):
         measure("class_kl", Evidence(seen, seen, facts))
+    far, other = (FeatureSet(torch.full((10, 2), limit, dtype=torch.float64)) for limit in (-1.7e308, 1.7e308))
+    with pytest.raises(DataError, match=r"is (inf|nan), must be a finite number"):
+        measure("sliced_wasserstein", Evidence(far, other, facts))
 
 
 def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:

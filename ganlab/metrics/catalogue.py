@@ -122,7 +122,7 @@ METRICS = {
     "classes": Metric(
         "higher", _own_classes, "how many of the classes have a sample", lambda e: float(e.classes.modes)),
     "class_kl": Metric(
-        "lower", _own_classes, "KL of the samples' class shares to the data's, in nats", lambda e: e.classes.kl),
+        "lower", _own_classes, "KL of the samples' class shares to the data's, in nats", lambda e: e.class_kl),
     "label_accuracy": Metric(
         "higher", _told_and_own_classes, "share of samples of the class that was asked for", _label_accuracy),
     "intra_fid": Metric(
@@ -181,6 +181,6 @@ def measure(name: str, evidence: Evidence) -> Measured:
     with torch.no_grad():
         value = metric.measure(evidence)
     measured = Measured(*value) if isinstance(value, Estimate) else Measured(value, None)
-    if not math.isfinite(measured.value):  # as a divergence is where the data lack a class that samples have
+    if not math.isfinite(measured.value):  # no file or tracker could hold it, and no mean over seeds
         raise DataError(f"is {measured.value}, must be a finite number")
     return measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,6 +130,20 @@ class Evidence:
         """How many classes the classifier sees among the fake examples, and how unlike the data's their shares are."""
         assert self.facts.shares is not None
         return modes_captured(self.fake.predicted, len(self.facts.shares), self.facts.shares)
+
+    @property
+    def class_kl(self) -> float:
+        """KL of the classes' shares to the data's.
+
+        Raises:
+            DataError: it is infinite, as samples have classes that the data lack.
+        """
+        if math.isinf(self.classes.kl):
+            assert self.facts.shares is not None
+            found = self.fake.predicted.unique()
+            lacking = int((self.facts.shares[found.cpu()] == 0).sum())
+            raise DataError(f"the examples lack {lacking:,} of the classes that samples have; it would be infinite")
+        return self.classes.kl
 
     def by_class(self, measure: Callable[[FeatureSet, FeatureSet], float]) -> float:
         """The mean over classes of a metric within each (Benny et al., 2021, section 3)."""
