@@ -122,7 +122,7 @@ def test_the_error_of_kid_is_not_too_small_between_sets_that_are_alike() -> None
 def test_the_blocks_of_a_kernel_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = correlated(50, 4, seed=1), correlated(31, 4, seed=2)
     whole = contributions(x, y, cubic)
-    monkeypatch.setattr("ganlab.metrics.kernel.BLOCK", 7 * 50)
+    monkeypatch.setattr("ganlab.metrics.distances.BLOCK", 8 * 7 * 50)
     torch.testing.assert_close(contributions(x, y, cubic), whole, rtol=1e-12, atol=0)
 
 

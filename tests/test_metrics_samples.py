@@ -51,7 +51,7 @@ def test_neighbours_of_near_points_far_from_the_origin_are_those_of_prdc() -> No
 def test_blocks_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = normal(101, 5), normal(77, 5, seed=1)
     whole, apart = neighbour_quality(real, fake), distances.nearest(real, fake)
-    monkeypatch.setattr(distances, "BLOCK", 10 * 77)
+    monkeypatch.setattr(distances, "BLOCK", 8 * 10 * 77)
     assert neighbour_quality(real, fake) == whole
     torch.testing.assert_close(distances.nearest(real, fake), apart, rtol=1e-12, atol=0)
 
@@ -78,7 +78,7 @@ def test_radii_are_exact_for_a_cluster_that_float32_cannot_resolve() -> None:
     torch.testing.assert_close(squared_radii(x, x, 5).sqrt(), truth, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("block", [distances.BLOCK, 200])  # few doubtful pairs, and too many to look at each
+@pytest.mark.parametrize("block", [distances.BLOCK, 1600])  # few doubtful pairs, and too many to look at each
 def test_a_tight_cluster_of_fakes_is_judged_exactly(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     real = torch.cat([normal(200, 4), 5 + 1e-4 * normal(50, 4, seed=1)])
     fake = torch.cat([5 + 1e-4 * normal(150, 4, seed=2), normal(20, 4, seed=3)])
@@ -86,7 +86,7 @@ def test_a_tight_cluster_of_fakes_is_judged_exactly(monkeypatch: pytest.MonkeyPa
     apart = torch.cdist(real, fake, compute_mode="donot_use_mm_for_euclid_dist")
     in_real, in_fake = apart < radii[0][:, None], apart < radii[1]
     expected = (in_real.any(0), in_fake.any(1), in_real.sum(0).double() / 5, in_real.any(1))
-    monkeypatch.setattr("ganlab.metrics.neighbours.BLOCK", block)
+    monkeypatch.setattr(distances, "BLOCK", block)
     assert neighbour_quality(real, fake) == pytest.approx([x.double().mean().item() for x in expected], rel=1e-9)
 
 

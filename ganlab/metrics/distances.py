@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 2**22  # distances that are held at a time: 16 MB in float32, 32 MB in float64
+BLOCK = 2**25  # bytes of distances that are held at a time
+
+
+def rows_at_a_time(x: Tensor, width: int) -> int:
+    """How many rows of so many numbers of the type of x fit a block."""
+    return max(1, BLOCK // (width * x.element_size()))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -31,7 +36,7 @@ def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     They are lowered by |x|^2, which no comparison within a row needs. Each block lies where the one before it lay, as
     new memory takes longer to get than to fill.
     """
-    size = max(1, BLOCK // len(y))
+    size = rows_at_a_time(x, len(y))
     place = x.new_empty(min(size, len(x)), len(y))
     norms, columns = y.square().sum(1), y.T.contiguous()
     for start in range(0, len(x), size):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganlab.errors import DataError
-from ganlab.metrics.distances import BLOCK, squared_distances
+from ganlab.metrics.distances import rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair, draws
 from ganlab.ranges import Count
 
@@ -38,7 +38,7 @@ def gaussian(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
 
 def own_means(x: Tensor, kernel: Kernel) -> Tensor:
     """The mean of k(x_i, x_j) over j other than i, [N]."""
-    sums, size = x.new_zeros(len(x)), max(1, BLOCK // len(x))
+    sums, size = x.new_zeros(len(x)), rows_at_a_time(x, len(x))
     for start in range(0, len(x), size):
         end = min(start + size, len(x))
         values = kernel(x[start:end], x[start:])  # the rest is known by symmetry
@@ -50,7 +50,7 @@ def own_means(x: Tensor, kernel: Kernel) -> Tensor:
 def cross_means(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """The means of k(x_i, y_j) over j, [N], and over i, [M]."""
     of_x, of_y = [], y.new_zeros(len(y))
-    for rows in x.split(max(1, BLOCK // len(y))):
+    for rows in x.split(rows_at_a_time(x, len(y))):
         values = kernel(rows, y)
         of_x.append(values.mean(1))
         of_y += values.sum(0)

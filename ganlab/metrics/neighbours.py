@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganlab.metrics.distances import BLOCK, blocks, exact, rounding_error, squared_distances
+from ganlab.metrics.distances import blocks, exact, rounding_error, rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair
 from ganlab.ranges import Count
 
@@ -95,7 +95,7 @@ def pairs_inside(
     i, j = (lowered <= (radii - own + error).to(lowered.dtype)[:, None]).nonzero(as_tuple=True)
     sure = lowered[i, j] < (radii - own - error).to(lowered.dtype)[i]
     doubtful = (~sure).nonzero().squeeze(1)
-    for part in doubtful.split(max(1, BLOCK // x.shape[1])):
+    for part in doubtful.split(rows_at_a_time(x, x.shape[1])):
         sure[part] = exact(x[i[part]], y[j[part]]) < radii[i[part]]
     return i[sure], j[sure]
 
