@@ -62,7 +62,8 @@ def evaluate(
     """
     from ganlab import devices
     from ganlab.data.dataset import load_held_out
-    from ganlab.evaluation import Evaluator, extractor_of
+    from ganlab.evaluation import Evaluator
+    from ganlab.extractors import extractor_of
 
     if (run is None) == (data is None):
         raise ConfigError("give one of run=FOLDER and data=FOLDER")

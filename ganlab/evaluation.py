@@ -10,12 +10,11 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from ganlab.data.batches import to_model_range
 from ganlab.data.dataset import Dataset, Examples
 from ganlab.errors import ConfigError, DataError
-from ganlab.extractors import Extractor, Features, make_extractor
+from ganlab.extractors import Extractor, extractor_of
 from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS, Measured, measure, suitable
 from ganlab.metrics.classes import class_shares
@@ -50,15 +49,6 @@ class Reference(NamedTuple):
     split: Split
     num_real: int
     floor: Evidence
-
-
-class Coordinates:
-    """Points, as they are."""
-
-    name, hash, about = "coordinates", "", "the coordinates of the points"
-
-    def __call__(self, images: Tensor) -> Features:
-        return Features(images, None)
 
 
 class Evaluator:
@@ -260,21 +250,6 @@ def measurable(dataset: Dataset) -> tuple[str, ...]:
         shares = torch.full((num_own,), 1 / num_own) if num_own > 1 else None
         facts = replace(facts, num_classes=num_own, is_classified=varied(num_own), shares=shares)
     return suitable(facts, quick=True)
-
-
-def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
-    """The extractor of that name; `auto`: the domain's classifier where there are classes, else random features.
-
-    Raises:
-        ConfigError: there is none, or it does not suit the data.
-    """
-    if len(dataset.shape) != 3:
-        if name not in ("auto", Coordinates.name):
-            raise ConfigError(f"metrics.extractor={name}: is for images, and {dataset.name} has points; use auto")
-        return Coordinates()
-    if name == "auto":
-        name = "domain" if dataset.classes else "random"
-    return make_extractor(name, dataset, device, trust)
 
 
 @runtime_checkable

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ganlab.errors import CheckpointError
+from ganlab.scores import Score, unlike
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 WRITTEN_BY_HYDRA = (".hydra", "ganlab.log", "multirun.yaml")
@@ -135,6 +137,19 @@ class RunFolder:
         """Change `result.json`, which is replaced whole: a reader never sees half of it."""
         self.result.update(facts)
         replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
+
+    def keep_scores(self, scores: Mapping[str, Score], step: int) -> dict[str, str]:
+        """Put the scores of a step in `result.json`, beside the last ones of metrics that were not measured now.
+
+        Returns:
+            The metrics that were measured otherwise before, and what differs; their curves begin anew, `scores_since`.
+        """
+        before = self.result["scores"]
+        otherwise = unlike(before, scores)
+        since = {**self.result.get("scores_since", {}), **dict.fromkeys(otherwise, step)}
+        now = {name: score.plain() for name, score in scores.items()}
+        self.update(scores=now | {name: before[name] for name in before if name not in now}, scores_since=since)
+        return otherwise
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""

@@ -27,7 +27,7 @@ from ganlab.progress import Progress, progress
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
 from ganlab.schedules import Schedule
-from ganlab.scores import Score, unlike
+from ganlab.scores import Score
 from ganlab.signals import StopSignal
 from ganlab.trackers import Trackers
 from ganlab.watchdog import Guard
@@ -110,7 +110,7 @@ class Trainer:
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         self.evaluator, self.watchdog = evaluator, watchdog
-        self.best_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
+        self.main_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
         self.dynamics = Dynamics(players, drawn.data, seed)
         self.seconds = self.saved_after = self.evaluated_before = 0.0
         self.means = Means()
@@ -136,7 +136,7 @@ class Trainer:
     def plan(self) -> dict[str, int | str | None]:
         """How long the run is, and how often it is evaluated, in steps; and the metric that its best is chosen by."""
         every = self._in_steps(self.evaluate_every)
-        return {"last_step": self.last_step, "evaluate_every": every, "main_metric": self.best_metric}
+        return {"last_step": self.last_step, "evaluate_every": every, "main_metric": self.main_metric}
 
     # The loop ----------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Trainer:
         metrics = self._finite_means()
         metrics["accuracy"] = (metrics["accuracy_real"] + metrics["accuracy_fake"]) / 2
         numbers = {name: f"{value:.3f}" for name, value in metrics.items() if name not in HIDDEN}
-        numbers |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.best_metric}
+        numbers |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.main_metric}
         metrics |= self.dynamics.measure() | {name: score.value for name, score in scores.items()}
         self.means.reset()
         record = {"step": self.step, "epoch": self.epoch, **metrics}
@@ -248,19 +248,15 @@ class Trainer:
         except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
-        before = self.run.result["scores"]
-        otherwise = unlike(before, scores)
-        for reason in dict.fromkeys(otherwise.values()):
-            names = ", ".join(name for name in otherwise if otherwise[name] == reason)
-            log.warning("WARNING: the curves of %s begin anew: %s", names, reason)
-        self.watchdog.forget(otherwise)
-        since = {**self.run.result.get("scores_since", {}), **dict.fromkeys(otherwise, self.step)}
-        plain = {name: score.plain() for name, score in scores.items()}
-        self.run.update(scores=plain | {name: before[name] for name in before if name not in plain}, scores_since=since)
+        otherwise = self.run.keep_scores(scores, self.step)
+        if otherwise:
+            reason = next(iter(otherwise.values()))
+            log.warning("WARNING: the curves of %s begin anew: %s", ", ".join(otherwise), reason)
+            self.watchdog.forget(otherwise)
         return scores
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
-        score = scores.get(self.best_metric or "")
+        score = scores.get(self.main_metric or "")
         if score is None:
             return False
         best = self.run.result["best"]
@@ -307,8 +303,8 @@ class Trainer:
         self._check_finite()
         good_step = self.watchdog.good_step if self.watchdog.roll_backs else None
         self.checkpoints.save(self.step, self.state, self._beside_state(), is_best=is_best, good_step=good_step)
-        if is_best and self.best_metric:
-            self.run.update(best=self.run.result["scores"][self.best_metric])
+        if is_best and self.main_metric:
+            self.run.update(best=self.run.result["scores"][self.main_metric])
         self.run.update(**self._progress())
 
     def _check_finite(self) -> None:

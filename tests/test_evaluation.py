@@ -28,7 +28,8 @@ from ganlab.data.points import Circle
 from ganlab.data.sample_files import open_samples
 from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
 from ganlab.evaluate import GROUPS, evaluate
-from ganlab.evaluation import Coordinates, Evaluator
+from ganlab.evaluation import Evaluator
+from ganlab.extractors import Coordinates
 from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS, measure
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from ganlab.errors import DataError
 from ganlab.metrics import distances
 from ganlab.metrics.diversity import diversity
 from ganlab.metrics.memorisation import memorisation
-from ganlab.metrics.neighbours import neighbour_quality, squared_radii
+from ganlab.metrics.neighbours import NeighbourQuality, neighbour_quality, squared_radii
 from ganlab.metrics.vendi import vendi_score
 
 
@@ -20,32 +21,38 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def compare_with_prdc(real: Tensor, fake: Tensor, k: int) -> None:
+def by_prdc(real: Tensor, fake: Tensor, k: int) -> Any:
     prdc = pytest.importorskip("prdc")
-    theirs = prdc.compute_prdc(real.numpy(), fake.numpy(), k)
-    assert neighbour_quality(real, fake, k)._asdict() == pytest.approx(theirs, rel=1e-9)
+    return pytest.approx(NeighbourQuality(**prdc.compute_prdc(real.numpy(), fake.numpy(), k)), rel=1e-9)
 
 
 @pytest.mark.parametrize("dim", [2, 64])
 @pytest.mark.parametrize("k", [1, 5])
 def test_neighbours_are_those_of_prdc(dim: int, k: int) -> None:
-    compare_with_prdc(normal(400, dim), 0.8 * normal(300, dim, seed=1) + 0.1, k)
+    real, fake = normal(400, dim), 0.8 * normal(300, dim, seed=1) + 0.1
+    assert neighbour_quality(real, fake, k) == by_prdc(real, fake, k)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_neighbours_on_a_lattice_where_many_distances_are_equal_are_those_of_prdc(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     real, fake = (torch.randint(-3, 4, (num, 3), generator=draw).double() for num in (241, 257))
-    compare_with_prdc(real, fake, 5)
+    assert neighbour_quality(real, fake, 5) == by_prdc(real, fake, 5)
 
 
 def test_neighbours_of_near_points_far_from_the_origin_are_those_of_prdc() -> None:
     # Differences of 1e-4 at a distance of 100: a multiplication in float32 would see nothing of them. The prdc is given
     # the points about the origin, for it has the same weakness.
     real, fake = 1e-4 * normal(300, 8), 1e-4 * normal(300, 8, seed=1)
-    compare_with_prdc(real, fake, 5)
+    assert neighbour_quality(real, fake, 5) == by_prdc(real, fake, 5)
     apart = neighbour_quality(100 + real, 100 + fake)
     assert apart == pytest.approx(neighbour_quality(real, fake), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])  # of which float32 holds no squares
+def test_neighbours_do_not_depend_on_the_scale(scale: float) -> None:
+    real, fake = normal(150, 5), normal(120, 5, seed=1)
+    assert neighbour_quality(scale * real, scale * fake) == pytest.approx(neighbour_quality(real, fake), rel=1e-9)
 
 
 def test_blocks_are_invisible(monkeypatch: pytest.MonkeyPatch) -> None:

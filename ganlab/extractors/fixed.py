@@ -1,4 +1,4 @@
-"""Extractors that learn nothing: the pixels themselves, and a random network."""
+"""Extractors that learn nothing: points and pixels as they are, and a random network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.data.dataset import Dataset
-from ganlab.extractors.extractor import NetworkExtractor
+from ganlab.extractors.extractor import Features, NetworkExtractor
 from ganlab.extractors.weights import drawn, hash_of
 from ganlab.randomness import generator
 
@@ -45,3 +45,12 @@ class RandomNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images * 2 - 1)
+
+
+class Coordinates:
+    """Points, as they are."""
+
+    name, hash, about = "coordinates", "", "the coordinates of the points"
+
+    def __call__(self, images: Tensor) -> Features:
+        return Features(images, None)

@@ -10,7 +10,7 @@ from ganlab.data.dataset import Dataset
 from ganlab.errors import ConfigError
 from ganlab.extractors.domain import make_domain
 from ganlab.extractors.extractor import Extractor
-from ganlab.extractors.fixed import make_pixels, make_random
+from ganlab.extractors.fixed import Coordinates, make_pixels, make_random
 from ganlab.extractors.inception import make_inception
 from ganlab.extractors.own import make_own
 
@@ -46,3 +46,18 @@ def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Seq
         allowed = ", ".join(EXTRACTORS)
         raise ConfigError(f"metrics.extractor={name}: must be one of {allowed}, or the dotted name of your own network")
     return EXTRACTORS[name](dataset, device)
+
+
+def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
+    """The extractor of that name; `auto`: the domain's classifier where there are classes, else random features.
+
+    Raises:
+        ConfigError: there is none, or it does not suit the data.
+    """
+    if len(dataset.shape) != 3:
+        if name not in ("auto", Coordinates.name):
+            raise ConfigError(f"metrics.extractor={name}: is for images, and {dataset.name} has points; use auto")
+        return Coordinates()
+    if name == "auto":
+        name = "domain" if dataset.classes else "random"
+    return make_extractor(name, dataset, device, trust)
