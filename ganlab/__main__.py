@@ -17,13 +17,14 @@ import hydra
 from omegaconf import DictConfig
 
 from ganlab import command_line, config
+from ganlab.callbacks import RefuseBadConfig
 from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import CheckpointError, ConfigError, GanlabError, OperationalError, Stopped
+from ganlab.runs import RunFolder
 from ganlab.signals import StopSignal, requeues
 from ganlab.sweeps.jobs import identity, job
 
 if TYPE_CHECKING:
-    from ganlab.runs import RunFolder
     from ganlab.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ def launch() -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
     sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
-    hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+    finally:
+        RefuseBadConfig.leave()
 
 
 def in_sweep_folder(argument: str) -> str:
@@ -60,10 +64,16 @@ def resume(arguments: list[str]) -> None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise ConfigError(f"{flags[0]}: does not go with resume=, which continues one run")
-    cfg = config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
-    config.override(cfg, [f"{key}={value}" for key, value in given.items()])
-    command_line.configure_logging(folder)
-    train(cfg, folder, resume=True)
+    run = RunFolder(folder)
+    run.reopen()  # before anything is read or written
+    try:
+        cfg = config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
+        run.refuse_other(".hydra/config.yaml", cfg.seed, config.config_hash(cfg))
+        config.override(cfg, [f"{key}={value}" for key, value in given.items()])
+        command_line.configure_logging(folder)
+        train(cfg, folder, resume=True)
+    finally:
+        run.close()
 
 
 def train(
@@ -79,15 +89,16 @@ def train(
         GanlabError: as its kind says.
     """
     from ganlab.build import build
-    from ganlab.runs import RunFolder
     from ganlab.titles import title
     from ganlab.trackers import Watched
 
     run = RunFolder(folder)
     try:
+        if not resume:
+            run.take()
+        cfg = config.check(cfg)
         trainer = build(cfg, run, resume=resume)
     except BaseException as error:
-        run.close()
         requeued = isinstance(error, SystemExit) and requeues()
         if keep and not requeued and not isinstance(ended := as_ganlab_error(error), Stopped):
             with suppress(CheckpointError):  # another process is at it
@@ -96,9 +107,9 @@ def train(
         if not resume:
             logging.shutdown()
             run.discard()
+        run.close()
         raise
-    if resume:
-        config.save(cfg, folder)
+    config.save(cfg, folder)  # resolved: it is read back as data
     log.info("Run folder: %s", os.path.relpath(folder))
     log.info("%s", trainer.learner.summary())
     with StopSignal() as stop:

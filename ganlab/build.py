@@ -64,7 +64,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with the key, its value and what is allowed.
     """
-    config.check(cfg)
+    cfg = config.check(cfg)
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     if dataset.num_examples is not None:
@@ -163,7 +163,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         ganlab.errors.DataError: the data cannot be had.
         ganlab.errors.CheckpointError: there is nothing to resume, or it does not fit.
     """
-    config.check(cfg)
+    cfg = config.check(cfg)
     device = devices.resolve(cfg.device)
     devices.keep_freed_memory()
 
@@ -218,7 +218,9 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     )
     if resume:
         trainer.restore()
-        run.update(config_hash=facts["config_hash"], status="running", error=None, halted=None, **trainer.plan)
+        hashes = [*(h for h in run.result["config_hashes"] if h != facts["config_hash"]), facts["config_hash"]]
+        about_config = {"config_hash": facts["config_hash"], "config_hashes": hashes}
+        run.update(**about_config, status="running", error=None, halted=None, **trainer.plan)
     else:
         about_run = {"seed": cfg.seed, "config_hash": facts["config_hash"], "provenance": provenance(device)}
         run.start({**about_run, "dataset": about_data, **trainer.plan})

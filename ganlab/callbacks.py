@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab import command_line
 from ganlab.config import refuse_lists
 from ganlab.errors import ConfigError, GanlabError
-from ganlab.runs import holds_a_run
+from ganlab.runs import RunFolder, holds_a_run
 from ganlab.sweeps import jobs
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,9 @@ QUOTE = "'"  # which the folder of a sweep is put in for Hydra
 
 
 class RefuseBadConfig(Callback):
-    """Refuses a config while nothing is on disk yet: Hydra makes the run's folder right after this callback."""
+    """Refuses a config while nothing is on disk yet, then takes the folder: Hydra writes to it right after this."""
+
+    folder: RunFolder | None = None  # the one that this process has taken
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
@@ -33,8 +35,7 @@ class RefuseBadConfig(Callback):
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             refuse_lists(config.hydra.overrides.task)
             build.check(cfg)
-            folder = Path(config.hydra.run.dir)
-            _refuse_used_folder(folder, *folder.glob("*/"))
+            self._take(Path(config.hydra.run.dir), holds_no_runs=True)
 
         exit_code = command_line.run(check_all, config.hydra.overrides.task)
         if exit_code:
@@ -43,12 +44,25 @@ class RefuseBadConfig(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
             refuse_lists(config.hydra.overrides.task)
-            folder = Path(config.hydra.sweep.dir)
-            _refuse_used_folder(folder, *([] if goes_on(config) else folder.glob("*/")))
+            self._take(Path(config.hydra.sweep.dir), holds_no_runs=not goes_on(config))
 
         exit_code = command_line.run(check_all, [])
         if exit_code:
             raise SystemExit(exit_code)
+
+    def _take(self, folder: Path, *, holds_no_runs: bool) -> None:
+        """Take the folder of a run or sweep, of which one that has runs below it is refused where asked."""
+        for inner in folder.glob("*/") if holds_no_runs else ():
+            if holds_a_run(inner):
+                raise ConfigError(f"{inner}: holds a run already; choose another folder, or continue with resume=")
+        RefuseBadConfig.folder = RunFolder(folder)
+        RefuseBadConfig.folder.take()
+
+    @classmethod
+    def leave(cls) -> None:
+        """Let other processes use the folder that was taken, and remove it if nothing was started there."""
+        if cls.folder is not None:
+            cls.folder.discard()
 
 
 class ExitCode(Callback):
@@ -92,10 +106,3 @@ def _refuse_what_is_of_sweeps(overrides: list[str]) -> None:
         if key.startswith(OF_SWEEPS):
             typed = f"sweep_dir={value.strip(QUOTE)}" if key == "hydra.sweep.dir" else override
             raise ConfigError(f"{typed}: is for a sweep; add -m, or sweep= with a grid")
-
-
-def _refuse_used_folder(*folders: Path) -> None:
-    """Hydra would write a new run's config over that of the run which a folder holds."""
-    for folder in folders:
-        if holds_a_run(folder):
-            raise ConfigError(f"{folder}: holds a run already; choose another folder, or continue with resume=")

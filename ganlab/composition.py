@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ganlab import config
+from ganlab.config_files import read_yaml
+from ganlab.errors import CheckpointError
 
 NOT_OF_A_RUN = ("sweep", "hydra")  # groups that say how runs are started, not what they are
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
 
 
 def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
@@ -30,8 +29,8 @@ def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
 def _yaml(file: Path, otherwise: Any) -> Any:
     """What a file holds; where it is missing, damaged or of another kind: something else."""
     try:
-        content = yaml.load(file.read_text(), Loader=YamlLoader)  # one of the two safe ones
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_yaml(file)
+    except CheckpointError:
         return otherwise
     return content if isinstance(content, type(otherwise)) else otherwise
 

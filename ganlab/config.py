@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import FunctionType
 from typing import Any, Literal
 
 from hydra.errors import HydraException
@@ -16,22 +16,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ganlab.config_files import CONFIG_NAME, conf_dir, options_of
+from ganlab.allow_list import NAMED, refuse_foreign, refuse_imports_from
+from ganlab.config_files import CONFIG_NAME, conf_dir, options_of, read_yaml, values_in
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.explain import explain, first_line
 from ganlab.ranges import Seed
 from ganlab.runs import replace_file
-from ganlab.signatures import check_node, check_value, locate, shown
+from ganlab.signatures import check_node, check_value, shown
 
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
 GROUPS = (
     *("dataset", "model", "condition", "latent", "init"),
     *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "watchdog", "metrics", "tracker"),
-)
-NAMED = ("penalty", "tracker")  # groups of several choices at once, each under a name
-ROOMS = (  # what a run is built from
-    *("data", "models", "conditioning", "latents", "inits"),
-    *("losses", "penalties", "augment", "optimizers", "schedules", "trainer", "watchdog", "evaluation", "trackers"),
 )
 # What does not change the result of a run: where things lie, what is copied, how often it reports
 WITHOUT_EFFECT = (
@@ -90,9 +86,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], tree)
 
 
-def config_hash(cfg: DictConfig) -> str:
+def config_hash(cfg: DictConfig | Mapping[str, Any]) -> str:
     """A hash of all that decides the result of a run, but for the data themselves, which have one of their own."""
-    tree = plain(cfg)
+    tree = plain(cfg) if isinstance(cfg, DictConfig) else copy.deepcopy(dict(cfg))
     for key in WITHOUT_EFFECT:
         group, _, name = key.partition(".")
         if name:
@@ -102,13 +98,18 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> DictConfig:
     """Bind every node of the config to the signature it names, and validate its values.
+
+    Returns:
+        The same config with every interpolation resolved. Build from this one: resolving once more might give other
+        values, which were not checked.
 
     Raises:
         ConfigError: the first node or value that does not fit, with its key, value and what is allowed.
     """
     tree = plain(cfg)
+    _refuse_interpolations(tree)
     for key, value in tree.items():
         if key not in (*GROUPS, *VALUES):
             raise ConfigError(f"{key}={shown(value)}: no such key; the config has {', '.join((*GROUPS, *VALUES))}")
@@ -132,6 +133,13 @@ def check(cfg: DictConfig) -> None:
                     f"{key}={shown(node)}: must have a _target_, the function or class that it calls{otherwise}"
                 )
         check_node(group, tree[group])
+    return OmegaConf.create(tree)
+
+
+def _refuse_interpolations(tree: Mapping[str, Any]) -> None:
+    for key, value in values_in(tree):
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{key}={value}: must be a plain value, without ${{...}}")
 
 
 def _refuse_unnamed(tree: Mapping[str, Any]) -> None:
@@ -148,8 +156,27 @@ def _one_of(group: str) -> str:
 # A finished run's config -----------------------------------------------------------------------------------
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """The config in a run's folder as plain values, not checked.
+
+    Raises:
+        CheckpointError: there is none, or it is no config or has interpolations: those of a run are written resolved.
+    """
+    file = folder / ".hydra" / "config.yaml"
+    if not file.is_file():
+        raise CheckpointError(f"{folder}: not a run's folder, it has no .hydra/config.yaml")
+    tree = read_yaml(file)
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{file}: not a config")
+    try:
+        _refuse_interpolations(tree)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    return tree
+
+
 def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
-    """The config of an earlier run, checked, and refused where it would build anything that is not ours.
+    """The config of an earlier run, checked, and refused where it would build anything that is not on the allow-list.
 
     Args:
         folder: the run's folder.
@@ -159,51 +186,13 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
         CheckpointError: there is no config, or it names something outside the allow-list.
         ConfigError: it does not fit this version of ganlab.
     """
-    file = Path(folder) / ".hydra" / "config.yaml"
-    if not file.is_file():
-        raise CheckpointError(f"{folder}: not a run's folder, it has no .hydra/config.yaml")
-    try:
-        cfg = OmegaConf.load(file)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(cfg, DictConfig):
-        raise CheckpointError(f"{file}: not a config")
-    _refuse_unnamed(plain(cfg))  # first: what such a run named is not there any more
-    allow_only(plain(cfg), trust)
-    _allow_extractor(str(OmegaConf.select(cfg, "metrics.extractor")), trust)
-    check(cfg)
-    return cfg
-
-
-def _allow_extractor(name: str, trust: Iterable[str]) -> None:
-    if "." in name and not any(name.startswith(f"{module}.") for module in trust):
-        raise CheckpointError(f"metrics.extractor={name}: not a part of ganlab; name its module in trust=")
-
-
-def allow_only(tree: Any, trust: Iterable[str] = ()) -> None:
-    """Refuse a config from a file that would build anything but the parts of a run from our rooms or trusted modules.
-
-    Raises:
-        CheckpointError: with the `_target_` that is neither.
-    """
-    if isinstance(tree, Mapping):
-        target = tree.get("_target_")
-        if target is not None and not _is_ours(str(target)) and not any(str(target).startswith(f"{m}.") for m in trust):
-            raise CheckpointError(f"_target_={target}: not a part of ganlab; name its module in trust= if it is yours")
-        for value in tree.values():
-            allow_only(value, trust)
-    elif isinstance(tree, list):
-        for value in tree:
-            allow_only(value, trust)
-
-
-def _is_ours(target: str) -> bool:
-    """Whether a target is defined in one of our rooms, not merely imported there."""
-    package, _, rest = target.partition(".")
-    if package != "ganlab" or rest.partition(".")[0] not in ROOMS:
-        return False
-    found = locate("config", target)
-    return isinstance(found, type | FunctionType) and found.__module__ == target.rpartition(".")[0]
+    refuse_imports_from(Path(folder))
+    tree = read(Path(folder))
+    _refuse_unnamed(tree)  # first: such old configs name classes that were removed
+    refuse_foreign(tree, Path(folder), trust)
+    if isinstance(tree.get("dataset"), dict) and "mirror" in tree["dataset"]:
+        tree["dataset"]["mirror"] = None  # the user says whom this machine contacts, not a file
+    return check(OmegaConf.create(tree))
 
 
 def override(cfg: DictConfig, overrides: Sequence[str]) -> None:

@@ -1,10 +1,20 @@
-"""Where the config files lie."""
+"""Where the config files lie, and how a YAML file is read as data."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ganlab.errors import CheckpointError
 
 CONFIG_NAME = "config"
+MAX_BYTES = 2**20  # of a YAML file in a run's folder; a config has about 5,000
+MAX_VALUES = 10_000  # in it; aliases, which let a short file hold billions, are counted as often as they are used
+MAX_DEPTH = 40
+YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
 
 
 def conf_dir() -> Path:
@@ -17,3 +27,47 @@ def conf_dir() -> Path:
 def options_of(group: str) -> list[str]:
     """The options of a group that ganlab comes with."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file as dictionaries, lists, strings, numbers, booleans and None. Nothing is resolved.
+
+    Raises:
+        CheckpointError: it cannot be read, is larger or nested deeper than any config, or holds other values.
+    """
+    try:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no such file")
+        with file.open("rb") as opened:
+            text = opened.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise CheckpointError(f"{file}: larger than {MAX_BYTES:,} bytes, which no config is")
+        content = yaml.load(text, Loader=YamlLoader)  # one of the two safe ones
+        for number, (key, value) in enumerate(values_in(content)):
+            if number == MAX_VALUES:
+                raise CheckpointError(f"{file}: holds more than {MAX_VALUES:,} values, which no config does")
+            if not isinstance(value, str | int | float | None):
+                raise CheckpointError(f"{file}: {key} is a {type(value).__name__}; must be text, a number or a list")
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
+    return content
+
+
+def values_in(tree: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of dictionaries and lists, with its key as `optimizer.generator.betas[0]`.
+
+    Raises:
+        ValueError: the tree is deeper than any config, or a key of a dictionary is no string.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(tree, dict):
+        for name, child in tree.items():
+            if not isinstance(name, str):
+                raise ValueError(f"the key {name!r} is no text")
+            yield from values_in(child, f"{key}.{name}" if key else name, depth + 1)
+    elif isinstance(tree, list):
+        for index, child in enumerate(tree):
+            yield from values_in(child, f"{key}[{index}]", depth + 1)
+    else:
+        yield key, tree

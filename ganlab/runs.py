@@ -16,7 +16,8 @@ from ganlab.errors import CheckpointError
 from ganlab.scores import Score, unlike
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
-WRITTEN_BY_HYDRA = (".hydra", "ganlab.log", "multirun.yaml")
+BEFORE_THE_RUN = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # what a folder holds before a run or sweep starts
+LINKS_OF_WANDB = ("latest-run", "debug.log", "debug-internal.log")  # which W&B replaces and does not write through
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -47,20 +48,29 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.figures = self.path / "figures"
         self.result: dict[str, Any] = {}
-        self._lock = FileLock(self.path / ".lock")
+        # One lock for all objects of this process: the folder is taken before Hydra writes to it, and held by the run
+        self._lock = FileLock(os.path.abspath(self.path / ".lock"), is_singleton=True)
+        self._holds = False
+
+    def take(self) -> None:
+        """Hold the folder for a new run or sweep, before anything is written to it.
+
+        Raises:
+            CheckpointError: it holds a run already, or another process has taken it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._hold()
+        if holds_a_run(self.path):
+            self.close()
+            raise CheckpointError(f"{self.path}: holds a run already; choose another folder, or continue with resume=")
 
     def start(self, facts: dict[str, Any]) -> None:
         """Open a new run: `result.json` says that it is running, from now on until `update` says otherwise.
 
         Raises:
-            CheckpointError: the folder holds a run already.
+            CheckpointError: as `take`.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            (self.path / RESULT).open("x").close()  # exclusively: of two runs started at once one gets the folder
-        except FileExistsError:
-            raise CheckpointError(f"{self.path}: holds a run already; continue it with resume={self.path}") from None
-        self._hold()
+        self.take()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
         begun = {
@@ -72,24 +82,46 @@ class RunFolder:
             "step": 0,
             "epoch": 0.0,
         }
-        self.update(**begun, seconds=0.0, steps_per_second=None, **facts, scores={}, scores_since={}, best=None)
+        facts = {**facts, "config_hashes": [facts["config_hash"]], "scores": {}, "scores_since": {}, "best": None}
+        self.update(**begun, seconds=0.0, steps_per_second=None, **facts)
 
     def reopen(self) -> None:
         """Continue an earlier run, whose result is read.
 
         Raises:
-            CheckpointError: there is none, or another process is at it.
+            CheckpointError: there is none, or another process is training it.
         """
+        if not holds_a_run(self.path):
+            raise CheckpointError(f"{self.path}: not a run's folder, it has no {RESULT}")
+        self._hold()
         try:
             self.result = json.loads((self.path / RESULT).read_text())
-            missing = {"id", "seed", "dataset", "step"} - set(self.result)
+            missing = {"id", "seed", "dataset", "step", "config_hash", "config_hashes"} - set(self.result)
         except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{self.path}: not a run's folder, its {RESULT} cannot be read: {error}") from error
+            self.close()
+            raise CheckpointError(f"{self.path / RESULT}: cannot be read: {error}") from error
         if missing:
+            self.close()
             raise CheckpointError(f"{self.path / RESULT}: damaged, it lacks {', '.join(sorted(missing))}")
-        self._hold()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
+
+    def refuse_other(self, source: str, seed: int, config_hash: str) -> None:
+        """Refuse a config or checkpoint that is not one of this run.
+
+        Args:
+            source: the file that they are from.
+
+        Raises:
+            CheckpointError: its seed or config hash is not what `result.json` has.
+        """
+        if seed != self.result["seed"]:
+            raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
+        if config_hash not in self.result["config_hashes"]:
+            raise CheckpointError(
+                f"{self.path}/{source}: config hash {config_hash} is not in {RESULT}: it was changed, or is of another "
+                "run; give changes as arguments, as in resume=FOLDER trainer.epochs=50"
+            )
 
     def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
         """Record the failure of a run that could not do so itself, unless its end is on record already.
@@ -103,7 +135,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._hold()
         begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
-        never_began = {"status": "running", **begun, **facts, "dataset": None, "scores": {}, "best": None}
+        facts = {**facts, "config_hashes": [facts["config_hash"]], "dataset": None, "scores": {}, "best": None}
+        never_began = {"status": "running", **begun, **facts}
         try:
             self.result = read_result(self.path) or never_began
             if self.result["status"] in ("running", "stopped"):
@@ -124,14 +157,28 @@ class RunFolder:
             self.close()
 
     def _hold(self) -> None:
+        if self._holds:
+            return
+        self._refuse_links()
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise CheckpointError(f"{self.path}: another process is training this run") from None
+            raise CheckpointError(f"{self.path}: another process is using this folder") from None
+        self._holds = True
+
+    def _refuse_links(self) -> None:
+        """Refuse symbolic links in the folder, through which a run would write to files that lie elsewhere."""
+        for place, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                is_of_wandb = os.path.basename(place) == "wandb" and name in LINKS_OF_WANDB
+                if not is_of_wandb and os.path.islink(os.path.join(place, name)):
+                    raise CheckpointError(f"{os.path.join(place, name)}: is a symbolic link; a run's folder has none")
 
     def close(self) -> None:
-        """Let other processes continue the run."""
-        self._lock.release()
+        """Let other processes use the folder."""
+        if self._holds:
+            self._holds = False
+            self._lock.release()
 
     def update(self, **facts: Any) -> None:
         """Change `result.json`, which is replaced whole: a reader never sees half of it."""
@@ -200,12 +247,18 @@ class RunFolder:
             self.update(scores_since={name: min(first, step + 1) for name, first in since.items()})
 
     def discard(self) -> None:
-        """Remove what Hydra wrote for a run or sweep that never started, and the folder if nothing else is in it."""
-        if holds_a_run(self.path):
-            return  # another one's
-        for name in WRITTEN_BY_HYDRA:
-            path = self.path / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        """Close, and remove what was written for a run or sweep that never started, with the folder if nothing is left.
+
+        A folder that another process uses, or that holds a run or jobs, stays as it is.
+        """
+        try:
+            self._hold()
+        except (CheckpointError, FileNotFoundError):
+            return
+        if not holds_a_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
+            for path in (self.path / name for name in BEFORE_THE_RUN):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.close()
         for folder in (self.path, self.path.parent):
             if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
                 folder.rmdir()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+import ganlab
 from ganlab import build, config, signatures
+from ganlab.allow_list import constructors, refuse_foreign
+from ganlab.config_files import values_in
 from ganlab.errors import CheckpointError, ConfigError
 
 CONF = config.conf_dir()
@@ -266,22 +273,43 @@ def test_bad_override_is_refused_with_key_value_and_what_is_allowed(overrides: s
         assert part in message
 
 
-FOREIGN = {
-    "another module": {"_target_": "os.system", "command": "true"},
-    "a module with our name in front": {"_target_": "ganlab_evil.X"},
-    "a tool of ours": {"_target_": "ganlab.signatures.locate", "key": "k", "target": "os.system"},
-    "what one of our rooms imports": {"_target_": "ganlab.trackers.threading.Thread"},
-    "a name that one of our rooms imports": {"_target_": "ganlab.data.folders.FileLock"},
-}
+def callables() -> Iterator[str]:
+    """The dotted name of every function and class that a module of ganlab defines or imports."""
+    for module in pkgutil.walk_packages(ganlab.__path__, "ganlab."):
+        for name, found in vars(importlib.import_module(module.name)).items():
+            if callable(found):
+                yield f"{module.name}.{name}"
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
-def test_a_config_from_a_file_builds_only_what_is_ours_or_trusted(kind: str) -> None:
-    tree = {"model": {"generator": FOREIGN[kind]}}
-    with pytest.raises((CheckpointError, ConfigError), match=re.escape(FOREIGN[kind]["_target_"])):
-        config.allow_only(tree)
-    config.allow_only({"model": {"generator": FOREIGN["another module"]}}, trust=["os"])
-    config.allow_only(config.plain(config.compose([])))
+def test_of_all_that_the_package_has_only_the_listed_constructors_may_stand_in_a_run_folder(tmp_path: Path) -> None:
+    names, listed = set(callables()), constructors()
+    assert {name for allowed in listed.values() for name in allowed} < names
+    assert len(names) > 1000
+    composed = (config.plain(config.compose(overrides_for(option, tmp_path))) for option in OPTIONS)
+    keys = {key.replace("[", ".[") for tree in composed for key, _ in values_in(tree)}
+    parents = {".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1)}
+    deeper = {f"{key}.deep" for key in (*parents, *keys)} | {f"{key}.deep.deeper" for key in parents}
+    allowed = set()
+    for key in keys | parents | deeper | {"penalty.mine", "penalty.mine.schedule", "tracker.mine", "new"}:
+        for name in names:
+            try:
+                refuse_foreign(tree_with(key.split("."), {"_target_": name}), tmp_path)
+            except CheckpointError:
+                continue
+            allowed.add((key, name))
+    assert allowed == {
+        (key, name)
+        for key in {key for key, _ in allowed}
+        for name in listed[re.sub(r"^(penalty|tracker)\.[^.]+", r"\1.*", key)]
+    }
+    assert {name for _, name in allowed} == {name for names in listed.values() for name in names}
+
+
+def tree_with(path: list[str], node: Any) -> Any:
+    """A tree that has nothing but a node, below keys and in lists."""
+    for part in reversed(path):
+        node = [node] if part.startswith("[") else {part: node}
+    return node
 
 
 def test_values_of_a_finished_run_can_be_changed_but_not_what_it_is() -> None:

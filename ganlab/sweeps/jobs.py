@@ -9,17 +9,17 @@ import logging
 import math
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from ganlab import command_line, config
+from ganlab.composition import composition
 from ganlab.errors import CheckpointError, GanlabError, Stopped
 from ganlab.runs import RESULT, holds_a_run, read_result, status_of
 from ganlab.signals import requeues
@@ -151,13 +151,10 @@ def jobs_in(sweep: Path) -> list[Job]:
 def _read(folder: Path) -> Job:
     result = read_result(folder)
     status = status_of(result) or "failed"  # also of one that was killed before it wrote any
-    config_hash, overrides = result.get("config_hash"), []
-    try:
-        overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
-        if config_hash is None:
-            config_hash = config.config_hash(cast(DictConfig, OmegaConf.load(folder / ".hydra" / "config.yaml")))
-    except (OSError, GanlabError, OmegaConfBaseException, YAMLError):
-        log.debug("%s: has no config", folder)
+    config_hash = result.get("config_hash")
+    if config_hash is None:
+        with suppress(CheckpointError):  # it has no config either
+            config_hash = config.config_hash(config.read(folder))
     return Job(
         folder=folder,
         number=int(folder.name) if folder.name.isdecimal() else None,
@@ -165,7 +162,7 @@ def _read(folder: Path) -> Job:
         status=status,
         error=result.get("error") or ("still running" if status == "running" else "ended before it began"),
         exit_code=result.get("exit_code") or 1,
-        overrides=overrides,
+        overrides=composition(folder)[1],
     )
 
 

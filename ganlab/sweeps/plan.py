@@ -56,8 +56,11 @@ class Plan:
             ConfigError: the new folder is taken.
         """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        found = self._take_earlier(configs.config_hash(without_hydra(config)))
+        resolved = configs.plain(without_hydra(config))
+        found = self._take_earlier(configs.config_hash(resolved))
         with open_dict(config):
+            for key, value in resolved.items():  # what is checked, hashed and built is one and the same
+                config[key] = value
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.job.num = config.hydra.job.id = self.next_number
             if found:

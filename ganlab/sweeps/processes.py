@@ -99,8 +99,7 @@ class Sweep:
             if self.is_whole:
                 refuse_if_all_would_be(planned, self.processes)
         except GanlabError:
-            if not any(self.folder.glob("*/")):  # no job was ever begun there
-                RunFolder(self.folder).discard()
+            RunFolder(self.folder).discard()
             raise
         self.folder.mkdir(parents=True, exist_ok=True)
         num = Counter(p.state for p in planned)

@@ -10,13 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from ganlab import config
 from ganlab.composition import choices, composition, settings_of
-from ganlab.errors import CheckpointError, ConfigError, DataError
+from ganlab.errors import CheckpointError, DataError
 from ganlab.runs import RESULT, RunFolder, status_of
 from ganlab.scores import Score, refuse_unlike
 
@@ -112,7 +108,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     Args:
         seeds_key: the key whose values repeat a configuration.
     """
-    settings, problem = _settings(folder / ".hydra" / "config.yaml")
+    settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     runtime, overrides = composition(folder)
     known = (seed, settings, choices(runtime), overrides)
@@ -147,16 +143,12 @@ def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remed
         raise DataError(f"{error} ({one[0]} and {other[0]}){remedy}") from error
 
 
-def _settings(file: Path) -> tuple[dict[str, Any] | None, str]:
-    """Those of a config in a file, or None and why not."""
+def _settings(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """Those of a run's config, or None and why not."""
     try:
-        cfg = OmegaConf.load(file)
-        tree = config.plain(cfg) if isinstance(cfg, DictConfig) else None
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, ConfigError) as error:
+        return settings_of(config.read(folder)), ""
+    except CheckpointError as error:
         return None, f"its config cannot be read: {_line(str(error))}"
-    if tree is None:
-        return None, "its config cannot be read: not a mapping"
-    return settings_of(tree), ""
 
 
 def _last_line(log: Path) -> str:

