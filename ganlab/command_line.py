@@ -23,10 +23,12 @@ from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.explain import explain, first_line
 from ganlab.signatures import bind
+from ganlab.terminal import LogFormatter, printable, printable_traceback
 
 
 def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; an error meant for the user is printed as one line."""
+    warnings_to_terminal()
     try:
         command()
     except GanlabError as error:
@@ -45,7 +47,8 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001
         if f"{os.sep}hydra{os.sep}" in traceback.extract_tb(error.__traceback__)[-1].filename:
             return _say(explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
-        traceback.print_exc()  # a defect of ours or of the user's own modules, to be shown whole
+        # a defect of ours or of the user's own modules, to be shown whole
+        print(printable_traceback(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
 
@@ -60,7 +63,7 @@ def say(error: GanlabError, job: str = "") -> int:
 
 
 def _say(message: str, exit_code: int) -> int:
-    print(f"ganlab: {' '.join(message.split())}", file=sys.stderr)
+    print(f"ganlab: {printable(' '.join(message.split()))}", file=sys.stderr)
     return exit_code
 
 
@@ -136,6 +139,13 @@ def yaml_value(key: str, text: str) -> Any:
         return OverridesParser.create().parse_override(f"{key}={text}").value()
     except HydraException as error:
         raise ConfigError(f"{key}={text}: cannot be parsed: {first_line(error)}") from error
+
+
+def warnings_to_terminal() -> None:
+    """Log warnings to standard error, until a run configures logging; Python alone would not escape them."""
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(LogFormatter())
+    logging.basicConfig(handlers=[terminal])
 
 
 def configure_logging(folder: Path) -> None:

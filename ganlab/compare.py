@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ganlab import command_line
 from ganlab.sweeps import leaderboard
+from ganlab.terminal import printable
 
 
 def compare(folder: str, metric: str | None = None, out: str | None = None, seeds_key: str = "seed") -> None:
@@ -25,7 +26,7 @@ def compare(folder: str, metric: str | None = None, out: str | None = None, seed
     """
     target = Path(out or folder)
     print(leaderboard.write(Path(folder), metric, target, seeds_key))
-    print(f"\n{target / leaderboard.CSV}\n{target / leaderboard.HTML}")
+    print(f"\n{printable(target / leaderboard.CSV)}\n{printable(target / leaderboard.HTML)}")
 
 
 def _with_folder(arguments: Sequence[str]) -> list[str]:

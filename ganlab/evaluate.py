@@ -13,6 +13,7 @@ from ganlab import command_line, config
 from ganlab.errors import ConfigError, DataError
 from ganlab.ranges import Few, NumSamples
 from ganlab.runs import read_result, replace_file
+from ganlab.terminal import printable
 
 if TYPE_CHECKING:
     from ganlab.data.dataset import Dataset
@@ -111,7 +112,7 @@ def evaluate(
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, (json.dumps([s.plain() for s in scores.values()], indent=2) + "\n").encode())
-        print(f"Written to {target}")
+        print(f"Written to {printable(target)}")
 
 
 class Subject(NamedTuple):
@@ -178,7 +179,7 @@ def table(scores: Mapping[str, Score], about: str) -> str:
     one = next(iter(scores.values()))
     lines += comparisons(scores)
     lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def main() -> None:

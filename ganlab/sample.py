@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 from ganlab import command_line, config
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.ranges import Seed
+from ganlab.terminal import printable
 
 if TYPE_CHECKING:
     import torch
@@ -153,7 +154,7 @@ def sample(
         images.grid(images.to_bytes(samples)).save(target)
     else:
         points.scatter(samples.numpy(), target)
-    print(f"{num} samples of step {generator.step}, {generator.weights} weights: {out}")
+    print(printable(f"{num} samples of step {generator.step}, {generator.weights} weights: {out}"))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import pty
 import signal
@@ -15,12 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_run, save_config
 from PIL import Image
 
 from ganlab import command_line, config
+from ganlab.__main__ import train
+from ganlab.terminal import LogFormatter, printable
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -311,3 +315,95 @@ def test_sample_refuses_in_one_line(arguments: tuple[str, ...], message: str, ga
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# What files say is printed and logged without control characters ---------------------------------------------
+
+
+def test_only_printable_characters_are_printable() -> None:
+    assert printable("FID 3.2 ± 0.1 → größer, 日本語") == "FID 3.2 ± 0.1 → größer, 日本語"
+    assert printable("a\nb\t\x1b[31m\x9b\u202e\udcff") == r"a\nb\t\x1b[31m\x9b\u202e\udcff"
+    assert printable(hostile.TEXT).isprintable()
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Path:
+    """A run with scores; the strings of its result but for the dataset, its overrides and its folder are hostile."""
+    folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
+    cfg = config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
+    save_config(cfg, folder)
+    train(cfg, folder)
+    result = hostile.read(folder / "result.json")
+    texts = dict.fromkeys(("error", "collapsed", hostile.TEXT), hostile.TEXT)
+    changed = hostile.strings_replaced(result, hostile.TEXT) | texts | {"dataset": result["dataset"]}
+    hostile.replace(folder / "result.json", changed)
+    hostile.replace(folder / ".hydra" / "overrides.yaml", [f"seed=0{hostile.TEXT}", f"{hostile.TEXT}=1"])
+    return folder
+
+
+def test_a_run_is_evaluated_sampled_resumed_and_compared_with_what_its_files_say_escaped(
+    evaluated: Path, ganlab: Command
+) -> None:
+    result, run = hostile.read(evaluated / "result.json"), f"run={evaluated}"
+    other = hostile.strings_replaced(result["dataset"], hostile.TEXT)
+    for module, arguments, said, dataset in [
+        ("ganlab.evaluate", (run, "num=100", "num_real=100"), "learnt from other data", other),
+        ("ganlab.sample", (run, "num=2", f"out={evaluated / 'samples.npy'}"), "2 samples of step", other),
+        ("ganlab", (f"resume={evaluated}", "trainer.steps=4"), "the curves of", result["dataset"]),
+        ("ganlab.compare", (str(evaluated.parent),), "1 run of 1 configuration", result["dataset"]),
+    ]:
+        changed = hostile.read(evaluated / "result.json") | {"dataset": dataset}
+        hostile.replace(evaluated / "result.json", changed)
+        done = ganlab(*arguments, module=module)
+        assert done.returncode == 0, done.stderr
+        hostile.assert_printable(done.stdout + done.stderr)
+        assert said in done.stdout + done.stderr
+    log = (evaluated / "ganlab.log").read_text()
+    hostile.assert_printable(log)
+    assert r"\nINJECTED" in log
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "command"),
+    [
+        (".hydra/config.yaml", {hostile.TEXT: 1}, "ganlab.sample"),
+        (".hydra/config.yaml", {"loss": {"_target_": hostile.TEXT}}, "ganlab.evaluate"),
+        (".hydra/config.yaml", {"device": hostile.TEXT}, "ganlab.sample"),
+        ("result.json", {"dataset": {hostile.TEXT: hostile.TEXT}}, "ganlab"),
+    ],
+    ids=["key", "target", "value", "dataset"],
+)
+def test_a_refusal_quotes_a_runs_files_escaped(
+    file: str, change: dict, command: str, evaluated: Path, ganlab: Command
+) -> None:
+    hostile.replace(evaluated / file, hostile.read(evaluated / file) | change)
+    done = ganlab(f"{'resume' if command == 'ganlab' else 'run'}={evaluated}", module=command)
+    assert done.returncode == 2
+    hostile.assert_printable(done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_sweep_that_goes_on_says_escaped_what_its_folder_says(ganlab: Command, tmp_path: Path) -> None:
+    job = make_run(tmp_path / "sweep" / "0", "trainer=smoke")
+    result = hostile.read(job / "result.json")
+    hostile.replace(
+        job / "result.json",
+        hostile.strings_replaced(result, hostile.TEXT) | {"exit_code": hostile.TEXT, "error": hostile.TEXT},
+    )
+    hostile.replace(job / ".hydra" / "overrides.yaml", [f"seed=0{hostile.TEXT}", f"{hostile.TEXT}=1"])
+    done = ganlab("-m", "tracker=none", "metrics=none", "trainer=smoke", "seed=0,1", "sweep_dir=sweep")
+    assert done.returncode == 1
+    hostile.assert_printable(done.stdout + done.stderr)
+    assert done.stderr.startswith("ganlab: job 0 (seed=0")
+    for log in tmp_path.glob("sweep/*/ganlab.log"):
+        hostile.assert_printable(log.read_text())
+
+
+def test_a_traceback_in_a_log_is_indented_and_printable(tmp_path: Path) -> None:
+    try:
+        raise ValueError(hostile.TEXT)
+    except ValueError as error:
+        record = logging.LogRecord("ganlab", logging.ERROR, "file", 1, "failed", (), (ValueError, error, None))
+    message, *trace = LogFormatter("%(message)s").format(record).split("\n")
+    assert message == "failed"
+    assert all(line.startswith("  ") and line.isprintable() for line in trace)

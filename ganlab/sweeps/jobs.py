@@ -161,7 +161,7 @@ def _read(folder: Path) -> Job:
         hash=config_hash,
         status=status,
         error=result.get("error") or ("still running" if status == "running" else "ended before it began"),
-        exit_code=result.get("exit_code") or 1,
+        exit_code=code if isinstance(code := result.get("exit_code"), int) and code else 1,
         overrides=composition(folder)[1],
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ganlab.sweeps.configurations import ABSENT
 from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row, deviation
+from ganlab.terminal import printable
 
 WIDTH = 100  # columns of a terminal
 NARROWEST = 6  # that a column of text is cut to
@@ -19,12 +20,12 @@ LOST = ("F failed or damaged", "D diverged", "C collapsed", "H halted early", "U
 
 def terminal(board: Leaderboard) -> str:
     """The table, 100 columns wide where its numbers allow it, with what was lost below."""
-    heading, *rows = _cells(board)
+    heading, *rows = [[printable(cell) for cell in row] for row in _cells(board)]
     widths = _widths([heading, *rows], cuttable=range(1, 1 + len(board.keys)))
     lines = ["  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in
              [heading, ["-" * w for w in widths], *rows]]  # fmt: skip
     letters = [f"lost: {', '.join(LOST)}"] if "lost" in heading else []
-    return "\n".join([title(board), "", *lines, "", *notes(board), *letters, *_failures(board)])
+    return "\n".join([printable(title(board)), "", *lines, "", *notes(board), *letters, *_failures(board)])
 
 
 def title(board: Leaderboard) -> str:
@@ -119,8 +120,9 @@ def _failures(board: Leaderboard) -> list[str]:
         return []
     lines = ["", f"{plural(len(lost), 'run')} not done:"]
     for trial in lost[:FAILURES_SHOWN]:
-        about = f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}"
-        lines += [shorten(f"  {about}", WIDTH), *([shorten(f"    {trial.error}", WIDTH)] if trial.error else [])]
+        about = printable(f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}")
+        error = [f"    {printable(trial.error)}"] if trial.error else []
+        lines += [shorten(line, WIDTH) for line in (f"  {about}", *error)]
     rest = len(lost) - FAILURES_SHOWN
     return [*lines, f"  and {rest} more, all listed in leaderboard.html"] if rest > 0 else lines
 
@@ -172,10 +174,10 @@ def csv_text(board: Leaderboard) -> str:
              "halted", "unfinished", "steps_per_second", "difference", "difference_low", "difference_high",
              "common_seeds", "excludes_zero", "metric", "better", "floor"]  # fmt: skip
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["rank", *board.keys, *names])
+    writer.writerow(["rank", *map(printable, board.keys), *names])
     for index, row in enumerate(board.rows):
         rank = index + 1 if row.best else None
-        values = [v if isinstance(v, int | float | str) else json.dumps(v) for v in row.values]
+        values = [v if isinstance(v, int | float) else printable(shown(v)) for v in row.values]
         writer.writerow([rank, *values, *_numbers(row), *_protocol(board)])
     return file.getvalue()
 
