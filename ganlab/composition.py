@@ -22,8 +22,10 @@ def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
     """Group -> option, from Hydra's settings."""
-    found: dict[str, Any] = runtime.get("hydra", {}).get("runtime", {}).get("choices", {})
-    return found
+    node: Any = runtime
+    for name in ("hydra", "runtime", "choices"):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return {str(group): option for group, option in node.items()} if isinstance(node, Mapping) else {}
 
 
 def _yaml(file: Path, otherwise: Any) -> Any:

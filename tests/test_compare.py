@@ -10,9 +10,11 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pytest
 import yaml
@@ -20,7 +22,7 @@ from conftest import make_run
 from PIL import Image
 
 from ganlab.composition import short_names
-from ganlab.errors import ConfigError, DataError
+from ganlab.errors import ConfigError, DataError, GanlabError
 from ganlab.sweeps import leaderboard, table, trials
 from ganlab.sweeps.jobs import objective
 from ganlab.sweeps.leaderboard import paired_difference, rank, write
@@ -317,7 +319,8 @@ def test_a_cells_number_can_be_read_on_every_colour() -> None:
 
     assert colour(0) == "#{:02x}{:02x}{:02x}".format(*GOOD)
     for share in np.linspace(0, 1, 101):
-        bright, dark = sorted((luminance(colour(share)), {"#000": 0.0, "#fff": 1.0}[ink(colour(share))]), reverse=True)
+        text = {"black": 0.0, "white": 1.0}[ink(colour(share))]
+        bright, dark = sorted((luminance(colour(share)), text), reverse=True)
         assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
 
@@ -454,10 +457,65 @@ def test_the_page_asks_for_nothing_and_quotes_what_runs_say(sweep: Path) -> None
     trial(sweep / "12", {"init.name": "<script>alert(1)</script>"}, 0, [99.0], status="failed")
     write(sweep)
     page = (sweep / "leaderboard.html").read_text()
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in html.unescape(page)
     assert "<script>alert" not in page
     assert "failed at &lt;step&gt; 100 &amp; later" in page
     assert not [part for part in ('src="http', 'href="http', "@import", "url(") if part in page]
+
+
+@pytest.fixture
+def small_sweep(tmp_path: Path) -> Path:
+    """One run of each kind, with pictures of few pixels."""
+    folder = tmp_path / "sweep"
+    for job, (lr, dim, seed, status) in enumerate(
+        [(1e-3, 8, 0, "done"), (1e-3, 8, 1, "done"), (1e-2, 8, 0, "done"), (1e-2, 16, 0, "failed")]
+    ):
+        values = {"optimizer.generator.lr": lr, "model.latent_dim": dim}
+        trial(folder / str(job), values, seed, [job + 3.0, job + 2.0], status, choices={"loss": ["bce", "hinge"][seed]})
+        Image.new("L", (8, 8)).save(folder / str(job) / "figures" / "final.png")
+    result = hostile.read(folder / "1" / "result.json")
+    hostile.replace(folder / "1" / "result.json", result | {"collapsed": "3 modes are left", "main_metric": "fid"})
+    return folder
+
+
+def page_and_table(folder: Path) -> tuple[str, str]:
+    text = write(folder)
+    return (folder / "leaderboard.html").read_text(), text
+
+
+@pytest.mark.parametrize(
+    "name", ["result.json", "metrics.jsonl", *(f".hydra/{name}.yaml" for name in ("config", "overrides", "hydra"))]
+)
+def test_nothing_in_a_runs_files_leaves_its_place_in_the_page_and_the_table(small_sweep: Path, name: str) -> None:
+    file = small_sweep / "1" / name
+    original, words = hostile.read(file), "words that are more than there is room for in a cell"
+    pages = []
+    for changed in hostile.variants(original, words, words):
+        hostile.replace(file, changed)
+        with suppress(GanlabError):  # scores that may not be ranked together
+            pages.append(page_and_table(small_sweep)[0])
+    harmless = hostile.Page(*pages)
+    for changed in hostile.all_variants(original):
+        hostile.replace(file, changed)
+        with suppress(GanlabError):
+            page, text = page_and_table(small_sweep)
+            hostile.assert_same_markup(page, harmless)
+            hostile.assert_printable(text)
+
+
+def test_no_folders_name_leaves_its_place_in_the_page_and_the_table(small_sweep: Path) -> None:
+    harmless = hostile.Page(page_and_table(small_sweep)[0])
+    for text in (hostile.TEXT, *hostile.PARTS.values()):
+        small_sweep = small_sweep.rename(small_sweep.parent / f"sweep{text.replace('/', '')}")
+        for job in small_sweep.glob("*/"):
+            job.rename(small_sweep / f"{job.name[0]}{text.replace('/', '')}")
+        page, text = page_and_table(small_sweep)
+        hostile.assert_same_markup(page, harmless)
+        hostile.assert_printable(text)
+
+
+def test_the_page_runs_no_code_but_its_own_and_loads_nothing(small_sweep: Path) -> None:
+    hostile.assert_policy_allows_own_code_alone(page_and_table(small_sweep)[0])
 
 
 def test_pictures_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

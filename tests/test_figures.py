@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 import torch
 from conftest import make_run
 from PIL import Image
 
-from ganlab.figures import curves, images
+from ganlab.figures import curves, images, report
+from ganlab.runs import RunFolder, read_result
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,71 @@ def test_the_report_stands_alone(circle: Path, digits: Path) -> None:
         assert "<th>status</th><td>done</td>" in page
         assert page.count("data:image/png;base64,") >= 3
         assert page.count("data:image/gif;base64,") == 1
-        assert "http" not in page
+        assert "http:" not in page
+        assert "https:" not in page
         assert "src=" in page
         assert 'src="data:' in page
+
+
+def report_of(folder: Path) -> str:
+    """The page of what lies in a folder now."""
+    run = RunFolder(folder)
+    run.result = read_result(folder)
+    return report.write(run, hostile.read(folder / ".hydra" / "config.yaml")).read_text()
+
+
+@pytest.fixture
+def scored(circle: Path, tmp_path: Path) -> Path:
+    """A run with scores, an error and a collapse, and no pictures, which take long to write."""
+    from test_compare import score
+
+    folder = tmp_path / "run"
+    shutil.copytree(circle, folder, ignore=shutil.ignore_patterns("figures", "samples", "checkpoints"))
+    (folder / "figures").mkdir()
+    Image.new("L", (8, 8)).save(folder / "figures" / "final.png")
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[-2:]))
+    result = read_result(folder) | {
+        "scores": {"fid": score(1.5)},
+        "best": score(1.0),
+        "error": "none",
+        "collapsed": "no",
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("result.json", hostile.VALUES),
+        ("metrics.jsonl", hostile.VALUES),
+        (".hydra/config.yaml", hostile.VALUES[:1]),  # which is shown as it is, whatever the types of its values
+    ],
+)
+def test_nothing_in_a_runs_files_becomes_markup_of_its_report(scored: Path, name: str, values: tuple) -> None:
+    harmless, original = hostile.Page(report_of(scored)), hostile.read(scored / name)
+    for changed in hostile.all_variants(original, values):
+        hostile.replace(scored / name, changed)
+        hostile.assert_same_markup(report_of(scored), harmless)
+
+
+def test_the_name_of_a_runs_folder_does_not_become_markup_of_its_report(scored: Path) -> None:
+    harmless = hostile.Page(report_of(scored))
+    for text in (hostile.TEXT, *hostile.PARTS.values()):
+        scored = scored.rename(scored.parent / f"run{text.replace('/', '')}")
+        hostile.assert_same_markup(report_of(scored), harmless)
+
+
+def test_a_report_runs_no_code_and_loads_nothing(scored: Path) -> None:
+    hostile.assert_policy_allows_own_code_alone(report_of(scored))
+
+
+def test_a_report_shows_what_it_cannot_format(scored: Path) -> None:
+    result = read_result(scored)
+    result["scores"] = {"<b>": {"value": "much\x1b", "better": ["<script>"]}}
+    (scored / "result.json").write_text(json.dumps(result | {"dataset": 5, "best": {"value": "<i>", "metric": "fid"}}))
+    page = report_of(scored)
+    assert "<th>&lt;b&gt;</th><td>much\\x1b</td><td>-</td><td>[&#34;&lt;script&gt;&#34;]</td><td>-</td>" in page
+    assert "<td>fid &lt;i&gt; at step -</td>" in page
+    assert "How they were measured cannot be read: score ?: lacks metric" in page

@@ -3,98 +3,109 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ganlab.errors import CheckpointError, DataError
+from ganlab.markup import Html, content_policy
 from ganlab.metrics.catalogue import METRICS
 from ganlab.runs import RunFolder, replace_file
 from ganlab.scores import Score, comparisons
 
+HERE = Path(__file__).parent
 ORDER = ("final", "real", "training", "before", "curves")
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2733; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top; }
-th { font-weight: 600; color: #56657a; white-space: nowrap; } figure { margin: 1rem 0; } figcaption { color: #56657a; }
-img { max-width: 100%; } pre { background: #f3f5f8; padding: 1rem; overflow-x: auto; font-size: 13px; }
-.pictures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
-"""
+ABSENT = "-"
+PAGES = Environment(
+    loader=FileSystemLoader(HERE), autoescape=True, finalize=Html.escape, undefined=StrictUndefined, trim_blocks=True
+)
 
 
 def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
-    """`report.html`: how the run ended, its pictures, its last metrics and its config."""
-    pictures = [run.figures / f"{name}.png" for name in ORDER] + [run.figures / "training.gif"]
-    history = run.history()
-    best, plain = run.result["best"], {k: v for k, v in run.result.items() if k not in ("scores", "best")}
-    if best:
-        plain["best checkpoint"] = f"{best['metric']} {best['value']:.4g} at step {best['step']}"
-    title = f"{run.result['dataset']['name']}, seed {run.result['seed']}"
-    page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>ganlab: {html.escape(title)}</title><style>{STYLE}</style></head>
-<body>
-<h1>{html.escape(title)}</h1>
-<p>{html.escape(str(run.path))}</p>
-{_table(plain)}
-{_scores(run.result["scores"])}
-<h2>Pictures</h2><div class="pictures">{"".join(_picture(p) for p in pictures if p.is_file())}</div>
-<h2>Last record</h2>{_table(history[-1] if history else {})}
-<h2>Config</h2><pre>{html.escape(OmegaConf.to_yaml(OmegaConf.create(dict(cfg))))}</pre>
-</body></html>
-"""
+    """`report.html`: how the run ended, its scores, its pictures, its last metrics and its config.
+
+    All of it may come from a damaged or hostile file. A value of another type than ganlab writes is shown as it is.
+    """
+    style = Html((HERE / "report.css").read_text())  # noqa: S704 - our own file
+    dataset, scores = _mapping(run.result.get("dataset")), _mapping(run.result.get("scores"))
+    page = PAGES.get_template("report.html.jinja").render(
+        policy=content_policy(style),
+        style=style,
+        title=f"{shown(dataset.get('name'))}, seed {shown(run.result.get('seed'))}",
+        folder=run.path,
+        facts=list(_facts(run.result)),
+        scores=[_score(name, _mapping(score)) for name, score in scores.items()],
+        protocol=_protocol(scores),
+        pictures=list(_pictures(run.figures)),
+        record=list(_leaves(_last_record(run))),
+        config=yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True).rstrip().split("\n"),
+    )
     file = run.path / "report.html"
     replace_file(file, page.encode())
     return file
 
 
-def _table(rows: Mapping[str, Any]) -> str:
-    """One row a value, and one for each of those inside it; None has no row."""
+def shown(value: Any) -> str:
+    """A number of four digits, a string as it is, anything else as JSON; None as a dash."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return value if isinstance(value, str) else json.dumps(value)
 
-    def shown(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-        return value if isinstance(value, str) else json.dumps(value)
 
-    def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from _leaves({name: value for name, value in result.items() if name not in ("scores", "best")})
+    if best := _mapping(result.get("best")):
+        metric, value, step = (shown(best.get(name)) for name in ("metric", "value", "step"))
+        yield "best checkpoint", f"{metric} {value} at step {step}"
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, text) of every value, the name of one inside another beginning with that of the other; None has none."""
+    for name, value in tree.items():
         if isinstance(value, Mapping):
-            for part, inner in value.items():
-                yield from flat(f"{name} {part}", inner)
+            yield from _leaves(value, f"{prefix}{name} ")
         elif value is not None:
-            yield name, value
-
-    cells = (
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(shown(value))}</td></tr>"
-        for row in rows.items()
-        for name, value in flat(*row)
-    )
-    return f"<table>{''.join(cells)}</table>"
+            yield f"{prefix}{name}", shown(value)
 
 
-def _scores(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """The last scores beside their floors, and what they were measured on."""
-    if not scores:
-        return ""
-    heads = "".join(f"<th>{name}</th>" for name in ("score", "value", "floor", "better", "what it is"))
-    rows = "".join(
-        f"<tr><th>{name}</th><td>{score['value']:.4g}</td><td>{score['floor']:.4g}</td><td>{score['better']}</td>"
-        f"<td>{html.escape(METRICS[name].about)}</td></tr>"
-        for name, score in scores.items()
-    )
-    read = {name: Score.read(score) for name, score in scores.items()}
-    one = next(iter(read.values()))
-    extractor = f"extractor: {one.extractor} {one.extractor_hash}".rstrip()  # coordinates have no hash
+def _score(name: str, score: Mapping[str, Any]) -> dict[str, str]:
+    about = METRICS[name].about if name in METRICS else ABSENT
+    return {"name": name, "about": about, **{key: shown(score.get(key)) for key in ("value", "floor", "better")}}
+
+
+def _protocol(scores: Mapping[str, Any]) -> list[str]:
+    """What was compared with what, and what the features came from."""
+    try:
+        read = {name: Score.read(score) for name, score in scores.items()}
+        lines = comparisons(read)
+    except (DataError, TypeError, ValueError, AttributeError) as error:
+        return [f"How they were measured cannot be read: {error}"]
+    names = (f"{score.extractor} {score.extractor_hash}".strip() for score in read.values())  # coordinates: no hash
     floor = "The floor is the same metric of real examples in the place of samples"
-    told = "".join(f"<p>{html.escape(line)}</p>" for line in (*comparisons(read), f"{extractor}. {floor}."))
-    return f"<h2>Scores</h2><table><tr>{heads}</tr>{rows}</table>{told}"
+    return [*lines, f"extractor: {', '.join(dict.fromkeys(names))}. {floor}."]
 
 
-def _picture(file: Path) -> str:
-    kind = file.suffix.removeprefix(".")
-    data = base64.b64encode(file.read_bytes()).decode()
-    caption = "training, animated" if kind == "gif" else file.stem
-    source = f"data:image/{kind};base64,{data}"
-    return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+def _last_record(run: RunFolder) -> Mapping[str, Any]:
+    try:
+        return next(reversed(run.history()), {})
+    except (CheckpointError, TypeError, AttributeError) as error:
+        return {"cannot be read": str(error)}
+
+
+def _pictures(folder: Path) -> Iterator[dict[str, str]]:
+    for file in (*(folder / f"{name}.png" for name in ORDER), folder / "training.gif"):
+        if file.is_file():
+            kind = file.suffix.removeprefix(".")
+            data = base64.b64encode(file.read_bytes()).decode()
+            caption = "training, animated" if kind == "gif" else file.stem
+            yield {"caption": caption, "source": f"data:image/{kind};base64,{data}"}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

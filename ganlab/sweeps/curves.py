@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
+from ganlab.markup import Html
 from ganlab.sweeps.leaderboard import FINISHED, Leaderboard, Row
 from ganlab.sweeps.svg import CHARACTER, Scale, drawing, element, line, path, text
 from ganlab.sweeps.table import number
@@ -61,7 +62,7 @@ class Curves:
     def steps(self) -> list[int]:
         return [step for c in self.curves.values() for step in c.steps]
 
-    def together(self) -> str:
+    def together(self) -> Html:
         """The best configurations in colour over all others in grey."""
         y = Scale(self.values, HEIGHT - BOTTOM, TOP)
         labels = {value: number(value) for value in y.ticks()}
@@ -78,13 +79,13 @@ class Curves:
         label = f"{self.metric} over steps, the best {len(coloured)} configurations in colour"
         return drawing(WIDTH, HEIGHT, label, *grid, *ticks, names, *others, *marks)
 
-    def background(self) -> str:
+    def background(self) -> Html:
         """All means, drawn once, for the panels to show behind their own."""
         x, y = self._panel_scales()
-        lines = "".join(_mean(curve, x, y, "other") for curve in self.curves.values())
+        lines = Html("").join(_mean(curve, x, y, "other") for curve in self.curves.values())
         return element("svg", element("defs", element("g", lines, id="all-curves")), width=0, height=0, _class="defs")
 
-    def panel(self, index: int) -> str:
+    def panel(self, index: int) -> Html:
         """One configuration's curve before all others."""
         x, y = self._panel_scales()
         left, bottom = x.start, y.start
@@ -112,7 +113,7 @@ def _ends(scale: Scale) -> Sequence[float]:
     return (ticks[0], ticks[-1]) if ticks else (scale.low, scale.high)
 
 
-def _mean(curve: Curve, x: Scale, y: Scale, kind: str) -> str:
+def _mean(curve: Curve, x: Scale, y: Scale, kind: str) -> Html:
     points = [(x(s), y(v)) for s, v in zip(curve.steps, curve.means, strict=True)]
     kind += "" if curve.is_finished else " lost"
     if len(points) == 1:
@@ -120,7 +121,7 @@ def _mean(curve: Curve, x: Scale, y: Scale, kind: str) -> str:
     return path(points, _class=f"curve {kind}")
 
 
-def _band(curve: Curve, x: Scale, y: Scale, kind: str) -> str:
+def _band(curve: Curve, x: Scale, y: Scale, kind: str) -> Html:
     upper = [(x(s), y(v)) for s, v in zip(curve.steps, curve.highs, strict=True)]
     lower = [(x(s), y(v)) for s, v in zip(curve.steps, curve.lows, strict=True)]
     return path([*upper, *reversed(lower)], closed=True, _class=f"band {kind}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from html import escape
 from statistics import fmean
 from typing import Any
 
+from ganlab.markup import Html
 from ganlab.sweeps.leaderboard import Leaderboard, Row
 from ganlab.sweeps.svg import (
     CHARACTER,
@@ -17,13 +17,13 @@ from ganlab.sweeps.svg import (
     drawing,
     element,
     ink,
-    is_number,
     line,
     ordered,
     path,
     text,
 )
 from ganlab.sweeps.table import number, shorten, shown
+from ganlab.sweeps.trials import is_number
 
 CELL_WIDTH, CELL_HEIGHT = 64, 26
 MOST_KEYS = 6  # of which all pairs are drawn
@@ -50,7 +50,7 @@ class Maps:
 
     # One key ------------------------------------------------------------------------------------------------
 
-    def line(self) -> str:
+    def line(self) -> Html:
         """The score of every seed over the only swept key, with the mean."""
         values = [row.values[0] for row in self.rows]
         slots = ordered(values)
@@ -72,19 +72,19 @@ class Maps:
         title = text((left + width) / 2, 320, self.names[self.keys[0]], "middle", self.keys[0], _class="quiet")
         return drawing(width, 328, f"{self.metric} over {self.keys[0]}", *grid, *joined, *marks, *names, title)
 
-    def _seeds(self, row: Row, x: float, y: Scale, bottom: float) -> str:
+    def _seeds(self, row: Row, x: float, y: Scale, bottom: float) -> Html:
         if row.best_mean is None:
             return text(x, bottom, EMPTY, "middle", "no score", _class="lost")
-        dots = "".join(element("circle", cx=x, cy=y(v), r=2.5, _class="seed") for v in row.best.values())
+        dots = Html("").join(element("circle", cx=x, cy=y(v), r=2.5, _class="seed") for v in row.best.values())
         return dots + line(x - 9, y(row.best_mean), x + 9, y(row.best_mean), "curve c0")
 
     # Two keys -----------------------------------------------------------------------------------------------
 
-    def pairs(self) -> list[str]:
+    def pairs(self) -> list[Html]:
         """A heat map for every two of the first keys, or, of numbers drawn at random, a scatter."""
         return [self._pair(a, b) for a, b in itertools.combinations(self.keys[:MOST_KEYS], 2)]
 
-    def _pair(self, a: str, b: str) -> str:
+    def _pair(self, a: str, b: str) -> Html:
         first, second = self.keys.index(a), self.keys.index(b)
         cells: dict[tuple[str, str], list[float]] = {}
         for row in self.rows:
@@ -98,13 +98,13 @@ class Maps:
 
     def _scatter_or_heat(
         self, a: str, b: str, columns: list[Any], lines: list[Any], cells: dict[tuple[str, str], list[float]]
-    ) -> str:
+    ) -> Html:
         sparse = len(cells) < len(columns) * len(lines) * 2 / 3 and len(columns) > CROWDED
         return self._scatter(a, b) if sparse else self._heat(a, b, columns, lines, cells)
 
     def _heat(
         self, a: str, b: str, columns: list[Any], lines: list[Any], cells: dict[tuple[str, str], list[float]]
-    ) -> str:
+    ) -> Html:
         means = {place: fmean(found) for place, found in cells.items() if found}
         scale = Scale(means.values() or [0.0], 0, 1)
         heads = [shorten(shown(value), LONGEST) for value in columns]
@@ -125,16 +125,16 @@ class Maps:
         marks.append(text(0, 13, title, full=f"{b} down, {a} across", _class="quiet"))
         return drawing(width, top + len(lines) * CELL_HEIGHT + 4, f"{self.metric} over {a} and {b}", *marks)
 
-    def _cell(self, x: float, y: float, width: float, value: float | None, scale: Scale) -> str:
+    def _cell(self, x: float, y: float, width: float, value: float | None, scale: Scale) -> Html:
         size = {"x": x + 1, "y": y + 1, "width": float(width - 2), "height": CELL_HEIGHT - 2}
         if value is None:
             mark = text(x + width / 2, y + 17, EMPTY, "middle", "no score", _class="lost")
             return element("rect", **size, _class="empty") + mark
         fill = self.colour(scale, value)
-        label = text(x + width / 2, y + 17, number(value), "middle", style=f"fill:{ink(fill)}")
+        label = text(x + width / 2, y + 17, number(value), "middle", _class=ink(fill))
         return element("rect", **size, fill=fill) + label
 
-    def _scatter(self, a: str, b: str) -> str:
+    def _scatter(self, a: str, b: str) -> Html:
         first, second = self.keys.index(a), self.keys.index(b)
         y = Places([row.values[second] for row in self.rows], 250.0, 40.0)
         left = 16 + CHARACTER * max(len(label) for _, label in _labels(y))
@@ -155,7 +155,7 @@ class Maps:
 
     # All keys -----------------------------------------------------------------------------------------------
 
-    def parallel(self) -> str:
+    def parallel(self) -> Html:
         """Every configuration as a line through its values, coloured by its score; dashed where it has none."""
         top, bottom = 52.0, 320.0
         places = [Places([row.values[i] for row in self.rows], bottom, top) for i in range(len(self.keys))]
@@ -180,12 +180,12 @@ class Maps:
         width = xs[-1] + 16 + CHARACTER * max(8, len(self.metric), *(len(label) for _, label in labels[-1]))
         return drawing(width, bottom + 40, f"{self.metric} over all keys", *lines, *axes, *heads, *marks)
 
-    def _through(self, row: Row, xs: Sequence[float], places: Sequence[Places], score: Scale, below: float) -> str:
+    def _through(self, row: Row, xs: Sequence[float], places: Sequence[Places], score: Scale, below: float) -> Html:
         value = row.best_mean
         points = [(x, place(v)) for x, place, v in zip(xs, places, row.values, strict=False)]
         points.append((xs[-1], below if value is None else score(value)))
         about = ", ".join(f"{self.names[key]}={shown(v)}" for key, v in zip(self.keys, row.values, strict=True))
-        hint = element("title", f"{escape(about)}: {number(value) if value is not None else 'no score'}")
+        hint = element("title", f"{about}: {number(value) if value is not None else 'no score'}")
         curve = _bent(points)
         if value is None:
             return element("path", hint, d=curve, _class="through lost")

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
+
+from ganlab.markup import Html
+from ganlab.sweeps.trials import is_number
 
 CHARACTER = 6.4  # pixels that a character of the drawings' text is wide, on average and a little more
 WIDE = 8.0  # numbers that span more than this factor are drawn on a logarithmic scale
 GOOD, MIDDLE, BAD = (33, 102, 172), (154, 154, 154), (179, 88, 6)  # blue to orange: told apart by the colour-blind too
 
 
-def element(name: str, *children: str, **attributes: Any) -> str:
+def element(name: str, *children: str, **attributes: Any) -> Html:
     """An SVG element; `stroke_width=2` becomes `stroke-width="2"`, numbers are cut to tenths of a pixel."""
-    shown = "".join(f' {key.strip("_").replace("_", "-")}="{_plain(v)}"' for key, v in attributes.items())
-    return f"<{name}{shown}>{''.join(children)}</{name}>"
+    shown = Html("").join(
+        Html(' {}="{}"').format(key.strip("_").replace("_", "-"), _plain(value)) for key, value in attributes.items()
+    )
+    return Html("<{0}{1}>{2}</{0}>").format(name, shown, Html("").join(children))
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else escape(str(value))
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def drawing(width: float, height: float, label: str, *children: str) -> str:
+def drawing(width: float, height: float, label: str, *children: str) -> Html:
     """A whole picture of a fixed size.
 
     Args:
@@ -32,17 +36,17 @@ def drawing(width: float, height: float, label: str, *children: str) -> str:
     return element("svg", *children, **size, role="img", aria_label=label)
 
 
-def text(x: float, y: float, content: str, anchor: str = "start", full: str | None = None, **attributes: Any) -> str:
+def text(x: float, y: float, content: str, anchor: str = "start", full: str | None = None, **attributes: Any) -> Html:
     """One line of text; `full` is what a pointer at rest shows."""
-    title = element("title", escape(full)) if full and full != content else ""
-    return element("text", escape(content), title, x=float(x), y=float(y), text_anchor=anchor, **attributes)
+    title = element("title", full) if full and full != content else ""
+    return element("text", content, title, x=float(x), y=float(y), text_anchor=anchor, **attributes)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), _class=kind)
 
 
-def path(points: Iterable[tuple[float, float]], closed: bool = False, **attributes: Any) -> str:
+def path(points: Iterable[tuple[float, float]], closed: bool = False, **attributes: Any) -> Html:
     """A polyline through points [(x, y)]."""
     steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return element("path", d=f"M{steps}{'Z' if closed else ''}", **attributes)
@@ -55,11 +59,11 @@ def colour(share: float) -> str:
 
 
 def ink(background: str) -> str:
-    """Black or white, whichever is easier to read there (WCAG 2.2, relative luminance)."""
+    """`black` or `white`, whichever is easier to read there (WCAG 2.2, relative luminance)."""
     channels = [int(background[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
 
 
 class Scale:
@@ -132,7 +136,3 @@ def ordered(values: Iterable[Any]) -> list[Any]:
     """Each value once, numbers by size and before the others."""
     once = list({repr(value): value for value in values}.values())
     return sorted(once, key=lambda value: (not is_number(value), value if is_number(value) else 0.0, str(value)))
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ganlab import config
 from ganlab.composition import choices, composition, settings_of
@@ -60,12 +62,12 @@ class Trial:
     def last_score(self, metric: str) -> Score | None:
         """The last value of a metric; None: never measured, or no finite number."""
         score = self.scores.get(metric)
-        return score if score and _is_finite(score.value) else None
+        return score if score and is_number(score.value) else None
 
     def best_score(self, metric: str) -> Score | None:
         """The best value of a metric: the run's own best of its main metric, of another the best in its history."""
         last = self.last_score(metric)
-        if self.best and self.best.metric == metric and _is_finite(self.best.value):
+        if self.best and self.best.metric == metric and is_number(self.best.value):
             return self.best
         if last is None:
             return None
@@ -84,7 +86,8 @@ class Trial:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) of every evaluation during training."""
-        return [(r["step"], float(r[metric])) for r in self.history if _is_finite(r.get(metric))]
+        points: list[tuple[Any, Any]] = [(record.get("step"), record.get(metric)) for record in self.history]
+        return [(step, float(value)) for step, value in points if is_number(step) and is_number(value)]
 
 
 def best_of(points: Sequence[tuple[int | None, float]], described: Score) -> Score:
@@ -110,25 +113,47 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     """
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
+    seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # refused when the run was started
     runtime, overrides = composition(folder)
     known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
         return Trial(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
     try:
         result = json.loads((folder / RESULT).read_text())
-        scores = {name: Score.read(tree) for name, tree in (result.get("scores") or {}).items()}
-        best = Score.read(result["best"]) if result.get("best") else None
+        scores = {name: _score(tree) for name, tree in (result.get("scores") or {}).items()}
+        best = _score(result["best"]) if result.get("best") else None
         history = RunFolder(folder).history()
         result["status"]  # without one it is damaged
         status, error = str(status_of(result)), result.get("error") or result.get("halted")
-        speed = float(result["steps_per_second"]) if _is_finite(result.get("steps_per_second")) else None
+        speed = float(result["steps_per_second"]) if is_number(result.get("steps_per_second")) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
         return Trial(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
     if settings is None:
         return Trial(folder, "damaged", problem, *known)
-    error = _line(error) if error else None
-    main = result.get("main_metric") or (best.metric if best else next(iter(scores), None))  # older runs do not tell
-    return Trial(folder, status, error, *known, speed, scores, best, history, result.get("collapsed"), main)
+    error, collapsed = (_line(what) if what else None for what in (error, result.get("collapsed")))
+    main = result.get("main_metric")
+    if not isinstance(main, str):  # as in older runs
+        main = best.metric if best else next(iter(scores), None)
+    return Trial(folder, status, error, *known, speed, scores, best, history, collapsed, main)
+
+
+def _score(tree: Any) -> Score:
+    """A score from a file, its fields being of the types that `Score` gives them.
+
+    Raises:
+        DataError: a field is missing or of another type.
+    """
+    score = Score.read(tree)
+    try:
+        return _score_types().validate_python(asdict(score))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"score {score.metric}: {first['loc'][0]}: {first['msg']}") from error
+
+
+@cache
+def _score_types() -> TypeAdapter[Score]:
+    return TypeAdapter(Score)
 
 
 def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remedy: str = "") -> None:
@@ -159,9 +184,10 @@ def _last_line(log: Path) -> str:
     return _line(next((f"its log ends: {line}" for line in reversed(lines) if line.strip()), "it has no log"))
 
 
-def _line(text: str) -> str:
+def _line(text: object) -> str:
     return " ".join(str(text).split())[:500]
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and small enough that differences of such numbers are finite, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
