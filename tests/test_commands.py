@@ -384,18 +384,20 @@ def test_a_refusal_quotes_a_runs_files_escaped(
 
 
 def test_a_sweep_that_goes_on_says_escaped_what_its_folder_says(ganlab: Command, tmp_path: Path) -> None:
-    job = make_run(tmp_path / "sweep" / "0", "trainer=smoke")
+    sweep = tmp_path / f"sweep{hostile.PARTS['colour']}{hostile.PARTS['direction']}"
+    job = make_run(sweep / "0", "trainer=smoke")
     result = hostile.read(job / "result.json")
     hostile.replace(
         job / "result.json",
         hostile.strings_replaced(result, hostile.TEXT) | {"exit_code": hostile.TEXT, "error": hostile.TEXT},
     )
     hostile.replace(job / ".hydra" / "overrides.yaml", [f"seed=0{hostile.TEXT}", f"{hostile.TEXT}=1"])
-    done = ganlab("-m", "tracker=none", "metrics=none", "trainer=smoke", "seed=0,1", "sweep_dir=sweep")
+    done = ganlab("-m", "tracker=none", "metrics=none", "trainer=smoke", "seed=0,1", f"sweep_dir={sweep.name}")
     assert done.returncode == 1
     hostile.assert_printable(done.stdout + done.stderr)
     assert done.stderr.startswith("ganlab: job 0 (seed=0")
-    for log in tmp_path.glob("sweep/*/ganlab.log"):
+    assert r"jobs in sweep\x1b[31m\u202e" in done.stdout
+    for log in sweep.glob("*/ganlab.log"):
         hostile.assert_printable(log.read_text())
 
 

@@ -503,6 +503,15 @@ def test_nothing_in_a_runs_files_leaves_its_place_in_the_page_and_the_table(smal
             hostile.assert_printable(text)
 
 
+def test_the_error_of_a_failed_run_leaves_its_place_neither_in_the_page_nor_in_the_table(small_sweep: Path) -> None:
+    harmless, file = hostile.Page(page_and_table(small_sweep)[0]), small_sweep / "3" / "result.json"
+    hostile.replace(file, hostile.read(file) | {"error": hostile.TEXT})
+    page, text = page_and_table(small_sweep)
+    hostile.assert_same_markup(page, harmless)
+    hostile.assert_printable(text)
+    assert r"\x1b[31m" in text
+
+
 def test_no_folders_name_leaves_its_place_in_the_page_and_the_table(small_sweep: Path) -> None:
     harmless = hostile.Page(page_and_table(small_sweep)[0])
     for text in (hostile.TEXT, *hostile.PARTS.values()):
