@@ -1,4 +1,4 @@
-"""The train command: `python -m ganlab [overrides]`, `-m` for a sweep, `resume=<run folder>` to go on.
+"""The train command: `python -m ganlab [overrides]`, `-m` for a sweep, `resume=FOLDER` to go on.
 
 Nothing heavy is imported before the config stands, so `--help` and a mistyped key answer at once.
 """
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    sys.path.append("")  # the current directory, last: a user's modules are found and shadow no installed package
     arguments = sys.argv[1:]
     resumed = any(argument.startswith("resume=") for argument in arguments)
     sys.exit(command_line.run(lambda: resume(arguments) if resumed else launch(), arguments))
