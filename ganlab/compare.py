@@ -1,4 +1,4 @@
-"""Leaderboard of many runs: `python -m ganlab.compare <sweep folder or any folder above runs>`."""
+"""Leaderboard of many runs: `python -m ganlab.compare FOLDER`, a sweep or any folder above runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of a trained generator, or of any samples: `python -m ganlab.evaluate run=<run folder>`."""
+"""Scores of a trained generator, or of any samples: `python -m ganlab.evaluate run=FOLDER`."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def evaluate(
 ) -> None:
     """Scores of a trained generator, or of the samples of another program.
 
-    python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3] [trust=[my_module]]
+    python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3]
+                              ['trust=[my_module]']
     python -m ganlab.evaluate data=FOLDER|FILE dataset=mnist5 [dataset.KEY=VALUE ...]
-        both: [metrics=[fid,kid]] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
+        both: ['metrics=[fid,kid]'] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
               [out=scores.json]
 
     metrics   by default all that suit the data.
@@ -104,7 +105,8 @@ def evaluate(
     )
     if not evaluator.names:
         raise DataError(
-            "nothing is measured; metrics=[fid,kid] names some, without metrics= all that suit the data are"
+            "nothing is measured; metrics= names the metrics, as in 'metrics=[fid,kid]'; "
+            "without it, all that suit the data are measured"
         )
     scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
     print(table(scores, evaluator.extractor.about))

@@ -1,4 +1,4 @@
-"""Samples of a trained generator: `python -m ganlab.sample run=<run folder> num=36 seed=0 out=<file or folder>`."""
+"""Samples of a trained generator: `python -m ganlab.sample run=FOLDER num=36 seed=0 out=samples.png`."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def sample(
     """Samples of a trained generator.
 
     python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=last|STEP]
-                            [label=CLASS] [device=auto|cpu|cuda|mps] [trust=[my_module]]
+                            [label=CLASS] [device=auto|cpu|cuda|mps] ['trust=[my_module]']
 
     out      ends in .npy: float32, images [num, C, H, W] in [0, 1], points [num, D]; ends in .png: a grid of images or
              a scatter of points; anything else: a folder, into which every image is written as a PNG of its own.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -121,7 +122,8 @@ class Sweep:
     def say_stopped(self, planned: list[Planned], number: int) -> int:
         left = sum(status_of(read_result(p.folder)) in (None, "running", "stopped") for p in planned)
         name = signal.Signals(number).name
-        log.info("Stopped by %s with %d jobs left; go on: the same command, sweep_dir=%s", name, left, self.folder)
+        again = shlex.quote(f"sweep_dir={self.folder}")
+        log.info("Stopped by %s with %d jobs left; to continue, rerun with %s", name, left, again)
         return 128 + number
 
     def run(self, planned: list[Planned], stop: StopSignal, until: float | None = None) -> None:
