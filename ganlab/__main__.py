@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    sys.path.append("")  # the current directory, last: a user's modules are found and shadow no installed package
+    if not sys.flags.safe_path:  # python -P
+        sys.path.append("")  # the current directory, last: a user's modules are found and shadow no installed package
     arguments = sys.argv[1:]
     resumed = any(argument.startswith("resume=") for argument in arguments)
     sys.exit(command_line.run(lambda: resume(arguments) if resumed else launch(), arguments))
