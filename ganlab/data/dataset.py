@@ -112,6 +112,15 @@ class HasHeldOut(Protocol):
 
 
 @runtime_checkable
+class HasFresh(Protocol):
+    """A dataset whose distribution is known, so that there is no end of examples."""
+
+    def fresh(self, num: int, seed: int) -> Examples:
+        """`num` new examples of the same distribution, neither the dataset's own nor its held-out ones."""
+        ...
+
+
+@runtime_checkable
 class HasLabelled(Protocol):
     """A dataset that is part of, or made from, one that a classifier is better trained on."""
 

@@ -35,10 +35,9 @@ class Mixture(Drawn):
         super().__init__(num_examples, seed)
         self.classes = tuple(map(str, range(len(self.modes))))
 
-    def load(self) -> Examples:
-        random = self.random()
-        mode = torch.randint(len(self.modes), (self.num_examples,), generator=random)
-        points = self.modes[mode] + self.sigma * torch.randn(self.num_examples, 2, generator=random)
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        mode = torch.randint(len(self.modes), (num,), generator=rng)
+        points = self.modes[mode] + self.sigma * torch.randn(num, 2, generator=rng)
         # From the formula, not from the points: the same units whatever the seed
         scale = self.modes.abs().max().item() + FAR * self.sigma
         return Examples.of_points(points, mode, "drawn", Units(scale=scale))

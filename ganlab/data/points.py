@@ -22,6 +22,8 @@ ALONG = 1000  # points that stand for a curve
 class Circle:
     """Evenly spaced points on a circle about the origin: the inner one of scikit-learn's `make_circles`.
 
+    They stand for the uniform distribution on the circle, which fresh points are drawn from.
+
     Attributes:
         manifold: points [M, 2] all along the curve that the data lie on, as other datasets of curves have it too.
         tolerance: how far from it a sample may lie to count as near.
@@ -50,9 +52,13 @@ class Circle:
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
 
+    def fresh(self, num: int, seed: int) -> Examples:
+        angle = 2 * math.pi * torch.rand(num, generator=generator(seed, "fresh"))
+        return Examples(_polar(self.radius, angle), torch.zeros(num, dtype=torch.int64), source="drawn")
+
 
 class Drawn:
-    """Points in the plane that are drawn, as a function of a seed of the dataset's own.
+    """Points in the plane that are drawn, as a function of a seed of the dataset's own. Subclasses define `draw`.
 
     Args:
         seed: of all that is drawn.
@@ -74,8 +80,15 @@ class Drawn:
     def check(self) -> None:
         pass
 
-    def random(self) -> torch.Generator:
-        return generator(self.seed, "dataset", 0)
+    def load(self) -> Examples:
+        return self.draw(self.num_examples, generator(self.seed, "dataset"))
+
+    def fresh(self, num: int, seed: int) -> Examples:
+        return self.draw(num, generator(seed, "fresh"))
+
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        """`num` examples of the distribution."""
+        raise NotImplementedError
 
 
 class Moons(Drawn):
@@ -98,13 +111,12 @@ class Moons(Drawn):
         upper = _polar(1, torch.linspace(0, math.pi, ALONG // 2))
         return torch.cat([upper, torch.tensor([1.0, 0.5]) - upper])
 
-    def load(self) -> Examples:
-        random = self.random()
-        moon = torch.randint(2, (self.num_examples,), generator=random)
-        angle = math.pi * torch.rand(self.num_examples, generator=random)
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        moon = torch.randint(2, (num,), generator=rng)
+        angle = math.pi * torch.rand(num, generator=rng)
         upper = _polar(1, angle)
         points = torch.where(moon[:, None] == 0, upper, torch.tensor([1.0, 0.5]) - upper)
-        points += self.noise * torch.randn(points.shape, generator=random)
+        points += self.noise * torch.randn(points.shape, generator=rng)
         # Without noise they fill [-1, 2] x [-0.5, 1]
         return Examples.of_points(points, moon, "drawn", Units((0.5, 0.25), 1.5 + FAR * self.noise))
 
@@ -128,11 +140,10 @@ class SwissRoll(Drawn):
         angle = torch.linspace(1.5 * math.pi, 4.5 * math.pi, ALONG)
         return _polar(angle, angle)
 
-    def load(self) -> Examples:
-        random = self.random()
-        angle = 1.5 * math.pi * (1 + 2 * torch.rand(self.num_examples, generator=random))
-        points = _polar(angle, angle) + self.noise * torch.randn(self.num_examples, 2, generator=random)
-        labels = torch.zeros(self.num_examples, dtype=torch.int64)
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        angle = 1.5 * math.pi * (1 + 2 * torch.rand(num, generator=rng))
+        points = _polar(angle, angle) + self.noise * torch.randn(num, 2, generator=rng)
+        labels = torch.zeros(num, dtype=torch.int64)
         outer_end = 4.5 * math.pi
         return Examples.of_points(points, labels, "drawn", Units(scale=outer_end + FAR * self.noise))
 
@@ -169,12 +180,11 @@ class Spiral(Drawn):
         turn = [self.turns * radius + arm / self.arms for arm in range(self.arms)]
         return torch.cat([_polar(radius, 2 * math.pi * each) for each in turn])
 
-    def load(self) -> Examples:
-        random = self.random()
-        arm = torch.randint(self.arms, (self.num_examples,), generator=random)
-        radius = torch.rand(self.num_examples, generator=random).sqrt()  # even along the arm, but for its inner end
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        arm = torch.randint(self.arms, (num,), generator=rng)
+        radius = torch.rand(num, generator=rng).sqrt()  # even along the arm, but for its inner end
         points = _polar(radius, 2 * math.pi * (self.turns * radius + arm / self.arms))
-        points += self.noise * torch.randn(points.shape, generator=random)
+        points += self.noise * torch.randn(points.shape, generator=rng)
         return Examples.of_points(points, arm, "drawn", Units(scale=1 + FAR * self.noise))
 
 
@@ -184,13 +194,12 @@ class Checkerboard(Drawn):
     name = "checkerboard"
     classes = tuple(map(str, range(8)))
 
-    def load(self) -> Examples:
-        random = self.random()
-        square = torch.randint(8, (self.num_examples,), generator=random)
+    def draw(self, num: int, rng: torch.Generator) -> Examples:
+        square = torch.randint(8, (num,), generator=rng)
         row = square // 2
         column = 2 * (square % 2) + row % 2
         corner = torch.stack([column, row], dim=1)  # [num_examples, 2], the lower left one, in squares
-        data = (corner + torch.rand(corner.shape, generator=random)) / 2 - 1
+        data = (corner + torch.rand(corner.shape, generator=rng)) / 2 - 1
         return Examples.of_points(data, square, "drawn")
 
 
