@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NUM = 10_000  # samples, unless said otherwise
+NUM = NUM_REAL = 10_000  # samples and real examples, unless said otherwise
 GROUPS = ("dataset",)  # whose keys are set as those of a run
 
 
@@ -33,7 +33,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     extractor: str = "auto",
     num: NumSamples | None = None,
-    num_real: NumSamples = 10_000,
+    num_real: NumSamples | None = None,
     split: Literal["train", "held_out"] = "train",
     seeds: Few = 1,
     weights: Literal["ema", "raw"] | None = None,
@@ -54,9 +54,10 @@ def evaluate(
     metrics   by default all that suit the data.
     extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
               or the dotted name of your own network.
-    num       samples for each seed; by default 10,000, or all of data= where it has fewer; where it has more, a
-              random choice.
-    num_real  real examples, at most. split: which they are.
+    num       samples for each seed; by default up to 10,000. Of data= with more, a random choice.
+    num_real  real examples, at most; by default up to 10,000. split: which they are.
+              The floor is what `num` other real examples score in the place of the samples. Where the dataset has too
+              few for that, the defaults are lowered; a size that is given is kept, and there may be no floor then.
     seeds     how many; the scores are then a mean and a standard deviation.
     data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or
               floats in [0, 1], or of points [N, D].
@@ -64,7 +65,7 @@ def evaluate(
     """
     from ganlab import devices
     from ganlab.data.dataset import load_held_out
-    from ganlab.evaluation import Evaluator
+    from ganlab.evaluation import Evaluator, Sizes, fitting_sizes
     from ganlab.extractors import extractor_of
 
     if (run is None) == (data is None):
@@ -90,14 +91,15 @@ def evaluate(
             run, subject.dataset_hash, subject.dataset.name, train.fingerprint, train.source)  # fmt: skip
     if split == "held_out" and held_out is None:
         raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set here")
+    examples = held_out if split == "held_out" and held_out else train
+    default = Sizes(min(NUM, subject.num or NUM), NUM_REAL)
     evaluator = Evaluator(
         subject.dataset,
-        held_out if split == "held_out" and held_out else train,
+        examples,
         extractor_of(extractor, subject.dataset, devices.resolve(device), [extractor.partition(".")[0]]),
         metrics,
         num_classes=subject.num_classes,
-        num=num or min(NUM, subject.num or NUM),
-        num_real=num_real,
+        **fitting_sizes(subject.dataset, len(examples), default, num, num_real)._asdict(),
         split=split,
         seeds=range(seeds),
         quick=False,
@@ -175,8 +177,9 @@ def table(scores: Mapping[str, Score], about: str) -> str:
     lines = [f"{'metric':18s} {'value':>10s} {'+-':>8s} {'floor':>10s}  better"]
     for name, score in scores.items():
         error = "" if score.error is None else f"{score.error:.2g}"
+        floor = "-" if score.floor is None else f"{score.floor:.4g}"
         lines.append(
-            f"{name:18s} {score.value:10.4g} {error:>8s} {score.floor:10.4g}  {score.better:6s}  {METRICS[name].about}"
+            f"{name:18s} {score.value:10.4g} {error:>8s} {floor:>10s}  {score.better:6s}  {METRICS[name].about}"
         )
     one = next(iter(scores.values()))
     lines += comparisons(scores)

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from ganlab.data.batches import to_model_range
-from ganlab.data.dataset import Dataset, Examples
+from ganlab.data.dataset import Dataset, Examples, HasFresh
 from ganlab.errors import ConfigError, DataError
 from ganlab.extractors import Extractor, extractor_of
 from ganlab.game import Samples
-from ganlab.metrics.catalogue import METRICS, Measured, measure, suitable
+from ganlab.metrics.catalogue import METRICS, Measured, main_metric, measure, suitable
 from ganlab.metrics.classes import class_shares
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.randomness import generator
@@ -37,22 +38,33 @@ class Source(Protocol):
         """`num` samples, some at a time."""
 
 
+class Sizes(NamedTuple):
+    """How many samples are compared with how many real examples."""
+
+    num: int
+    num_real: int
+
+
 class Reference(NamedTuple):
-    """Real examples that samples are held against.
+    """Real examples that samples are compared with.
 
     Attributes:
-        dataset_hash, split, num_real: see Score.
-        floor: real examples, and others in the place of samples.
+        dataset_hash, split: see Score.
+        num: samples that are compared with them.
+        floor: as many other real examples, to stand in for samples; None: too few are left.
     """
 
     dataset_hash: str
     split: Split
-    num_real: int
-    floor: Evidence
+    real: FeatureSet
+    num: int
+    floor: FeatureSet | None
 
 
 class Evaluator:
     """Scores generators of one dataset. Real examples, and the floors, are looked at once, when it is made.
+
+    A floor compares as many examples as a score does, and with the same ones: the metrics depend on both numbers.
 
     Attributes:
         seconds: that it has taken so far.
@@ -61,9 +73,10 @@ class Evaluator:
     Args:
         dataset: for what is known of its distribution.
         examples: of the split that samples are compared with.
-        names: of the metrics; None: all that suit the data and can be told of so many examples.
+        names: of the metrics; None: all that suit the data and can be computed from so many examples.
         num: samples for each seed.
-        num_real: real examples, at most; where there are more, a choice that is the same for every run.
+        num_real: real examples, at most; where there are more, a choice that is the same for every run. There are no
+            floors if fewer than `num` others are left, unless the dataset has fresh ones. See `fitting_sizes`.
         num_classes: that the generator is told of; 0: none.
         split: which the examples are.
         seeds: of the samples.
@@ -73,7 +86,7 @@ class Evaluator:
 
     Raises:
         ConfigError: a metric does not suit the data.
-        DataError: a metric that was named cannot be told of so few examples.
+        DataError: a metric that was named cannot be computed from so few examples.
     """
 
     def __init__(
@@ -93,15 +106,12 @@ class Evaluator:
     ) -> None:
         started = time.monotonic()
         self.extractor, self.num_classes, self.num, self.seeds = extractor, num_classes, num, seeds
-        num_floor = min(num, len(examples) // 2)
-        looked_at = self._some_of(examples, num_floor + num_real)
-        self.real = looked_at.part(0, num_real)
+        real, floor = self._compared(dataset, examples, num, num_real)
+        self.references = {"split": Reference(examples.fingerprint, split, real, num, floor)}
+        self.facts = self._facts(dataset, examples, real.probabilities)
         tells_copies = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
-        self.facts = self._facts(dataset, examples, memory if tells_copies and not quick else None)
-        floor = Evidence(looked_at.part(num_floor, num_floor + num_real), looked_at.part(0, num_floor), self.facts)
-        self.references = {"split": Reference(examples.fingerprint, split, len(self.real), floor)}
-        if memory is not None and self.facts.held_out is not None:
-            self.references["memory"] = self._memory(*memory)
+        if memory is not None and tells_copies and not quick:
+            self._add_memory(*memory)
         self.floors = self._floors(names, quick)
         self.seconds = self.preparation = time.monotonic() - started
 
@@ -109,23 +119,31 @@ class Evaluator:
     def names(self) -> tuple[str, ...]:
         return tuple(self.floors)
 
+    @property
+    def main_metric(self) -> str | None:
+        """The metric that chooses the best checkpoint, where the user names none."""
+        return main_metric(self.names)
+
     def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
-        """The scores of samples of every seed, by metric; one that cannot be told of those of a seed is left out.
+        """The scores of samples of every seed, by metric; one that cannot be computed for a seed is left out.
 
         Args:
             weights, step: what the source is, for the scores to say.
 
         Raises:
-            DataError: none can be told of them, with the number and the limit; or they are no such examples.
+            DataError: none can be computed, with the number and the limit; or they are no such examples.
         """
+        if not self.names:
+            return {}
         started = time.monotonic()
         found: dict[str, list[Measured]] = {name: [] for name in self.names}
         refused: dict[str, DataError] = {}
         for seed in self.seeds:
-            evidence = Evidence(self.real, self.features(source.batches(self.num, seed)), self.facts)
+            samples = self.features(source.batches(self.num, seed))
+            evidence = {against: self._evidence(against, samples) for against in self.references}
             for name in [name for name in found if name not in refused]:
                 try:
-                    found[name].append(measure(name, evidence))
+                    found[name].append(measure(name, evidence[METRICS[name].against]))
                 except DataError as error:
                     refused[name] = error
         self.seconds += time.monotonic() - started
@@ -157,8 +175,22 @@ class Evaluator:
             for part in chosen.split(BATCH)
         )
 
-    def _facts(self, dataset: Dataset, examples: Examples, memory: tuple[Examples, Examples] | None) -> Facts:
-        num_own, probabilities = len(dataset.classes), self.real.probabilities
+    def _compared(
+        self, dataset: Dataset, examples: Examples, num: int, num_real: int
+    ) -> tuple[FeatureSet, FeatureSet | None]:
+        """The real examples that samples are compared with, and `num` others for the floor, if there are so many."""
+        if isinstance(dataset, HasFresh):
+            return self._some_of(examples, num_real), self._some_of(dataset.fresh(num, seed=0), num)
+        chosen = self._some_of(examples, num_real + num)
+        real, others = chosen.part(0, num_real), chosen.part(num_real, None)
+        return real, others if len(others) == num else None
+
+    def _evidence(self, against: str, samples: FeatureSet) -> Evidence:
+        reference = self.references[against]
+        return Evidence(reference.real, samples.part(0, reference.num), self.facts)
+
+    def _facts(self, dataset: Dataset, examples: Examples, probabilities: Tensor | None) -> Facts:
+        num_own = len(dataset.classes)
         is_classified = probabilities is not None and varied(num_own)
         # An extractor does not name its classes: as many as the dataset has are taken to be these
         shares = (
@@ -166,38 +198,40 @@ class Evaluator:
             if is_classified and probabilities is not None and probabilities.shape[1] == num_own
             else None
         )
-        train = held_out = None
-        if memory is not None:
-            train, held_out = self._some_of(memory[0], len(memory[0])), self._some_of(memory[1], UNSEEN)
-        return replace(
-            known_facts(dataset),
-            num_classes=self.num_classes,
-            is_classified=is_classified,
-            shares=shares,
-            train=train,
-            held_out=held_out,
-        )
+        return replace(known_facts(dataset), num_classes=self.num_classes, is_classified=is_classified, shares=shares)
 
-    def _memory(self, train: Examples, held_out: Examples) -> Reference:
-        """The whole training set; in the floor one half of the held-out examples is in the place of samples."""
-        assert self.facts.train is not None
-        assert self.facts.held_out is not None
-        half = len(self.facts.held_out) // 2
-        baseline, others = self.facts.held_out.part(0, half), self.facts.held_out.part(half, None)
-        floor = Evidence(self.facts.train, others, replace(self.facts, held_out=baseline))
+    def _add_memory(self, train: Examples, held_out: Examples) -> None:
+        """Compare samples with the whole training set too. Of the held-out examples some are the baseline; as many as
+        there are samples, or half of them, are for the floor, and no more samples than these are looked at.
+        """
+        num = min(self.num, len(held_out) // 2)
+        unseen = self._some_of(held_out, UNSEEN + num)
+        self.facts = replace(self.facts, held_out=unseen.part(0, len(unseen) - num))
         both = train.fingerprint[:8] + held_out.fingerprint[:8]  # as long as any other hash
-        return Reference(both, "train", len(train), floor)
+        real, floor = self._some_of(train, len(train)), unseen.part(len(unseen) - num, None)
+        self.references["memory"] = Reference(both, "train", real, num, floor)
 
-    def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float]:
-        """Every metric between two disjoint sets of real examples; what cannot be told of these is left out."""
+    def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float | None]:
+        """What real examples in the place of samples score, by metric; what cannot be computed is left out.
+
+        A slow metric that may be the main one is measured while training if no quick one can be.
+        """
         suit = suitable(self.facts, quick=False)
         for name in names or ():
             if name not in suit:
                 raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
-        floors = {}
+        floors: dict[str, float | None] = {}
+        evidence = {
+            against: None if reference.floor is None else self._evidence(against, reference.floor)
+            for against, reference in self.references.items()
+        }
         for name in suitable(self.facts, quick=quick) if names is None else names:
+            metric = METRICS[name]
+            if names is None and quick and not metric.quick and main_metric(floors):
+                continue
+            real = evidence[metric.against]
             try:
-                floors[name] = measure(name, self.references[METRICS[name].against].floor).value
+                floors[name] = None if real is None else measure(name, real).value
             except DataError as error:
                 if names is not None:
                     raise DataError(f"{name}: {error}") from error
@@ -217,14 +251,35 @@ class Evaluator:
             extractor_hash=self.extractor.hash,
             dataset_hash=reference.dataset_hash,
             split=reference.split,
-            num_real=metric.counted(reference.num_real),
-            num_fake=metric.counted(self.num),
-            floor_real=metric.counted(len(reference.floor.real)),
-            floor_fake=metric.counted(len(reference.floor.fake)),
+            num_real=metric.counted(len(reference.real)),
+            num_fake=metric.counted(reference.num),
             weights=weights,
             step=step,
             seeds=tuple(self.seeds),
         )
+
+
+def fitting_sizes(
+    dataset: Dataset, num_examples: int, default: Sizes, num: int | None = None, num_real: int | None = None
+) -> Sizes:
+    """Sizes that leave enough real examples for a floor. Defaults are lowered to that, which is logged.
+
+    Args:
+        num_examples: the examples that there are.
+        num, num_real: those that the user insists on; None: up to the default. If one of them is more than half of the
+            examples, nothing is lowered.
+    """
+    wanted = Sizes(num or default.num, min(num_real or default.num_real, num_examples))
+    half, fits = num_examples // 2, sum(wanted) <= num_examples
+    if fits or isinstance(dataset, HasFresh) or max(num or 0, num_real or 0) > half:
+        return wanted
+    fewer = num or min(wanted.num, num_examples - num_real if num_real else half)
+    fitting = Sizes(fewer, min(wanted.num_real, num_examples - fewer))
+    log.warning(
+        "Scores compare %s samples with %s real examples, not %s with %s: %s of the %s are set aside for the floor",
+        *(f"{number:,}" for number in (*fitting, *wanted, fewer, num_examples)),
+    )
+    return fitting
 
 
 def known_facts(dataset: Dataset) -> Facts:
@@ -257,7 +312,7 @@ class Metrics(Protocol):
     """What a run is evaluated by; the config group `metrics`."""
 
     names: list[str] | None  # of what is measured; None: all that is quick and suits the data
-    best: str | None  # the metric that the best checkpoint is chosen by; None: the first of all
+    best: str | None  # the metric that chooses the best checkpoint; None: the main one
 
     def check(self) -> None:
         """Refuse what can be known to be wrong without any data.
@@ -292,9 +347,11 @@ class EvaluateSamples:
         extractor: of features of images: `auto`, `domain`, `random`, `pixels`, `inception`, or the dotted name of
             your own network.
         names: of the metrics; None: the quick ones that suit the data.
-        best: by which of them the best checkpoint is chosen; None: by the first.
+        best: the one of them that chooses the best checkpoint; None: FID, else KID; of points the sliced Wasserstein
+            distance.
         num: samples.
-        num_real: examples of the training set that they are compared with, at most.
+        num_real: examples of the training set that they are compared with, at most. Of a small set both are lowered,
+            so that `num` other examples are left for the floor.
     """
 
     def __init__(
@@ -324,9 +381,12 @@ class EvaluateSamples:
             extractor_of(self.extractor, dataset, device, trusted),
             self.names,
             num_classes=num_classes,
-            num=self.num,
-            num_real=self.num_real,
+            **fitting_sizes(dataset, len(examples), Sizes(self.num, self.num_real))._asdict(),
         )
         if self.best is not None and self.best not in evaluator.names:
             raise ConfigError(f"metrics.best={self.best}: must be one of {', '.join(evaluator.names)}")
+        if self.best is None and evaluator.names and evaluator.main_metric is None:
+            log.warning(
+                "No best checkpoint will be kept: no metric that may choose it is measured; metrics.best=NAME sets one"
+            )
         return evaluator

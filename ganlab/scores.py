@@ -19,13 +19,12 @@ class Score:
     Attributes:
         value: the mean over the seeds.
         error: the standard deviation over the seeds; of one seed, the metric's own standard error where it has one.
-        floor: the same metric between two disjoint sets of real examples.
+        floor: what as many other real examples score in the place of the samples; None: too few are left for that.
         better: which values are.
         extractor, extractor_hash: what the features came from; `coordinates` for points as they are.
         dataset_hash: of the real examples; of memorisation, 8 digits of the training set's and 8 of the held-out set's.
         split: `train` or `held_out`, which those are from.
         num_real, num_fake: how many of each.
-        floor_real, floor_fake: how many the floor had in their places, fewer where the data have not enough.
         weights: `ema` or `raw`; None: the samples are of another program.
         step: of the checkpoint; None: likewise.
         seeds: of the samples.
@@ -34,7 +33,7 @@ class Score:
     metric: str
     value: float
     error: float | None
-    floor: float
+    floor: float | None
     better: Better
     extractor: str
     extractor_hash: str
@@ -42,8 +41,6 @@ class Score:
     split: str
     num_real: int
     num_fake: int
-    floor_real: int
-    floor_fake: int
     weights: str | None
     step: int | None
     seeds: tuple[int, ...]
@@ -112,8 +109,9 @@ def comparisons(scores: Mapping[str, Score]) -> list[str]:
 
 
 def _comparison(score: Score) -> str:
-    """How many samples of what and how many real examples of which, also in the floor."""
+    """How many samples of what, and how many real examples of which."""
     generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
     samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
-    floor = f"floor: {score.floor_fake:,} against {score.floor_real:,} real"
-    return f"{samples} against {score.num_real:,} real ({score.split}); {floor}"
+    needed = score.num_fake + score.num_real
+    no_floor = f"; no floor, which would take {needed:,} real examples" if score.floor is None else ""
+    return f"{samples} against {score.num_real:,} real ({score.split}){no_floor}"

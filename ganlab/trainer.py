@@ -110,7 +110,7 @@ class Trainer:
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         self.evaluator, self.watchdog = evaluator, watchdog
-        self.main_metric = best or (evaluator.names[0] if evaluator and evaluator.names else None)
+        self.main_metric = best or (evaluator.main_metric if evaluator else None)
         self.dynamics = Dynamics(players, drawn.data, seed)
         self.seconds = self.saved_after = self.evaluated_before = 0.0
         self.means = Means()

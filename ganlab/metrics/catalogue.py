@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, NamedTuple
 
 import torch
@@ -31,6 +31,8 @@ class Metric(NamedTuple):
         against: what samples are held against: `split`, real examples of the split that is asked for, or `memory`, the
             whole training set, with held-out examples as the baseline.
         at_most: samples, and real examples, that it looks at, as more would take too long; None: all.
+        main: whether it may choose the best checkpoint unasked. Only a distance between the distributions may: a
+            constant has the best precision and density.
     """
 
     better: Better
@@ -40,6 +42,7 @@ class Metric(NamedTuple):
     quick: bool = True
     against: Literal["split", "memory"] = "split"
     at_most: int | None = None
+    main: bool = False
 
     def counted(self, num: int) -> int:
         """How many of so many examples it looks at."""
@@ -79,7 +82,7 @@ def _told_and_own_classes(facts: Facts) -> bool:
 
 
 def _held_out(facts: Facts) -> bool:
-    return facts.train is not None and facts.held_out is not None
+    return facts.held_out is not None
 
 
 def _frechet(real: FeatureSet, fake: FeatureSet) -> float:
@@ -104,11 +107,10 @@ def _label_accuracy(e: Evidence) -> float:
     return (e.fake.predicted == e.fake.label).double().mean().item()
 
 
-# The first of those that suit a dataset is the one that its best checkpoint is chosen by
 # fmt: off
 METRICS = {
-    "fid": Metric("lower", _images, "Frechet distance of the features", lambda e: _frechet(e.real, e.fake)),
-    "kid": Metric("lower", _images, "kernel distance of the features", _kernel, quick=False),
+    "fid": Metric("lower", _images, "Frechet distance of the features", lambda e: _frechet(e.real, e.fake), main=True),
+    "kid": Metric("lower", _images, "kernel distance of the features", _kernel, quick=False, main=True),
     "precision": Metric(
         "higher", _images, "share of samples among the real examples", lambda e: e.neighbours.precision),
     "recall": Metric("higher", _images, "share of real examples among the samples", lambda e: e.neighbours.recall),
@@ -129,7 +131,7 @@ METRICS = {
         "lower", _told, "mean Frechet distance within each class", lambda e: e.by_class(_frechet), quick=False),
     "intra_coverage": Metric(
         "higher", _told, "mean coverage within each class", lambda e: e.by_class(_coverage), quick=False),
-    "sliced_wasserstein": Metric("lower", _points, "mean distance of the projections on lines", _sliced),
+    "sliced_wasserstein": Metric("lower", _points, "sliced Wasserstein-1 distance", _sliced, main=True),
     "modes": Metric("higher", _mixture, "how many have a sample near", lambda e: float(e.mixture.modes)),
     "high_quality": Metric(
         "higher", _mixture, "share of samples within 3 sigma of a mode", lambda e: e.mixture.high_quality),
@@ -157,9 +159,18 @@ def suitable(facts: Facts, *, quick: bool) -> tuple[str, ...]:
     """The names of the metrics that suit a dataset.
 
     Args:
-        quick: only those to be measured while training.
+        quick: only those that may be measured while training: the quick ones, and those that may be the main one.
     """
-    return tuple(name for name, metric in METRICS.items() if metric.suits(facts) and (metric.quick or not quick))
+    return tuple(
+        name for name, metric in METRICS.items() if metric.suits(facts) and (metric.quick or metric.main or not quick)
+    )
+
+
+def main_metric(names: Collection[str]) -> str | None:
+    """The one of these metrics that chooses the best checkpoint: FID, else KID; of points the sliced Wasserstein
+    distance. None: none of them may.
+    """
+    return next((name for name, metric in METRICS.items() if metric.main and name in names), None)
 
 
 class Measured(NamedTuple):

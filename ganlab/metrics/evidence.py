@@ -78,7 +78,7 @@ class Facts:
         modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
         manifold: points [M, D] all along the curve that the data lie on.
         tolerance: how far from it a sample may lie to count as near.
-        train, held_out: the training set and some of the held-out one, where memorisation is to be judged.
+        held_out: examples that training has not seen, where memorisation is to be judged; the baseline of it.
     """
 
     is_image: bool
@@ -89,7 +89,6 @@ class Facts:
     sigma: float = 0.0
     manifold: Tensor | None = None
     tolerance: float = 0.0
-    train: FeatureSet | None = None
     held_out: FeatureSet | None = None
 
 
@@ -121,9 +120,9 @@ class Evidence:
 
     @cached_property
     def memorised(self) -> Memorisation:
-        assert self.facts.train is not None
+        """Where the real examples are the whole training set."""
         assert self.facts.held_out is not None
-        return memorisation(self.facts.train.features, self.facts.held_out.features, self.fake.features)
+        return memorisation(self.real.features, self.facts.held_out.features, self.fake.features)
 
     @cached_property
     def classes(self) -> Modes:

@@ -46,7 +46,7 @@ def wasserstein(a: Tensor, b: Tensor) -> float:
 
         return float(ot.emd2([], [], cost, numItermax=PIVOTS))
     if len(a) != len(b):
-        raise DataError(f"W1 of {len(a):,} and {len(b):,} points needs POT (pip install POT), or as many of the one")
+        raise DataError(f"W1 needs equal numbers of points ({len(a):,} and {len(b):,}), or POT (pip install POT)")
     from scipy.optimize import linear_sum_assignment
 
     return float(cost[linear_sum_assignment(cost)].mean())

@@ -96,7 +96,7 @@ class Leaderboard:
         keys: the swept ones.
         rows: the best first, those without a score last.
         score: one of those ranked, for what they all have in common; None: no run was scored.
-        floors: lowest and highest of the runs.
+        floors: lowest and highest of the runs; None: none has one.
         trials: all.
     """
 
@@ -168,8 +168,9 @@ def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Le
     rows = [_row(configuration, keys, name) for configuration in configurations]
     if scores:
         rows = _compare(_in_order(rows, scores[0].better))
-    floors = (min(s.floor for s in scores), max(s.floor for s in scores)) if scores else None
-    return Leaderboard(folder, tuple(keys), tuple(rows), scores[0] if scores else None, floors, tuple(found))
+    floors = [score.floor for score in scores if score.floor is not None]
+    ends = (min(floors), max(floors)) if floors else None
+    return Leaderboard(folder, tuple(keys), tuple(rows), scores[0] if scores else None, ends, tuple(found))
 
 
 def _comparable(found: Sequence[Trial], folder: Path, metric: str | None) -> list[Score]:
