@@ -47,15 +47,27 @@ def test_pictures_of_images_are_not_blank(digits: Path, name: str) -> None:
 
 def test_the_score_is_drawn_above_its_floor(tmp_path: Path) -> None:
     history = [
-        {"epoch": epoch, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5, "fid": 4.0 / epoch}
+        {"epoch": epoch, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5, "kid": 4.0 / epoch}
         for epoch in range(1, 5)
     ]
     drawn = {}
-    for name, scores in {"none": {}, "low": {"fid": {"floor": 0.5}}, "high": {"fid": {"floor": 3.0}}}.items():
-        with Image.open(curves.draw(history, scores, tmp_path / f"{name}.png")) as picture:
-            drawn[name] = np.asarray(picture.convert("RGB"))
-    changed = [np.flatnonzero((drawn[name] != drawn["none"]).any(axis=(1, 2))) for name in ("low", "high")]
+    for floor in (None, 0.5, 3.0):
+        result = {"main_metric": "kid", "scores": {"kid": {"floor": floor}}}
+        with Image.open(curves.draw(history, result, tmp_path / "curves.png")) as picture:
+            drawn[floor] = np.asarray(picture.convert("RGB"))
+    changed = [np.flatnonzero((drawn[floor] != drawn[None]).any(axis=(1, 2))) for floor in (0.5, 3.0)]
     assert changed[0].max() > changed[1].max() + 50  # rows are counted from the top
+
+
+def test_the_curve_is_of_the_main_metric_alone(tmp_path: Path) -> None:
+    records = [{"epoch": epoch, "precision": 1.0, "kid": 0.1 / epoch - 0.03} for epoch in range(1, 5)]
+    history = [{**record, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5} for record in records]
+    widths = {}
+    for main in ("kid", None):
+        result = {"main_metric": main, "scores": {"kid": {"floor": -0.01}, "precision": {"floor": 1.0}}}
+        with Image.open(curves.draw(history, result, tmp_path / f"{main}.png")) as picture:
+            widths[main] = picture.width
+    assert widths["kid"] > 1.3 * widths[None]
 
 
 def test_a_grid_of_samples_is_drawn_every_epoch(digits: Path) -> None:

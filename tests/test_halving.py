@@ -107,7 +107,8 @@ class Sweep:
         described = score(curve[-1]) | changes if curve else None
         facts = {"last_step": 90, "evaluate_every": every, "steps_per_second": 10.0, "id": "a", "seed": job % 2}
         facts["rungs"] = list(rungs) or read_result(folder).get("rungs", [])
-        result = {"status": status, "error": None, "step": step, "dataset": None, "best": described, **facts}
+        facts |= {"status": status, "error": None, "dataset": None, "main_metric": "fid"}
+        result = {"step": step, "best": described, **facts}
         (folder / "result.json").write_text(json.dumps(result | {"scores": {"fid": described} if curve else {}}))
 
     def halted(self) -> dict[int, str]:
@@ -270,6 +271,7 @@ def test_one_configuration_is_not_halved(tmp_path: Path, caplog: pytest.LogCaptu
         (["metrics=none"], None, "hydra.launcher.halving=2: needs scores"),
         ([], "fid", "hydra.launcher.metric=fid: must be one of sliced_wasserstein, near"),
         (["metrics.names=[near]"], "distance", "hydra.launcher.metric=distance: must be one of near"),
+        (["metrics.names=[near]"], None, "hydra.launcher.metric=null: no main metric is measured; must be one of near"),
         (["dataset=ring8"], "near", "hydra.launcher.metric=near: must be one of sliced_wasserstein, modes"),
         (["dataset=digits", "model=dcgan_small"], "inception_score", None),
     ],

@@ -378,7 +378,8 @@ DONE = {"status": "done", "scores": {}, "best": None}
     ("result", "direction", "expected"),
     [
         (DONE | {"best": {"value": 2.5}, "scores": {"fid": {"value": 4.0}}}, "minimize", 2.5),
-        (DONE | {"scores": {"fid": {"value": 4.0}, "recall": {"value": 0.5}}}, "minimize", 4.0),
+        (DONE | {"scores": {"recall": {"value": 0.5}, "fid": {"value": 4.0}}, "main_metric": "fid"}, "minimize", 4.0),
+        (DONE | {"scores": {"recall": {"value": 0.5}}, "main_metric": None}, "minimize", math.inf),
         (DONE | {"best": {"value": math.nan}}, "minimize", math.inf),
         (DONE | {"status": "diverged", "best": {"value": 2.5}}, "minimize", math.inf),
         ({"status": "failed"}, "Direction.maximize", -math.inf),

@@ -13,15 +13,16 @@ from ganlab.figures import GENERATED, REAL
 from ganlab.metrics.catalogue import METRICS
 
 
-def draw(history: Sequence[dict[str, Any]], scores: Mapping[str, dict[str, Any]], file: Path) -> Path:
-    """Over epochs: both players' losses, the discriminator's accuracy beside a guess's 1/2, and the first score.
+def draw(history: Sequence[dict[str, Any]], result: Mapping[str, Any], file: Path) -> Path:
+    """Over epochs: both players' losses, the discriminator's accuracy and chance level, and the main metric.
 
     Args:
-        scores: the last ones, as `result.json` has them; for the floor, which is what real examples score.
+        result: the run's `result.json`; for the main metric and its floor, which is what real examples score.
     """
-    scored = next((name for name in METRICS if any(name in record for record in history)), "")
-    figure = Figure(figsize=(12.5 if scored else 9, 3.4), layout="constrained")
-    losses, accuracy, *rest = figure.subplots(1, 3 if scored else 2)
+    main = result["main_metric"]
+    values = [record[main] for record in history if main in record]
+    figure = Figure(figsize=(12.5 if values else 9, 3.4), layout="constrained")
+    losses, accuracy, *rest = figure.subplots(1, 3 if values else 2)
 
     _line(losses, history, "loss_discriminator", REAL, "discriminator")
     _line(losses, history, "loss_generator", GENERATED, "generator")
@@ -30,17 +31,19 @@ def draw(history: Sequence[dict[str, Any]], scores: Mapping[str, dict[str, Any]]
 
     _line(accuracy, history, "accuracy", REAL)
     accuracy.axhline(0.5, color="grey", linewidth=1, linestyle="--")
-    accuracy.annotate("a guess", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, -14),
+    accuracy.annotate("chance level", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, -14),
                       textcoords="offset points", ha="right", color="grey")  # fmt: skip
     accuracy.set(title="Accuracy of the discriminator", xlabel="epoch", ylim=(0, 1.02))
 
     for axes in rest:
-        _line(axes, history, scored, GENERATED, "samples", marker="o")
-        if scored in scores:  # a resumed run may measure something else by now
-            axes.axhline(scores[scored]["floor"], color=REAL, linewidth=1, linestyle="--", label="real examples")
+        _line(axes, history, main, GENERATED, "samples", marker="o")
+        floor = result["scores"][main]["floor"]
+        if floor is not None:
+            axes.axhline(floor, color=REAL, linewidth=1, linestyle="--", label="real examples (floor)")
         axes.legend(frameon=False)
-        axes.set(title=f"{scored} ({METRICS[scored].better} is better)", xlabel="epoch")
-        axes.set_ylim(bottom=0)
+        axes.set(title=f"{main} ({METRICS[main].better} is better)", xlabel="epoch")
+        if min(*values, floor or 0.0) >= 0:  # KID may be negative
+            axes.set_ylim(bottom=0)
 
     for axes in (losses, accuracy, *rest):
         axes.spines[["top", "right"]].set_visible(False)

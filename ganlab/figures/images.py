@@ -92,7 +92,7 @@ class ImagePictures:
             "real": figures / "real.png",
             "before": figures / "before.png",
             "animation": self._animate(figures / "training.gif"),
-            "curves": curves.draw(history, self.run.result["scores"], figures / "curves.png"),
+            "curves": curves.draw(history, self.run.result, figures / "curves.png"),
         }
 
     def _draw_before(self, generated: Bytes, file: Path) -> None:

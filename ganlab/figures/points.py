@@ -99,7 +99,7 @@ class PointPictures:
             "final": self._draw_final(final, figures / "final.png"),
             "training": self._draw_training(snapshots, figures / "training.png"),
             "animation": self._animate(snapshots, figures / "training.gif"),
-            "curves": curves.draw(history, self.run.result["scores"], figures / "curves.png"),
+            "curves": curves.draw(history, self.run.result, figures / "curves.png"),
         }
 
     def _look(self, epoch: float, generator: nn.Module, count: int) -> Snapshot:

@@ -112,7 +112,7 @@ def objective(folder: Path, direction: Any = None) -> float:
     """
     result = read_result(folder)
     scores = result.get("scores") or {}
-    score = result.get("best") or scores.get(result.get("main_metric") or next(iter(scores), ""))
+    score = result.get("best") or scores.get(result.get("main_metric"))
     value = score["value"] if score else None
     if status_of(result) in SETTLED and value is not None and not math.isnan(value):
         return float(value)

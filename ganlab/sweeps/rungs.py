@@ -257,6 +257,7 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
     from ganlab.build import instantiate  # late: only a halved sweep pays for torch in the launcher
     from ganlab.data.dataset import Dataset
     from ganlab.evaluation import Metrics, measurable
+    from ganlab.metrics.catalogue import main_metric
 
     seen: list[Any] = []
     for job in planned:
@@ -273,6 +274,10 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
             raise ConfigError(f"hydra.launcher.halving={halving.factor:g}: needs scores to rank by; not metrics=none")
         if halving.metric is not None and halving.metric not in names:
             raise ConfigError(f"hydra.launcher.metric={halving.metric}: must be one of {', '.join(names)}, or null")
+        if halving.metric is None and metrics.best is None and main_metric(names) is None:
+            raise ConfigError(
+                f"hydra.launcher.metric=null: no main metric is measured; must be one of {', '.join(names)}"
+            )
     for key in ("dataset", "metrics"):
         if len({json.dumps(settled(job.config, key), sort_keys=True) for job in planned}) > 1:
             raise ConfigError(f"hydra.launcher.halving={halving.factor:g}: needs one {key}, or scores are not alike")

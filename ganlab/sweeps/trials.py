@@ -35,7 +35,7 @@ class Trial:
         overrides: as they were typed.
         scores: the last evaluation's, by metric, in order of importance.
         best: the best score of the main metric.
-        main_metric: the one that the run's best is chosen by; None: there was no evaluation.
+        main_metric: the one that chooses the run's best; None: none was measured that may.
         history: records of `metrics.jsonl`.
         collapsed: what the watchdog saw of a collapse; None: nothing.
     """
@@ -132,8 +132,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         return Trial(folder, "damaged", problem, *known)
     error, collapsed = (_line(what) if what else None for what in (error, result.get("collapsed")))
     main = result.get("main_metric")
-    if not isinstance(main, str):  # as in older runs
-        main = best.metric if best else next(iter(scores), None)
+    main = main if isinstance(main, str) else None
     return Trial(folder, status, error, *known, speed, scores, best, history, collapsed, main)
 
 
