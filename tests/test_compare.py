@@ -33,7 +33,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "ch
 
 
 def score(value: float, metric: str = "fid", **protocol: Any) -> dict[str, Any]:
-    counts = {"num_real": 5000, "num_fake": 2000, "floor_real": 5000, "floor_fake": 2000, "seeds": [0], "step": 100}
+    counts = {"num_real": 5000, "num_fake": 2000, "seeds": [0], "step": 100}
     names = {"extractor": "digits", "extractor_hash": "ab12", "dataset_hash": "cd34", "split": "train"}
     fixed = {"error": None, "floor": 1.25, "better": "lower", "weights": "ema"}
     return {"metric": metric, "value": value, **fixed, **names, **counts} | protocol
@@ -70,7 +70,8 @@ def trial(
     best = score(min(curve), **protocol) if curve else None
     scores = {"fid": score(curve[-1], **protocol)} if curve else {}
     error = None if status == "done" else f"{status} at <step> 100 & later"
-    result = {"status": status, "error": error, "seed": seed, "steps_per_second": 50.0 + seed}
+    main = {"main_metric": "fid" if curve else None}
+    result = {"status": status, "error": error, "seed": seed, "steps_per_second": 50.0 + seed, **main}
     (folder / "result.json").write_text(json.dumps(result | {"scores": scores, "best": best}))
     (folder / "figures").mkdir()
     noise = np.random.default_rng(seed).integers(0, 255, (120, 160, 3), dtype=np.uint8)
@@ -274,6 +275,30 @@ def test_only_common_seeds_are_compared_and_below_two_there_is_no_interval() -> 
     found = paired_difference({0: 5.0, 1: 9.0}, {1: 8.0, 2: 0.0})
     assert found is not None
     assert (found.mean, found.low, found.num_seeds, found.excludes_zero) == (1.0, None, 1, None)
+
+
+@pytest.mark.parametrize(("num_seeds", "starred"), [(1, False), (2, False), (4, False), (5, True)])
+def test_fewer_than_five_seeds_tell_no_difference(num_seeds: int, starred: bool, tmp_path: Path) -> None:
+    for job, dim in enumerate((8, 32)):
+        for seed in range(num_seeds):
+            trial(tmp_path / f"{job}{seed}", {"model.latent_dim": dim}, seed, [10.0 * job + seed + 1])
+    text = write(tmp_path)
+    assert ("10.0] *" in text) == starred
+    last = [*csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines())][-1]
+    assert last["excludes_zero"] == ("True" if starred else "")
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert ('data-value="yes"' in page) == starred
+    assert 'data-value="no"' not in page
+    note = "fewer than 5 common seeds: the interval is too narrow to say that they differ"
+    assert (note in text) == (note in page) == (num_seeds in (2, 4))
+
+
+def test_runs_without_a_main_metric_are_ranked_by_what_is_asked_for(tmp_path: Path) -> None:
+    folder = trial(tmp_path / "0", {}, 0, [2.0])
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"main_metric": None, "best": None}))
+    assert "none of them scored by a main metric; rank them with metric=, one of fid" in write(tmp_path)
+    assert "1 run of 1 configuration by fid" in write(tmp_path, "fid")
 
 
 def test_csv_has_every_number_in_full(sweep: Path, tmp_path: Path) -> None:

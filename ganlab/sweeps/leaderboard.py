@@ -22,6 +22,7 @@ from ganlab.sweeps.trials import Trial
 
 CSV, HTML = "leaderboard.csv", "leaderboard.html"
 RESAMPLES = 10_000
+ENOUGH_SEEDS = 5  # of fewer a bootstrap interval is too narrow to tell a difference
 FINISHED = "done"
 UNFINISHED = ("running", "stopped")
 
@@ -34,6 +35,7 @@ class Difference:
         mean: this one's best scores less the best configuration's.
         low, high: 95 % bootstrap interval of it; None: of fewer than two seeds.
         num_seeds: that both have.
+        excludes_zero: whether the interval does; None: of fewer than five seeds it tells nothing.
     """
 
     mean: float
@@ -43,7 +45,9 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool | None:
-        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
+        if self.low is None or self.high is None or self.num_seeds < ENOUGH_SEEDS:
+            return None
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,11 @@ def _board(board: Leaderboard) -> Html:
     explained = " ".join(f"{note}." for note in table.notes(board)).replace(
         "* excludes 0", "differs: whether it excludes 0"
     )
-    few = any(row.difference and row.difference.low is not None and row.difference.num_seeds < 5 for row in board.rows)
-    warning = " Of fewer than 5 seeds a bootstrap interval is too narrow: take it as a hint." if few else ""
     return Html("""<div class="search"><label for="search">Search</label>
 <input id="search" type="search" placeholder="a key, a value, failed">
 <span id="found" class="quiet" role="status"></span></div>
 <div class="scroll"><table id="board"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>
-<p class="quiet">{}{}</p>""").format(Html("").join(heads), rows, explained, warning)
+<p class="quiet">{}</p>""").format(Html("").join(heads), rows, explained)
 
 
 def _head(name: str, full: str, is_number: bool, sort: str = "none") -> Html:

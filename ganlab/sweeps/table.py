@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ganlab.sweeps.configurations import ABSENT
-from ganlab.sweeps.leaderboard import Difference, Leaderboard, Row, deviation
+from ganlab.sweeps.leaderboard import ENOUGH_SEEDS, Difference, Leaderboard, Row, deviation
 from ganlab.terminal import printable
 
 WIDTH = 100  # columns of a terminal
@@ -32,10 +32,14 @@ def title(board: Leaderboard) -> str:
     """What is ranked, and the floor."""
     runs = f"{plural(len(board.trials), 'run')} of {plural(len(board.rows), 'configuration')}"
     if board.score is None:
-        return f"{runs}, none of them scored"
-    low, high = board.floors or (0.0, 0.0)
-    floor = number(low) if low == high else f"{number(low)} to {number(high)}"
-    return f"{runs} by {board.score.metric} ({board.score.better} is better; floor, real against real: {floor})"
+        measured = ", ".join(dict.fromkeys(name for trial in board.trials for name in trial.scores))
+        unranked = f"none of them scored by a main metric; rank them with metric=, one of {measured}"
+        return f"{runs}, {unranked if measured else 'none of them scored'}"
+    floor = f"{board.score.better} is better"
+    if board.floors:
+        low, high = map(number, board.floors)
+        floor += f"; floor, real against real: {low if low == high else f'{low} to {high}'}"
+    return f"{runs} by {board.score.metric} ({floor})"
 
 
 def notes(board: Leaderboard) -> list[str]:
@@ -43,8 +47,11 @@ def notes(board: Leaderboard) -> list[str]:
     lines = []
     if any(len(row.trials) > 1 for row in board.rows) and board.score:
         lines.append("mean ± standard deviation over the seeds that are done; seeds: scored of all")
-    if any(row.difference and row.difference.low is not None for row in board.rows):
+    compared = [row.difference for row in board.rows if row.difference and row.difference.low is not None]
+    if compared:
         lines.append("vs best: difference over common seeds, 95 % bootstrap interval; * excludes 0")
+    if any(difference.num_seeds < ENOUGH_SEEDS for difference in compared):
+        lines.append(f"fewer than {ENOUGH_SEEDS} common seeds: the interval is too narrow to say that they differ")
     if board.repeated:
         lines.append(f"{plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
     if board.halted:
