@@ -142,7 +142,7 @@ def yaml_value(key: str, text: str) -> Any:
 
 
 def warnings_to_terminal() -> None:
-    """Log warnings to standard error, until a run configures logging; Python alone would not escape them."""
+    """Log warnings to standard error until a run configures logging; Python's default handler does not escape them."""
     terminal = logging.StreamHandler()
     terminal.setFormatter(LogFormatter())
     logging.basicConfig(handlers=[terminal])

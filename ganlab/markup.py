@@ -1,4 +1,4 @@
-"""HTML from parts that may come from anywhere, and what a page may load and run."""
+"""HTML with untrusted text in it, and the content policy of a page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ganlab.terminal import printable
 
 
 class Html(Markup):
-    """HTML. What is formatted into it or joined by it is text, and escaped, unless it is HTML itself.
+    """HTML that escapes any other string that is formatted into it, added to it or joined by it.
 
-    `Html("<td>{}</td>").format(name)` is the way to make some. `Html(name)` takes the name for HTML, which is right for
-    literals only; ruff refuses it of anything else (S704).
+    `Html("<td>{}</td>").format(name)` escapes the name; control characters in it become visible. `Html(name)` would
+    take the name for HTML, so ruff allows only literals there (S704).
     """
 
     @classmethod

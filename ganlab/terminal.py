@@ -1,4 +1,4 @@
-"""Text from files and other programs as terminals and logs may show it, its control characters escaped."""
+"""Untrusted text for terminals and logs: control characters are escaped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def printable(text: object) -> str:
-    r"""The text on one line, with every character that is not printable as its escape sequence in Python.
+    r"""The text with Python's escape sequence in place of every character that is not printable.
 
-    A newline becomes `\n` and an escape character `\x1b`, so that text from a file can neither start a line of its own
-    nor move the cursor, and `U+202E` becomes `\u202e`, so that it cannot turn the rest of the line around.
+    A newline becomes `\n` and an escape character `\x1b`, so the text cannot start a line or move the cursor.
+    Bidirectional controls such as `\u202e` are escaped too, so it cannot reverse the rest of the line.
     """
     characters = str(text)
     if characters.isprintable():
@@ -19,12 +19,12 @@ def printable(text: object) -> str:
 
 
 def printable_traceback(text: str) -> str:
-    """A traceback, each of its lines printable, and indented: a message of several lines starts none of its own."""
+    """A traceback with every line escaped, and indented so that none can pass for a line of the log."""
     return "\n".join(f"  {printable(line)}" for line in text.rstrip("\n").split("\n"))
 
 
 class LogFormatter(logging.Formatter):
-    """Each message on one printable line, and tracebacks below."""
+    """Escapes messages, so that each takes one line, and tracebacks, which keep their lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

@@ -28,7 +28,8 @@ PAGES = Environment(
 def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     """`report.html`: how the run ended, its scores, its pictures, its last metrics and its config.
 
-    All of it may come from a damaged or hostile file. A value of another type than ganlab writes is shown as it is.
+    The result, the records and the config may come from a damaged or hostile file: a value of the wrong type is shown
+    as text, not formatted.
     """
     style = Html((HERE / "report.css").read_text())  # noqa: S704 - our own file
     dataset, scores = _mapping(run.result.get("dataset")), _mapping(run.result.get("scores"))
@@ -50,7 +51,7 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
 
 
 def shown(value: Any) -> str:
-    """A number of four digits, a string as it is, anything else as JSON; None as a dash."""
+    """A float with four digits, a string unchanged, anything else as JSON; None as a dash."""
     if value is None:
         return ABSENT
     if isinstance(value, float):
@@ -66,7 +67,7 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of every value, the name of one inside another beginning with that of the other; None has none."""
+    """(name, text) of every value but None; the names of nested ones are joined by spaces."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name} ")
@@ -80,7 +81,7 @@ def _score(name: str, score: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _protocol(scores: Mapping[str, Any]) -> list[str]:
-    """What was compared with what, and what the features came from."""
+    """How the scores were measured: sample counts, splits and extractors."""
     try:
         read = {name: Score.read(score) for name, score in scores.items()}
         lines = comparisons(read)

@@ -113,7 +113,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     """
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
-    seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # refused when the run was started
+    seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
     runtime, overrides = composition(folder)
     known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
@@ -137,10 +137,10 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
 
 
 def _score(tree: Any) -> Score:
-    """A score from a file, its fields being of the types that `Score` gives them.
+    """A score from a file, its fields validated against the annotations of `Score`.
 
     Raises:
-        DataError: a field is missing or of another type.
+        DataError: a field is missing or of the wrong type.
     """
     score = Score.read(tree)
     try:
@@ -188,5 +188,5 @@ def _line(text: object) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and small enough that differences of such numbers are finite, too."""
+    """Whether the value is a finite number, and small enough that differences do not overflow."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
