@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import io
+import itertools
+import math
 import os
+import pickle
+import pickletools
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, BinaryIO, Protocol
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import StringConstraints, with_config
+from torch import Tensor, nn
+from typing_extensions import TypedDict
 
+from ganlab.data.dataset import DescriptionEntry
+from ganlab.entries import STRICT, check_declared, child, shown
 from ganlab.errors import CheckpointError
-from ganlab.ranges import Count
+from ganlab.ranges import Count, FewOrNone
 from ganlab.runs import replace_file
 
 FORMAT = 3
+ALLOWED = r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # what a pickle may name
+DIRECTORY = 0x10  # the attribute of one in a zip file
+MAX_DEPTH = 50
+MAX_VALUES = 10**5  # lists in lists that share their parts have exponentially many, in a small file
+
+Step = Annotated[int, Ge(0), Le(10**15)]
+Duration = Annotated[float, Ge(0), Le(1e12)]  # seconds
+
+
+@with_config(STRICT)
+class Facts(TypedDict):
+    """The plain entries of a run's checkpoint; `means` and `watchdog` are declared by their own classes."""
+
+    step: Step
+    seconds: Duration
+    evaluation_seconds: Duration
+    roll_backs: FewOrNone
+    config: dict[str, Any]
+    config_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
+    data: DescriptionEntry
 
 
 class Stateful(Protocol):
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> Mapping[str, Any]: ...
 
     def load_state_dict(self, state: Any) -> Any: ...
 
@@ -79,7 +113,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Of the numbered checkpoints, rising."""
-        return sorted(int(file.stem.removeprefix("step_")) for file in self.folder.glob("step_*.pt"))
+        numbers = (file.stem.removeprefix("step_") for file in self.folder.glob("step_*.pt"))
+        return sorted(int(number) for number in numbers if re.fullmatch("[0-9]{8,15}", number))
 
     def latest(self, until: int) -> int | None:
         """The last numbered step up to and with `until`; None: there is none."""
@@ -102,23 +137,27 @@ class Checkpoints:
     def has(self, name: str) -> bool:
         return (self.folder / f"{name}.pt").is_file()
 
-    def load(self, which: str = "last") -> dict[str, Any]:
-        """A checkpoint's content, on the CPU.
+    def find(self, which: str = "last") -> Path:
+        """The file of a checkpoint.
 
         Args:
             which: `last`, `best`, or the number of a step.
 
         Raises:
-            CheckpointError: it is missing, damaged, or not one of ours.
+            CheckpointError: there is none.
         """
-        if which not in ("last", "best") and not which.isdecimal():
-            raise CheckpointError(f"checkpoint={which}: must be last, best or the number of a step")
+        if which not in ("last", "best") and not re.fullmatch("[0-9]{1,15}", which):
+            raise CheckpointError(f"checkpoint={which[:100]}: must be last, best or the number of a step")
         path = self._numbered(int(which)) if which.isdecimal() else self.folder / f"{which}.pt"
         if not path.is_file():
             kept = [str(step) for step in self.steps()]
             named = [name for name in ("last", "best") if self.has(name)]
             raise CheckpointError(f"checkpoint={which}: {self.folder} has {', '.join(named + kept) or 'none'}")
-        return read(path)
+        return path
+
+    def load(self, which: str = "last") -> dict[str, Any]:
+        """The content of a checkpoint, as `find` and `read` have it."""
+        return read(self.find(which))
 
 
 def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
@@ -135,18 +174,115 @@ def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any])
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file. torch.load accepts flipped bits; the CRC of the zip it lies in does not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise  # the disk's fault, not the file's
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path}: damaged or not a checkpoint: {reason}") from error
-    if content is None:
-        raise CheckpointError(f"{path}: damaged, the check sum of {damaged} is wrong")
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    """The content of a checkpoint file, on the CPU, as plain values and tensors. Which ones is not checked yet.
+
+    Raises:
+        CheckpointError: it is damaged, or not a checkpoint.
+    """
+    with path.open("rb") as file:
+        try:
+            check_archive(file)
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
+            content = as_plain(loaded)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(f"{path}: damaged, or it holds more than tensors and plain values") from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise  # the disk's fault; an invalid argument is an offset in the file that is wrong
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise CheckpointError(f"{path}: damaged or not a checkpoint: {reason[:200]}") from error
+    if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this version of ganlab (format {FORMAT})")
     return content
+
+
+def check_archive(file: BinaryIO) -> None:
+    """Refuse a zip file that torch would not have written, before torch reads it.
+
+    torch.load accepts flipped bits, which the check sums reveal; it also decompresses, whatever the size.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: with the member that is wrong.
+    """
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        size = file.seek(0, os.SEEK_END)
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise ValueError(f"{shown(member.filename)} is compressed or encrypted")
+            if member.external_attr & DIRECTORY or member.is_dir():  # torch would leave the memory for it uninitialised
+                raise ValueError(f"{shown(member.filename)} is a directory")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("two members of the same name")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("its members are larger than the file")
+        damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"the check sum of {shown(damaged)} is wrong")
+        for member in members:
+            if member.filename.endswith("/data.pkl"):
+                check_pickle(archive.read(member))
+
+
+def check_pickle(program: bytes) -> None:
+    """Refuse a pickle that names more than torch's classes and plain values.
+
+    torch allows `bytearray` and `_codecs.encode` besides, whose results may be far larger than the file.
+
+    Raises:
+        ValueError: with the name.
+    """
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name == "GLOBAL" and not re.match(ALLOWED, str(argument)):
+            raise ValueError(f"it holds {shown(argument)}, which is neither a tensor nor a plain value")
+
+
+def as_plain(content: object) -> object:
+    """The same in dictionaries, lists and tensors without attributes, which could replace methods.
+
+    Raises:
+        ValueError: it is nested too deeply, or has too many values.
+    """
+    count = itertools.count(1)
+
+    def plain(value: object, *keys: object) -> object:
+        if len(keys) > MAX_DEPTH or next(count) > MAX_VALUES:
+            name = functools.reduce(child, keys[:5], "")
+            raise ValueError(f"{name} has more than {MAX_DEPTH} levels, or {MAX_VALUES:,} values")
+        if type(value) is Tensor:
+            return Tensor.detach(value)
+        if isinstance(value, dict):
+            return {key: plain(part, *keys, key) for key, part in dict.items(value)}
+        if isinstance(value, list | tuple) and type(value) in (list, tuple):
+            return type(value)([plain(part, *keys, index) for index, part in enumerate(value)])
+        return value
+
+    return plain(content)
+
+
+def check_facts(path: Path, content: Mapping[str, Any]) -> None:
+    """Check the plain entries of a run's checkpoint.
+
+    Raises:
+        CheckpointError: the first that is missing, of another type or out of its range.
+    """
+    where = f"{path}: "
+    check_declared(where, {name: content[name] for name in Facts.__annotations__ if name in content}, Facts)
+    numbered = re.fullmatch("step_([0-9]+)", path.stem)
+    if numbered and int(numbered[1]) != content["step"]:
+        raise CheckpointError(f"{where}step={content['step']}: the file is named after another step")
+    shape, center = content["data"]["shape"], content["data"]["units"]["center"]
+    if len(shape) not in (1, 3) or math.prod(shape) > 2**28:
+        raise CheckpointError(f"{where}data.shape={shape}: must be [D] or [C, H, W], with at most 2^28 numbers")
+    if center and len(center) != shape[0]:
+        raise CheckpointError(f"{where}data.units.center: {len(center)} numbers, expected {shape[0]}")
+
+
+def restore_network(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Load a checked state; the versions of the layers' formats, torch's `_metadata`, are those of the network."""
+    own = network.state_dict()
+    own.update(state)
+    network.load_state_dict(own)

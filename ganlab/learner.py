@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ganlab.checkpoints import Stateful
+from ganlab.checkpoints import Stateful, restore_network
 from ganlab.data.batches import Batches
 from ganlab.ema import AveragedGenerator
+from ganlab.entries import check_like, child
 from ganlab.errors import Diverged
 from ganlab.game import Game, Moment, Players, Verdict, told
 from ganlab.means import mean
 from ganlab.models import spectral_norm
-from ganlab.optimizers import Optimizers
+from ganlab.optimizers import Optimizers, check_num_updates, fitting_state, restore_optimizer
 from ganlab.randomness import Draws, Noise
 from ganlab.schedules import Schedule
 
@@ -52,6 +54,7 @@ class Learner:
         self.generator, self.discriminator = players.generator, players.discriminator
         self.generator_parameters = list(self.generator.parameters())
         self.discriminator_parameters = list(self.discriminator.parameters())
+        self.optimizers = optimizers
         self.generator_optimizer = optimizers.generator(self.generator_parameters)
         self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
         self.schedule = schedule
@@ -86,6 +89,44 @@ class Learner:
             "discriminator_optimizer": self.discriminator_optimizer,
         }
         return {**parts, "ema": self.average.module} if self.average else parts
+
+    def check(self, where: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Check what a checkpoint has of each part of the state.
+
+        Returns:
+            The state of each optimizer that `restore` fills in, by its name.
+
+        Raises:
+            CheckpointError: the first entry that does not fit.
+        """
+        for name, part in self.state.items():
+            if isinstance(part, nn.Module):
+                check_like(child(where, name), content[name], part.state_dict())
+        step, like = content["step"], {}
+        for player, optimizer, num_updates in (
+            ("generator", self.generator_optimizer, step),
+            ("discriminator", self.discriminator_optimizer, step * self.discriminator_steps),
+        ):
+            name = f"{player}_optimizer"
+            make, network = getattr(self.optimizers, player), getattr(self, player)
+            like[name] = fitting_state(child(where, name), content[name], make, network, content[player])
+            check_num_updates(child(where, name), optimizer, content[name]["state"], num_updates)
+        return like
+
+    def restore(self, content: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+        """Take over the state in a checkpoint that `check` has passed, and returned `like` for."""
+        for name, part in self.state.items():
+            if isinstance(part, nn.Module):
+                restore_network(part, content[name])
+            elif isinstance(part, torch.optim.Optimizer):
+                restore_optimizer(part, content[name], like[name])
+        self.step, self.roll_backs = content["step"], content["roll_backs"]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the numbers that `update` returns."""
+        penalties = [f"penalty_{name}" for name in self.game.penalties]
+        return ["loss_discriminator", "loss_generator", *Verdict._fields, *penalties]
 
     def summary(self) -> str:
         """One line on what is going to be trained."""

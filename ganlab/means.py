@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import with_config
 from torch import Tensor
+from typing_extensions import TypedDict
+
+from ganlab.entries import STRICT
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
     """The mean of scalars, without their graphs."""
     return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean()
+
+
+@with_config(STRICT)
+class MeansState(TypedDict):
+    names: list[str]
+    sums: Tensor | None
+    count: Annotated[int, Ge(0), Le(10**15)]
 
 
 class Means:
@@ -35,8 +47,8 @@ class Means:
         means = [] if self.sums is None else (self.sums / self.count).tolist()
         return dict(zip(self.names, means, strict=True))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> MeansState:
         return {"names": self.names, "sums": self.sums, "count": self.count}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: MeansState) -> None:
         self.names, self.sums, self.count = state["names"], state["sums"], state["count"]

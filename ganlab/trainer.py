@@ -7,22 +7,24 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ganlab.cadence import first_due, is_due
-from ganlab.checkpoints import Checkpoints, Stateful
+from ganlab.checkpoints import FORMAT, Checkpoints, Facts, Stateful, check_facts, read
 from ganlab.data.batches import Batches
 from ganlab.data.units import Units
 from ganlab.dynamics import Dynamics
+from ganlab.entries import check_equal, check_like, check_names, check_state
 from ganlab.errors import CheckpointError, ConfigError, DataError, Diverged, Stopped
 from ganlab.evaluation import Evaluator
 from ganlab.figures import Pictures
 from ganlab.game import Game, Players, Sampler, Verdict
 from ganlab.learner import Learner
 from ganlab.means import Means
-from ganlab.optimizers import Optimizers, restore_optimizer
+from ganlab.optimizers import Optimizers
 from ganlab.progress import Progress, progress
 from ganlab.ranges import Count, Epochs, Positive
 from ganlab.runs import RunFolder
@@ -30,7 +32,7 @@ from ganlab.schedules import Schedule
 from ganlab.scores import Score
 from ganlab.signals import StopSignal
 from ganlab.trackers import Trackers
-from ganlab.watchdog import Guard
+from ganlab.watchdog import Guard, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -348,28 +350,51 @@ class Trainer:
         """Go back to the run's last checkpoint, its record included; without one, to the start.
 
         Raises:
-            CheckpointError: it is damaged, or of other networks.
+            CheckpointError: it is damaged, or does not fit this run.
+            ConfigError: it is of a later step than the last one.
         """
         if self.checkpoints.has("last"):
-            self.evaluated_before = self._restore_from("last").get("evaluation_seconds", 0.0)
-        if self.step > self.last_step:
-            raise ConfigError(f"the run is at step {self.step} already, beyond the {self.last_step} it is to make")
+            self.evaluated_before = self._restore_from("last")["evaluation_seconds"]
         self.run.rewind(self.step)
 
     def _restore_from(self, checkpoint: str) -> dict[str, Any]:
-        """Take over the state of a checkpoint, whose content is returned."""
-        content = self.checkpoints.load(checkpoint)
-        for name, part in self.state.items():
-            try:
-                if isinstance(part, torch.optim.Optimizer):
-                    restore_optimizer(part, content[name])
-                else:
-                    part.load_state_dict(content[name])
-            except (KeyError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise CheckpointError(
-                    f"{self.checkpoints.folder}/{checkpoint}.pt: {name} does not fit: {reason}"
-                ) from error
-        self.learner.step, self.learner.roll_backs = content["step"], content["roll_backs"]
+        """Take over the state of a checkpoint, whose content is returned, once all of it has been checked."""
+        path = self.checkpoints.find(checkpoint)
+        content = read(path)
+        like = self._check(path, content)
+        self.learner.restore(content, like)
+        self.means.load_state_dict(content["means"])
+        try:
+            self.watchdog.load_state_dict(content["watchdog"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a user's own watchdog
+            raise CheckpointError(f"{path}: watchdog: does not fit: {' '.join(str(error).split())}") from error
         self.seconds = self.saved_after = content["seconds"]
         return content
+
+    def _check(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Check every entry of a checkpoint against what takes it; returns what `Learner.check` does.
+
+        Raises:
+            CheckpointError: the first entry that does not fit.
+            ConfigError: it is of a later step than the run's last.
+        """
+        where = f"{path}: "
+        check_names(where, content, {"format": FORMAT, **Facts.__annotations__, **self.state})
+        check_facts(path, content)
+        step, means, watchdog = content["step"], content["means"], content["watchdog"]
+        if step > self.last_step:
+            raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")
+        check_equal(f"{where}data", content["data"], self.facts["data"])
+        check_state(f"{where}means", means, self.means)
+        names = self.learner.names if means["count"] else []
+        if means["names"] != names:
+            raise CheckpointError(f"{where}means.names: expected {', '.join(names) or 'none'}")
+        check_like(f"{where}means.sums", means["sums"], torch.zeros(len(names)) if names else None)
+        check_state(f"{where}watchdog", watchdog, self.watchdog)
+        counts = {"means.count": means["count"]}
+        if isinstance(self.watchdog, Watchdog):
+            counts["watchdog.good_step"] = watchdog["good_step"]
+        for name, number in counts.items():
+            if number > step:
+                raise CheckpointError(f"{where}{name}={number}: must be at most step={step}")
+        return self.learner.check(where, content)

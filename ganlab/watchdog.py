@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+from annotated_types import Ge, Le
+from pydantic import StringConstraints, with_config
+from typing_extensions import TypedDict
+
+from ganlab.entries import STRICT
 from ganlab.ranges import Count, FewOrNone, Fraction, Positive
 
 MODES = ("modes", "classes")  # scores that count them
+HIGHEST = ("diversity", *MODES)
 MANY = 4  # of these; fewer come and go while a run begins
 
 
@@ -35,7 +41,7 @@ class Guard(Protocol):
     def forget(self, scores: Iterable[str]) -> None:
         """Begin anew with scores that are measured otherwise from now on."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> Mapping[str, Any]: ...
 
     def load_state_dict(self, state: Any) -> Any: ...
 
@@ -57,6 +63,13 @@ class NoWatchdog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
+
+
+@with_config(STRICT)
+class WatchdogState(TypedDict):
+    highest: dict[Annotated[str, StringConstraints(pattern=f"^({'|'.join(HIGHEST)})$")], Annotated[float, Ge(0)]]
+    suspicious: Annotated[int, Ge(0), Le(10**15)]
+    good_step: Annotated[int, Ge(0), Le(10**15)]
 
 
 class Watchdog:
@@ -87,7 +100,7 @@ class Watchdog:
 
     def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
         lost, sign = self._lost(record), self._sign(record, saturates)
-        for name in ("diversity", *MODES):
+        for name in HIGHEST:
             if name in record:
                 self.highest[name] = max(record[name], self.highest.get(name, 0.0))
         self.suspicious = self.suspicious + 1 if sign else 0
@@ -115,8 +128,8 @@ class Watchdog:
             return f"the discriminator is always right, its logits lie {record['logit_gap']:.0f} apart"
         return None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> WatchdogState:
         return {"highest": dict(self.highest), "suspicious": self.suspicious, "good_step": self.good_step}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: WatchdogState) -> None:
         self.highest, self.suspicious, self.good_step = dict(state["highest"]), state["suspicious"], state["good_step"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
+from annotated_types import Ge, Le
+from pydantic import with_config
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ganlab.data.units import AS_INSIDE, Units
+from ganlab.entries import STRICT
 from ganlab.errors import DataError
+from ganlab.ranges import Positive
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,22 @@ class Examples:
         return digest.hexdigest()[:16]
 
 
+@with_config(STRICT)
+class UnitsEntry(TypedDict):
+    center: list[float]
+    scale: Positive
+
+
+@with_config(STRICT)
+class DescriptionEntry(TypedDict):
+    """A `Description` as `plain` makes it."""
+
+    name: str
+    shape: list[Annotated[int, Ge(1), Le(2**24)]]
+    classes: list[str]
+    units: UnitsEntry
+
+
 @dataclass(frozen=True)
 class Description:
     """What the networks were sized by, as a checkpoint keeps it; the data themselves may have gone.
@@ -68,15 +88,15 @@ class Description:
     classes: tuple[str, ...]
     units: Units
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> DescriptionEntry:
         """As lists and numbers, for a file."""
-        units = {"center": list(self.units.center), "scale": self.units.scale}
+        units: UnitsEntry = {"center": list(self.units.center), "scale": self.units.scale}
         return {"name": self.name, "shape": list(self.shape), "classes": list(self.classes), "units": units}
 
     @classmethod
-    def read(cls, tree: Mapping[str, Any]) -> Description:
-        units = Units(tuple(tree["units"]["center"]), tree["units"]["scale"])
-        return cls(tree["name"], tuple(tree["shape"]), tuple(tree["classes"]), units)
+    def read(cls, entry: DescriptionEntry) -> Description:
+        units = Units(tuple(entry["units"]["center"]), entry["units"]["scale"])
+        return cls(entry["name"], tuple(entry["shape"]), tuple(entry["classes"]), units)
 
 
 @runtime_checkable
