@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,7 @@ from ganlab.terminal import printable
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
     from ganlab.data.units import Units
     from ganlab.game import Players, Sampler
@@ -64,24 +66,27 @@ class TrainedGenerator:
         """From a run's folder; the arguments are those of `ganlab.load_run`."""
         from ganlab import devices
         from ganlab.build import build_players
-        from ganlab.checkpoints import Checkpoints
+        from ganlab.checkpoints import Checkpoints, check_facts, read, restore_network
         from ganlab.data.dataset import Description
+        from ganlab.entries import check_like
 
         cfg = config.load(folder, trust)
-        content = Checkpoints(Path(folder) / "checkpoints").load(str(checkpoint))
-        chosen = weights or ("ema" if "ema" in content else "raw")
-        name = {"ema": "ema", "raw": "generator"}.get(chosen)
-        if name not in content:
-            kept = ", ".join(w for w, n in (("ema", "ema"), ("raw", "generator")) if n in content)
-            raise CheckpointError(f"weights={chosen}: this checkpoint has {kept}")
+        path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
+        content = read(path)
+        check_facts(path, content)
+        kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
+        chosen = weights or kept[0]
+        if chosen not in kept:
+            raise CheckpointError(f"weights={chosen}: this run has {' and '.join(kept)}")
+        name = {"ema": "ema", "raw": "generator"}[chosen]
         about = Description.read(content["data"])
         players = build_players(cfg, about)
-        try:
-            players.generator.load_state_dict(content[name])
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder}: checkpoint and config differ: {error}") from error
+        generator = players.generator
+        used = {key: entry for key, entry in content.items() if key == name}
+        check_like(f"{path}: ", used, {name: generator.state_dict()})
+        restore_network(generator, content[name])
         where = devices.resolve(device)
-        players.generator.to(where).eval()
+        generator.to(where).eval().register_forward_hook(partial(refuse_infinite, path))
         classes = about.classes if players.num_classes else ()
         return cls(players, classes, about.units, chosen, content["step"], where)
 
@@ -108,6 +113,12 @@ class TrainedGenerator:
                 raise ConfigError(f"label={label}: must be {allowed}")
             number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
+
+
+def refuse_infinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
+    """Finite weights may overflow; clamped to [0, 1], the images of infinite numbers would pass for samples."""
+    if not bool(samples.isfinite().all()):
+        raise CheckpointError(f"{checkpoint}: the generator's samples are not finite numbers")
 
 
 def sample(
