@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import http.server
 import logging
+import math
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -150,6 +153,36 @@ def test_a_damaged_file_is_trained_again(cache: Path, caplog: pytest.LogCaptureF
     caplog.clear()
     make_domain(Made(), CPU, TINY)
     assert "WARNING" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("entry", "change", "message"),
+    [
+        (
+            "network",
+            lambda weights: weights | {"logits.bias": torch.full((2,), math.nan)},
+            "network.logits.bias: not all",
+        ),
+        (
+            "network",
+            lambda weights: weights | {"logits.bias": torch.zeros(3)},
+            r"logits.bias: shape \[3\], expected \[2",
+        ),
+        ("network", lambda weights: {n: w for n, w in weights.items() if n != "logits.bias"}, "logits.bias: missing"),
+        ("network", lambda weights: list(weights), "network: list, expected a dictionary"),
+        ("accuracy", lambda _: "good", "accuracy: 'good', expected a value of type float"),
+        ("about", lambda _: None, "about: None, expected a value of type str"),
+    ],
+)
+def test_a_file_of_other_weights_is_trained_again(
+    entry: str, change: Callable[[Any], Any], message: str, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_domain(Made(), CPU, TINY)
+    [file] = cache.glob("*.pt")
+    content = read(file)
+    torch.save(content | {entry: change(content[entry])}, file)
+    assert make_domain(Made(), CPU, TINY).hash == first.hash
+    assert re.search(message, caplog.text)
 
 
 def test_callers_at_the_same_time_train_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ganlab import checkpoints
 from ganlab.data.dataset import Dataset, Examples, labelled, load_held_out
 from ganlab.data.folders import cache_folder
+from ganlab.entries import check_like
 from ganlab.errors import CheckpointError, ConfigError, OperationalError
 from ganlab.extractors.classifier import Classifier, Recipe, accuracy, train
 from ganlab.extractors.extractor import NetworkExtractor
@@ -193,13 +194,15 @@ def _read(file: Path, domain: Dataset) -> Trained | None:
         return None
     with torch.device("meta"):  # where no initial weights are drawn, which would take from torch's global generator
         network = Classifier(domain.shape, len(domain.classes))
+    kept = {"format": checkpoints.FORMAT, "accuracy": 1.0, "about": "", "network": network.state_dict()}
     try:
         content = checkpoints.read(file)
-        network.load_state_dict(content["network"], assign=True)
-        return Trained(network.eval().to(memory_format=torch.channels_last), content["accuracy"])
-    except (CheckpointError, KeyError, RuntimeError) as error:
+        check_like(f"{file}: ", content, kept)
+    except CheckpointError as error:
         log.warning("WARNING: the classifier is trained again, its file cannot be used: %s", error)
         return None
+    checkpoints.restore_network(network.to_empty(device="cpu"), content["network"])
+    return Trained(network.eval().to(memory_format=torch.channels_last), content["accuracy"])
 
 
 def _train(file: Path, domain: Dataset, splits: Splits, recipe: Recipe) -> Trained:
