@@ -22,10 +22,16 @@ def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
     """Group -> option, from Hydra's settings."""
+    found = setting(runtime, "runtime", "choices")
+    return {str(group): option for group, option in found.items()} if isinstance(found, Mapping) else {}
+
+
+def setting(runtime: Mapping[str, Any], *names: str) -> Any:
+    """One of Hydra's settings; None: the file has none of that name."""
     node: Any = runtime
-    for name in ("hydra", "runtime", "choices"):
+    for name in ("hydra", *names):
         node = node.get(name) if isinstance(node, Mapping) else None
-    return {str(group): option for group, option in node.items()} if isinstance(node, Mapping) else {}
+    return node
 
 
 def _yaml(file: Path, otherwise: Any) -> Any:

@@ -144,8 +144,9 @@ def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: t
     from ganlab.data.dataset import Dataset
     from ganlab.sample import TrainedGenerator
 
-    generator = TrainedGenerator.load(run, weights=weights, checkpoint=checkpoint, device=device, trust=trust)
-    dataset = instantiate(config.load(run, trust), "dataset", Dataset)
+    cfg = config.load(run, trust)
+    generator = TrainedGenerator.build(cfg, run, weights=weights, checkpoint=checkpoint, device=device)
+    dataset = instantiate(cfg, "dataset", Dataset)
     learnt = read_result(Path(run)).get("dataset") or {}
     return Subject(
         generator.sampler,

@@ -106,7 +106,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
 
-    def refuse_other(self, source: str, seed: int, config_hash: str) -> None:
+    def refuse_other(self, source: str, seed: object, config_hash: str) -> None:
         """Refuse a config or checkpoint that is not one of this run.
 
         Args:

@@ -17,6 +17,7 @@ from ganlab.terminal import printable
 
 if TYPE_CHECKING:
     import torch
+    from omegaconf import DictConfig
     from torch import Tensor, nn
 
     from ganlab.data.units import Units
@@ -64,13 +65,19 @@ class TrainedGenerator:
         trust: tuple[str, ...] = (),
     ) -> TrainedGenerator:
         """From a run's folder; the arguments are those of `ganlab.load_run`."""
+        return cls.build(config.load(folder, trust), folder, weights=weights, checkpoint=checkpoint, device=device)
+
+    @classmethod
+    def build(
+        cls, cfg: DictConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
+    ) -> TrainedGenerator:
+        """The same of a config that `ganlab.config.load` has read from the folder and checked."""
         from ganlab import devices
         from ganlab.build import build_players
         from ganlab.checkpoints import Checkpoints, check_facts, read, restore_network
         from ganlab.data.dataset import Description
         from ganlab.entries import check_like
 
-        cfg = config.load(folder, trust)
         path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
         content = read(path)
         check_facts(path, content)

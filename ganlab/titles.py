@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganlab.composition import choices, composition, is_of_a_run, short_names
+from ganlab.composition import choices, composition, is_of_a_run, setting, short_names
 from ganlab.trackers import Title
 
 LONGEST = 128  # characters; trackers take no more
@@ -16,7 +16,7 @@ def title(folder: Path) -> Title:
     runtime, overrides = composition(folder)
     chosen = choices(runtime)
     tags = tuple(str(chosen[group]) for group in ("dataset", "model", "loss") if group in chosen)
-    in_sweep = runtime.get("hydra", {}).get("mode") == "MULTIRUN"
+    in_sweep = setting(runtime, "mode") == "MULTIRUN"
     group = "/".join(folder.resolve().parent.parts[-2:])  # by default the date and time
     return Title(short_name(overrides) or " ".join(tags[:2]) or None, group[-LONGEST:] if in_sweep else None, tags)
 

@@ -201,6 +201,13 @@ def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
     assert config.load(run).dataset.mirror is None
 
 
+def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Path) -> None:
+    (run / ".hydra" / "hydra.yaml").write_text("hydra: [1, 2]\n")
+    (run / ".hydra" / "overrides.yaml").write_text("{a: 1}\n")
+    resume([f"resume={run}", "trainer.steps=4"])
+    assert json.loads((run / "result.json").read_text())["step"] == 4
+
+
 # Modules of the user's own -----------------------------------------------------------------------------------
 
 OWN = """
