@@ -119,7 +119,7 @@ class RunFolder:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
         if config_hash not in self.result["config_hashes"]:
             raise CheckpointError(
-                f"{self.path}/{source}: config hash {config_hash} is not in {RESULT}: it was changed, or is of another "
+                f"{self.path}/{source}: config_hash {config_hash} is not in {RESULT}: it was changed, or is of another "
                 "run; give changes as arguments, as in resume=FOLDER trainer.epochs=50"
             )
 

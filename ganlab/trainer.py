@@ -381,7 +381,7 @@ class Trainer:
         where = f"{path}: "
         check_names(where, content, {"format": FORMAT, **Facts.__annotations__, **self.state})
         check_facts(path, content)
-        self.run.refuse_other(f"checkpoints/{path.name}", content["config"].get("seed"), content["config_hash"])
+        self.run.refuse_other(f"checkpoints/{path.name}: config", content["config"].get("seed"), content["config_hash"])
         step, means, watchdog = content["step"], content["means"], content["watchdog"]
         if step > self.last_step:
             raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")

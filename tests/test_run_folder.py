@@ -94,9 +94,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("file", "source", "message"),
     [
         (".hydra/config.yaml", "other", r"config\.yaml: has seed 1, but result\.json has 0"),
-        (".hydra/config.yaml", "faster", r"config\.yaml: config hash \w+ is not in result\.json"),
-        ("checkpoints/last.pt", "other", r"last\.pt: has seed 1, but result\.json has 0"),
-        ("checkpoints/last.pt", "faster", r"last\.pt: config hash \w+ is not in result\.json"),
+        (".hydra/config.yaml", "faster", r"config\.yaml: config_hash \w+ is not in result\.json"),
+        ("checkpoints/last.pt", "other", r"last\.pt: config: has seed 1, but result\.json has 0"),
+        ("checkpoints/last.pt", "faster", r"last\.pt: config: config_hash \w+ is not in result\.json"),
         ("result.json", "other", r"config\.yaml: has seed 0, but result\.json has 1"),
     ],
 )
