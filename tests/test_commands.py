@@ -328,7 +328,7 @@ def test_only_printable_characters_are_printable() -> None:
 
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Path:
-    """A run with scores; its folder, overrides and the strings of its result are hostile, but what a resume compares."""
+    """A run with scores; its folder, overrides and most strings of its result are hostile."""
     folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
     cfg = config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
     save_config(cfg, folder)
