@@ -21,7 +21,7 @@ from ganlab.callbacks import RefuseBadConfig
 from ganlab.config_files import CONFIG_NAME, conf_dir
 from ganlab.errors import CheckpointError, ConfigError, GanlabError, OperationalError, Stopped
 from ganlab.runs import RunFolder
-from ganlab.signals import StopSignal, requeues
+from ganlab.signals import StopSignal
 from ganlab.sweeps.jobs import identity, job
 
 if TYPE_CHECKING:
@@ -90,31 +90,14 @@ def train(
     Raises:
         GanlabError: as its kind says.
     """
-    from ganlab.build import build
     from ganlab.titles import title
     from ganlab.trackers import Watched
 
     run = RunFolder(folder)
-    try:
-        if not resume:
-            run.take()
-        cfg = config.check(cfg)
-        trainer = build(cfg, run, resume=resume)
-    except BaseException as error:
-        requeued = isinstance(error, SystemExit) and requeues()
-        if keep and not requeued and not isinstance(ended := as_ganlab_error(error), Stopped):
-            with suppress(CheckpointError):  # another process is at it
-                run.fail(str(ended), ended.exit_code, identity(cfg))
-            raise ended from error
-        if not resume:
-            logging.shutdown()
-            run.discard()
-        run.close()
-        raise
-    config.save(cfg, folder)  # resolved: it is read back as data
-    log.info("Run folder: %s", os.path.relpath(folder))
-    log.info("%s", trainer.learner.summary())
     with StopSignal() as stop:
+        cfg, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
+        log.info("Run folder: %s", os.path.relpath(folder))
+        log.info("%s", trainer.learner.summary())
         try:
             trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))
             trainer.train(stop, until)
@@ -126,6 +109,36 @@ def train(
             raise ended from error
         status = "done" if trainer.step == trainer.last_step else "stopped"
         finish(cfg, run, trainer, status, None, 0)
+
+
+def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
+    """Check the config and build a run, or resume one, up to its first step.
+
+    One that fails here leaves no folder unless `keep`; nor does one that is stopped here, as it has nothing to save.
+
+    Returns:
+        The checked config, every interpolation resolved, and the trainer that was built from it.
+    """
+    try:
+        with stop.at_once():
+            from ganlab.build import build  # seconds, in which a signal may come as well
+
+            if not resume:
+                run.take()
+            cfg = config.check(cfg)
+            trainer = build(cfg, run, resume=resume)
+    except BaseException as error:
+        if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
+            with suppress(CheckpointError):  # another process is using the folder
+                run.fail(str(ended), ended.exit_code, identity(cfg))
+            raise ended from error
+        if not resume:
+            logging.shutdown()
+            run.discard()
+        run.close()
+        raise
+    config.save(cfg, run.path)  # resolved: it is read back as data
+    return cfg, trainer
 
 
 def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:

@@ -9,6 +9,7 @@ import string
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,7 +64,8 @@ def say(error: GanlabError, job: str = "") -> int:
 
 
 def _say(message: str, exit_code: int) -> int:
-    print(f"ganlab: {printable(' '.join(message.split()))}", file=sys.stderr)
+    with suppress(OSError):  # the terminal has closed
+        print(f"ganlab: {printable(' '.join(message.split()))}", file=sys.stderr)
     return exit_code
 
 

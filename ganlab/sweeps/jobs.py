@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ganlab import command_line, config
 from ganlab.composition import composition
 from ganlab.errors import CheckpointError, GanlabError, Stopped
 from ganlab.runs import RESULT, holds_a_run, read_result, status_of
-from ganlab.signals import requeues
+from ganlab.signals import requeue
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +71,7 @@ def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: floa
         if not is_done(cfg, folder):
             train(cfg, folder, resume=holds_a_run(folder), keep=True, until=until)
     except Stopped as error:
-        if requeues():
-            signal.raise_signal(signal.SIGUSR2)  # the cluster's own handler puts the job back into the queue
+        requeue()  # on a cluster
         raise SystemExit(command_line.say(error)) from error
     except GanlabError as error:
         log.error("%s", error, exc_info=error if error.__cause__ else None)
