@@ -7,8 +7,10 @@ import json
 import math
 import os
 import re
+import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +158,58 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     assert (alone / "metrics.jsonl").read_bytes() == (sweep / "1" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process, and reads /proc")
+def test_a_sweep_needs_no_more_file_descriptors_the_longer_it_is(start: Start, tmp_path: Path) -> None:
+    process = start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (24, 24))  # and all that it starts
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, list(statuses(tmp_path / "sweep").values())) == (0, ["done"] * 12), errors
+
+
+LONG_STEPS = """
+import os, time
+from pathlib import Path
+from ganlab.losses import NonSaturating
+
+class Slow(NonSaturating):
+    def generator(self, real, fake):
+        Path(f"{os.getpid()}.stepping").touch()
+        time.sleep(2)
+        return super().generator(real, fake)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_a_signal_to_every_process_of_a_sweep_still_saves_its_jobs(
+    number: signal.Signals, start: Start, tmp_path: Path
+) -> None:
+    """As Slurm does, several times, and a terminal that closes."""
+    (tmp_path / "own.py").write_text(LONG_STEPS)
+    sweep = ("loss._target_=own.Slow", "seed=1,2", "hydra.launcher.jobs=2", "sweep_dir=sweep")
+    process = start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
+    while len(list(tmp_path.glob("*.stepping"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    pids = [process.pid, *descendants(process.pid)]
+    assert len(pids) >= 5  # launcher, resource tracker, server, two jobs
+    for _ in range(2):
+        for pid in pids:
+            os.kill(pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"Stopped by {number.name} with 2 jobs left" in output
+    assert len(re.findall(r"#\d stopped", output)) == 2
+    for result in results(tmp_path / "sweep").values():
+        assert (result["status"], result["step"], result["exit_code"]) == ("stopped", 1, 128 + number)
+
+
+def descendants(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for file in files for child in file.read_text().split()]
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
 TRAPS = """
 from hydra.core.hydra_config import HydraConfig
 from ganlab.data.points import Circle
@@ -278,6 +332,7 @@ echo "Submitted batch job 1000" """,
 echo $$ > "$(dirname "$0")/../pids/$SLURM_ARRAY_TASK_ID"; exec "$@" """,
     "scontrol": """here=$(dirname "$0"); i=${2#1000_}; echo "$@" >> "$here/../requeued"
 setsid bash -c "while kill -0 $(cat "$here/../pids/$i"); do sleep 0.1; done; $here/task $i" > /dev/null 2>&1 &""",
+    "squeue": "echo RUNNING",
     "sacct": "echo 'JobID|State|NodeList'; for i in 0 1; do echo \"1000_$i|RUNNING|localhost\"; done",
     "scancel": 'kill $(cat "$(dirname "$0")/../pids/"*)',
 }

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ganlab.errors import ConfigError, GanlabError
+from ganlab.signals import blocked
 from ganlab.sweeps.plan import Planned, without_hydra
 from ganlab.sweeps.table import plural
 
@@ -28,12 +29,14 @@ def refuse_if_all_would_be(planned: Sequence[Planned], processes: Any) -> None:
     receiver, sender = processes.Pipe(duplex=False)
     configs = [without_hydra(p.config) for p in planned]
     process = processes.Process(target=_send_refusal, args=(configs, sender), name="forecast")
-    process.start()
+    with blocked():
+        process.start()
     sender.close()
     refusal = None
-    with suppress(EOFError):  # it came to harm; the jobs will say how
+    with receiver, suppress(EOFError):  # the process crashed; the jobs will say why
         refusal = receiver.recv()
     process.join()
+    process.close()
     if refusal:
         others = f" (and {plural(len(planned) - 1, 'other job')} refused likewise)" if len(planned) > 1 else ""
         raise ConfigError(refusal + others)

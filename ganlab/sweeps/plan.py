@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.types import HydraContext
@@ -30,8 +29,6 @@ class Planned:
     overrides: list[str]
     folder: Path
     state: str
-    began: float = 0.0
-    process: BaseProcess | None = field(default=None, repr=False)
 
 
 class Plan:

@@ -17,8 +17,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab.errors import CheckpointError, GanlabError
 from ganlab.ranges import Count
 from ganlab.runs import RunFolder, read_result, status_of
-from ganlab.signals import StopSignal
+from ganlab.signals import StopSignal, blocked, unblock
 from ganlab.signatures import check_value
 from ganlab.sweeps.forecast import refuse_if_all_would_be
 from ganlab.sweeps.halving import Factor, Halving, RungList
@@ -45,6 +48,19 @@ IMPORTED_BEFORE = [
     *("pydantic.type_adapter", "pydantic.main", "PIL.GifImagePlugin", "PIL.JpegImagePlugin"),
 ]  # what a run imports sooner or later; one that is not there is left out
 SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
+
+
+@dataclass(eq=False)
+class Running:
+    """A job whose process has been started.
+
+    Attributes:
+        began: on the monotonic clock.
+    """
+
+    planned: Planned
+    process: BaseProcess
+    began: float
 
 
 class Sweep:
@@ -128,35 +144,38 @@ class Sweep:
 
     def run(self, planned: list[Planned], stop: StopSignal, until: float | None = None) -> None:
         """Run all of these, to the end or until they are evaluated after a fraction of it."""
-        waiting, running, told = list(planned), list[Planned](), False
+        waiting, running, passed_on = list(planned), list[Running](), False
         while running or (waiting and not stop.number):
             while waiting and len(running) < self.num_at_once and not stop.number:
-                running.append(waiting.pop(0))
-                self.start(running[-1], until)
-            wait([p.process.sentinel for p in running if p.process], timeout=SECONDS_BETWEEN_LOOKS)
-            for p in [p for p in running if p.process and not p.process.is_alive()]:
-                running.remove(p)
+                running.append(self.start(waiting.pop(0), until))
+            wait([job.process.sentinel for job in running], timeout=SECONDS_BETWEEN_LOOKS)
+            for job in [job for job in running if not job.process.is_alive()]:
+                running.remove(job)
                 num_ended = len(planned) - len(waiting) - len(running)
-                self.end(p, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
-            if stop.number and not told:
-                told = True  # only once: a second signal would end a job before it has saved
-                for p in running:
-                    os.kill(p.process.pid, stop.number)  # type: ignore[union-attr, arg-type]
+                self.end(job, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
+            if stop.number and not passed_on:
+                passed_on = True
+                for job in running:
+                    os.kill(job.process.pid, stop.number)  # type: ignore[arg-type]
 
-    def start(self, planned: Planned, until: float | None) -> None:
+    def start(self, planned: Planned, until: float | None) -> Running:
         quiet = self.num_at_once > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, shown(planned.overrides))
         task = self.task if until is None else partial(self.task, until=until)  # type: ignore[call-arg]
         arguments = (self.context, task, planned.config, planned.folder, quiet)
-        planned.began = time.monotonic()
-        planned.process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
-        planned.process.start()
+        process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
+        began = time.monotonic()
+        with blocked():
+            process.start()
+        return Running(planned, process, began)
 
-    def end(self, planned: Planned, position: str, *, stopping: bool) -> None:
-        """See to it that the folder says how the job ended, and say it."""
-        seconds = time.monotonic() - planned.began
-        exit_code = (planned.process.exitcode if planned.process else None) or 0
+    def end(self, job: Running, position: str, *, stopping: bool) -> None:
+        """Release the process of a job that has ended, log how it ended, and record it if the job could not."""
+        planned, seconds = job.planned, time.monotonic() - job.began
+        job.process.join()
+        exit_code = job.process.exitcode or 0
+        job.process.close()  # two file descriptors, which would stay open as long as anything refers to the process
         result = read_result(planned.folder)
         status = result.get("status")
         if status == "stopped" and result.get("exit_code") == 0:
@@ -195,6 +214,8 @@ def processes() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED_BEFORE)
+    with blocked():
+        resource_tracker.ensure_running()  # else it starts just before the server, and unblocks signals for it
     return context
 
 
@@ -218,8 +239,9 @@ def work(
     Args:
         quiet: all that it would print goes to its ganlab.log alone.
     """
+    unblock()
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on: twice would be once too often
+        os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on
     stop_with_parent()
     if quiet:
         print_into(folder / "ganlab.log", config)
