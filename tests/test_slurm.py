@@ -1,0 +1,114 @@
+"""On a real Slurm, where its packages are installed (`.ci/run` lists them): a job that is preempted loses no step."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_run
+from slurm_cluster import cluster, missing
+
+from ganlab.runs import read_result
+
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.join(missing())} not found")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+RUN = ("trainer.steps=6000", "trainer.sample_every=null", "trainer.checkpoint_every=null", "seed=1")
+
+
+class Slurm:
+    """A sweep of one job on a cluster, which calls it job 1, and Slurm's commands."""
+
+    def __init__(self, environment: dict[str, str], start: Start, folder: Path) -> None:
+        self.environment, self.start = environment, start
+        self.run = folder / "sweep" / "0"
+
+    def submit(self, partition: str) -> None:
+        """Start the launcher, and wait until its job is in training."""
+        slurm = ("hydra/launcher=submitit_slurm", f"hydra.launcher.partition={partition}")
+        limits = ("hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
+        job = ("tracker=none", "metrics=none", *RUN, "hydra.sweep.dir=sweep")
+        self.launcher = self.start("-m", *job, *slurm, *limits, **self.environment)
+        self.wait_until(lambda: self.result.get("step", 0) > 0)
+
+    def __call__(self, *command: str) -> str:
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def job(self) -> dict[str, str]:
+        return dict(re.findall(r"(\w+)=(\S+)", self("scontrol", "show", "job", "1")))
+
+    @property
+    def result(self) -> dict:
+        return read_result(self.run)
+
+    def wait_for(self, *statuses: str) -> dict:
+        """The job's result as soon as it has one of these statuses."""
+        seen = []
+
+        def found() -> bool:
+            seen.append(self.result)
+            return seen[-1].get("status") in statuses
+
+        self.wait_until(found)
+        return seen[-1]
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 120
+        while not condition():
+            assert self.launcher.poll() is None, self.launcher.communicate()
+            assert time.monotonic() < end, (self.job, self.result)
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def slurm(start: Start, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    with cluster(tmp_path_factory.mktemp("slurm")) as environment:
+        yield Slurm(environment, start, tmp_path)
+
+
+@pytest.mark.parametrize("partition", ["low", "without_grace"])
+def test_a_preempted_job_saves_is_requeued_once_and_ends_as_if_undisturbed(
+    slurm: Slurm, partition: str, tmp_path: Path
+) -> None:
+    slurm.submit(partition)
+    times = [time.monotonic()]
+    slurm("sbatch", "--partition=high", "--output=/dev/null", "--wrap=sleep 1")
+    stopped = slurm.wait_for("stopped", "done", "failed")
+    times.append(time.monotonic())
+    assert (stopped["status"], stopped["exit_code"]) == ("stopped", 143)
+    assert stopped["error"] == f"stopped by SIGTERM after step {stopped['step']} of 6000, saved"
+    resumed = slurm.wait_for("running", "done", "failed")
+    times.append(time.monotonic())
+    assert (resumed["status"], resumed["step"]) == ("running", stopped["step"])
+    output, errors = slurm.launcher.communicate(timeout=120)
+    times.append(time.monotonic())
+    saved, resumed_after, done = (f"{end - times[0]:.1f} s" for end in times[1:])
+    print(f"After preemption: saved in {saved}, resumed in {resumed_after}, done in {done}")
+    assert slurm.launcher.returncode == 0, (output, errors)
+    assert (slurm.result["status"], slurm.job["Restarts"]) == ("done", "1")
+    ends = re.findall(r"Run folder: sweep/0 \((\w+)\)", (slurm.run / "ganlab.log").read_text())
+    assert ends == ["stopped", "done"]
+
+    alone = make_run(tmp_path / "alone", *RUN)
+    assert (alone / "metrics.jsonl").read_bytes() == (slurm.run / "metrics.jsonl").read_bytes()
+    states = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (alone, slurm.run)]
+    for player in ("generator", "discriminator"):
+        torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
+
+
+def test_a_cancelled_job_saves_and_is_not_requeued(slurm: Slurm) -> None:
+    slurm.submit("low")
+    slurm("scancel", "1")
+    slurm.wait_until(lambda: not slurm("squeue", "--noheader"))
+    assert (slurm.result["status"], slurm.result["exit_code"]) == ("stopped", 143)
+    assert (slurm.job["JobState"], slurm.job["Restarts"]) == ("CANCELLED", "0")
