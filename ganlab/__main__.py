@@ -137,7 +137,7 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
             run.discard()
         run.close()
         raise
-    config.save(cfg, run.path)  # resolved: it is read back as data
+    config.save(cfg, run.path)
     return cfg, trainer
 
 

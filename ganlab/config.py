@@ -224,8 +224,8 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def save(cfg: DictConfig, folder: Path) -> None:
-    """Make this the config of the run in a folder."""
-    replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg).encode())
+    """Make this the config of the run in a folder, every interpolation resolved, as `read` wants it."""
+    replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
 def _leaves(cfg: DictConfig) -> list[str]:

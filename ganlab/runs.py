@@ -17,7 +17,7 @@ from ganlab.scores import Score, unlike
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 BEFORE_THE_RUN = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # what a folder holds before a run or sweep starts
-LINKS_OF_WANDB = ("latest-run", "debug.log", "debug-internal.log")  # which W&B replaces and does not write through
+LINKS_OF_WANDB = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")  # of earlier runs, not written to
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -170,7 +170,7 @@ class RunFolder:
         """Refuse symbolic links in the folder, through which a run would write to files that lie elsewhere."""
         for place, folders, files in os.walk(self.path):
             for name in (*folders, *files):
-                is_of_wandb = os.path.basename(place) == "wandb" and name in LINKS_OF_WANDB
+                is_of_wandb = "wandb" in Path(place).parts and name in LINKS_OF_WANDB
                 if not is_of_wandb and os.path.islink(os.path.join(place, name)):
                     raise CheckpointError(f"{os.path.join(place, name)}: is a symbolic link; a run's folder has none")
 

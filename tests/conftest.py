@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def make_run(folder: Path, *overrides: str) -> Path:
 def save_config(cfg: DictConfig, folder: Path) -> None:
     """What Hydra leaves in a run's folder, as far as ganlab reads it."""
     (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml", resolve=True)
 
 
 def results(sweep: Path) -> dict[str, dict]:
@@ -49,6 +50,16 @@ def wait_for_jobs(sweep: Path) -> None:
     for result in sweep.glob("*/result.json"):
         with FileLock(result.parent / ".lock", timeout=60):
             pass
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that runs in the test's own process configures logging."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ class Sweep:
         (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         described = score(curve[-1]) | changes if curve else None
         facts = {"last_step": 90, "evaluate_every": every, "steps_per_second": 10.0, "id": "a", "seed": job % 2}
+        facts |= {"config_hash": "a", "config_hashes": ["a"]}
         facts["rungs"] = list(rungs) or read_result(folder).get("rungs", [])
         facts |= {"status": status, "error": None, "dataset": None, "main_metric": "fid"}
         result = {"step": step, "best": described, **facts}

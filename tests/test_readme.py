@@ -90,6 +90,7 @@ NOT_RUN = {
     "wandb sync": ACCOUNT,
     "wandb sweep conf/wandb_sweep.yaml": ACCOUNT,
     "wandb agent": ACCOUNT,
+    "python -P": "an option of the commands above",
     "tensorboard --logdir outputs": "a server that runs until it is stopped",
     "python tests/benchmarks/recipes.py circle": BENCHMARK,
     "python tests/benchmarks/recipes.py ring8": BENCHMARK,

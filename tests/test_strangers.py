@@ -312,7 +312,9 @@ def test_a_link_in_the_folder_is_not_written_through(name: str, run: Path, tmp_p
 
 
 def test_the_links_that_wandb_leaves_do_not_keep_a_run_from_going_on(run: Path) -> None:
-    (run / "wandb").mkdir()
-    (run / "wandb" / "latest-run").symlink_to("/where/the/folder/was/before/offline-run")
+    logs = run / "wandb" / "offline-run-1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to("/cache/of/wandb/debug-core.log")
+    (run / "wandb" / "latest-run").symlink_to("/where/the/folder/was/before/offline-run-1")
     resume([f"resume={run}", "trainer.steps=4"])
     assert json.loads((run / "result.json").read_text())["step"] == 4

@@ -468,7 +468,7 @@ def record(folder: Path, status: str, config_hash: str, **facts: str) -> None:
 
 def test_a_run_that_could_not_say_so_is_recorded_as_failed_once(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").fail("killed by signal 9", 137, {"seed": 3, "config_hash": "a"})
-    RunFolder(tmp_path / "run").fail("something else", 1, {})
+    RunFolder(tmp_path / "run").fail("something else", 1, {"seed": 3, "config_hash": "a"})
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["error"], result["seed"]) == ("failed", "killed by signal 9", 3)
 
