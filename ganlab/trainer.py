@@ -384,7 +384,7 @@ class Trainer:
         check_keys(where, content, {"format": FORMAT, **Metadata.__annotations__, **self.state})
         check_metadata(path, content)
         seed, config_hash = content["config"].get("seed"), content["config_hash"]
-        self.run.refuse_other(f"checkpoints/{path.name}: config", seed, config_hash)
+        self.run.check_same_run(f"checkpoints/{path.name}: config", seed, config_hash)
         step, means, watchdog = content["step"], content["means"], content["watchdog"]
         if step > self.last_step:
             raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")
