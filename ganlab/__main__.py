@@ -121,7 +121,7 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
         The checked config with all interpolations resolved, and the trainer built from it.
     """
     try:
-        with stop.at_once():
+        with stop.raising():
             from ganlab.build import build  # takes seconds; a signal may arrive meanwhile
 
             if not resume:
