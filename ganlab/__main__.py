@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     if not sys.flags.safe_path:  # python -P
-        sys.path.append("")  # the current directory, last: a user's modules are found and shadow no installed package
+        sys.path.append("")  # the current directory comes last: user modules must not shadow installed packages
     arguments = sys.argv[1:]
     resumed = any(argument.startswith("resume=") for argument in arguments)
     sys.exit(command_line.run(lambda: resume(arguments) if resumed else launch(), arguments))
@@ -49,7 +49,7 @@ def launch() -> None:
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
     finally:
-        RefuseBadConfig.leave()
+        RefuseBadConfig.release()
 
 
 def in_sweep_folder(argument: str) -> str:
@@ -70,7 +70,7 @@ def resume(arguments: list[str]) -> None:
     run.reopen()  # before anything is read or written
     try:
         cfg = config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
-        run.refuse_other(".hydra/config.yaml", cfg.seed, config.config_hash(cfg))
+        run.check_same_run(".hydra/config.yaml", cfg.seed, config.config_hash(cfg))
         config.override(cfg, [f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)
@@ -112,19 +112,20 @@ def train(
 
 
 def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
-    """Check the config and build a run, or resume one, up to its first step.
+    """Check the config, and build or restore everything that the first step needs.
 
-    One that fails here leaves no folder unless `keep`; nor does one that is stopped here, as it has nothing to save.
+    A run that fails here leaves no folder unless `keep`. A run that is stopped here leaves none either, as there is
+    nothing to save.
 
     Returns:
-        The checked config, every interpolation resolved, and the trainer that was built from it.
+        The checked config with all interpolations resolved, and the trainer built from it.
     """
     try:
-        with stop.at_once():
-            from ganlab.build import build  # seconds, in which a signal may come as well
+        with stop.raising():
+            from ganlab.build import build  # takes seconds; a signal may arrive meanwhile
 
             if not resume:
-                run.take()
+                run.claim()
             cfg = config.check(cfg)
             trainer = build(cfg, run, resume=resume)
     except BaseException as error:

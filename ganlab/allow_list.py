@@ -1,7 +1,7 @@
-"""What may be built from the config in a run's folder, which is data that a stranger may have written.
+"""The allow-list of constructors for the config in a run's folder, which may come from an untrusted source.
 
-The allow-list is closed: at each key, the constructors that ganlab's own config files name there. A new option of a
-group joins it with its file. Modules of the user's own are trusted by name, never because they lie in the run's folder.
+At each key, only the constructors that ganlab's own config files name there are allowed; a new config file extends the
+list. A user's own modules must be named in `trust=`, and must lie outside the run's folder.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import yaml
 
 from ganlab.config_files import YamlLoader, conf_dir
 from ganlab.errors import CheckpointError
-from ganlab.signatures import is_special, locate
+from ganlab.signatures import is_reserved, locate
 
 NAMED = ("penalty", "tracker")  # groups of several choices at once, each under a name
-SAME_AS = {"penalty.*.schedule": "schedule"}  # keys that no config file sets, and the key whose constructors they take
+SAME_CONSTRUCTORS_AS = {"penalty.*.schedule": "schedule"}  # for keys that no config file sets
 
 
 @cache
 def constructors() -> Mapping[str, frozenset[str]]:
-    """Key -> the constructors that may stand there; `*` stands for a name of the user's choice."""
+    """Key pattern -> allowed constructors; `*` in a pattern stands for a name that the user chooses."""
     found: dict[str, set[str]] = {}
     for file in conf_dir().glob("*/*.yaml"):
         text, group = file.read_text(), file.parent.name
-        tree = yaml.load(text, Loader=YamlLoader)  # one of the two safe ones
+        tree = yaml.load(text, Loader=YamlLoader)  # a safe loader
         is_global = text.startswith("# @package _global_")
         for key, target in _targets(tree, "" if is_global else group):
             found.setdefault(key, set()).add(target)
     return {key: frozenset(names) for key, names in found.items()} | {
-        key: frozenset(found[same]) for key, same in SAME_AS.items()
+        key: frozenset(found[same]) for key, same in SAME_CONSTRUCTORS_AS.items()
     }
 
 
@@ -44,101 +44,103 @@ def _targets(tree: Any, key: str) -> Iterator[tuple[str, str]]:
         if "_target_" in tree:
             yield key, tree["_target_"]
         for name, child in tree.items():
-            yield from _targets(child, below(key, name))
+            yield from _targets(child, child_pattern(key, name))
 
 
-def below(key: str, name: str) -> str:
-    """The key of a child as `constructors` has it."""
-    return f"{key}.*" if key in NAMED else f"{key}.{name}" if key else name
+def child_pattern(pattern: str, name: str) -> str:
+    """The key pattern of a child, as in `constructors`."""
+    return f"{pattern}.*" if pattern in NAMED else f"{pattern}.{name}" if pattern else name
 
 
-def refuse_foreign(tree: Any, folder: Path, trust: Iterable[str] = ()) -> None:
-    """Refuse a config from a run's folder that would call anything but what is listed, or modules that are trusted.
+def refuse_disallowed(tree: Any, folder: Path, trust: Iterable[str] = ()) -> None:
+    """Refuse a config from a run's folder if it would call anything but allowed constructors and trusted modules.
 
     Args:
-        folder: the run's, from which no module is imported.
+        folder: the run's folder, from which no module may be imported.
         trust: names of the user's own modules.
 
     Raises:
-        CheckpointError: the first key that is not allowed, with the reason.
+        CheckpointError: names the first key that is not allowed.
     """
-    _Check(folder, tuple(trust)).node(tree, key="", place="", in_trusted=False)
+    checker = _ConfigChecker(folder, tuple(trust))
+    checker.check_node(tree, key="", pattern="", in_trusted=False)
     extractor = tree.get("metrics", {}).get("extractor") if isinstance(tree.get("metrics"), dict) else None
-    if isinstance(extractor, str) and "." in extractor:  # the one other value that names code
-        _Check(folder, tuple(trust)).trusted("metrics.extractor", extractor)
+    if isinstance(extractor, str) and "." in extractor:  # the only other value that names code
+        checker.check_trusted("metrics.extractor", extractor)
 
 
-class _Check(NamedTuple):
+class _ConfigChecker(NamedTuple):
     folder: Path
     trust: tuple[str, ...]
 
-    def node(self, node: Any, key: str, place: str, in_trusted: bool) -> None:
-        """Walk a tree.
+    def check_node(self, node: Any, key: str, pattern: str, in_trusted: bool) -> None:
+        """Check a node and, recursively, its children.
 
         Args:
-            key: of the node, as the user writes it.
-            place: the same, as `constructors` has it.
-            in_trusted: whether it is an argument of a trusted constructor, which may take any object.
+            key: key of the node in the config.
+            pattern: its key pattern, as in `constructors`.
+            in_trusted: whether the node is an argument of a trusted constructor, which may take any object.
         """
         if isinstance(node, list):
             for index, child in enumerate(node):
-                self.node(child, f"{key}[{index}]", f"{place}[]", in_trusted)
+                self.check_node(child, f"{key}[{index}]", f"{pattern}[]", in_trusted)
         elif isinstance(node, dict):
             if "_target_" in node:
-                in_trusted = self.target(node["_target_"], key, place, in_trusted)
+                in_trusted = self.check_target(node["_target_"], key, pattern, in_trusted)
             for name, child in node.items():
-                if is_special(name):
-                    raise CheckpointError(f"{key}.{name}: not allowed; an argument is given by its name")
-                self.node(child, f"{key}.{name}" if key else name, below(place, name), in_trusted)
+                if is_reserved(name):
+                    raise CheckpointError(f"{key}.{name}: must not be set in a run's config; pass arguments by name")
+                child_key = f"{key}.{name}" if key else name
+                self.check_node(child, child_key, child_pattern(pattern, name), in_trusted)
 
-    def target(self, target: object, key: str, place: str, in_trusted: bool) -> bool:
-        """Whether a target is of a trusted module; if not, it is one that ganlab builds there."""
+    def check_target(self, target: object, key: str, pattern: str, in_trusted: bool) -> bool:
+        """Refuse a target that is not allowed; returns whether it is from a trusted module."""
         if not isinstance(target, str):
             raise CheckpointError(f"{key}._target_={target}: must be the name of a class or function")
         listed = constructors()
-        allowed = frozenset[str]().union(*listed.values()) if in_trusted else listed.get(place, frozenset())
+        allowed = frozenset[str]().union(*listed.values()) if in_trusted else listed.get(pattern, frozenset())
         if target in allowed:
             return False
-        if not in_trusted and place not in listed:
-            raise CheckpointError(f"{key}._target_={target}: must be a value; no object is built there")
-        self.trusted(f"{key}._target_", target)
+        if not in_trusted and pattern not in listed:
+            raise CheckpointError(f"{key}._target_={target}: must be a plain value; no object is built from this key")
+        self.check_trusted(f"{key}._target_", target)
         return True
 
-    def trusted(self, key: str, target: str) -> None:
-        """Refuse what is not defined in a trusted module that lies outside the run's folder."""
+    def check_trusted(self, key: str, target: str) -> None:
+        """Refuse a target that is not defined in a trusted module outside the run's folder."""
         is_ours = target.startswith("ganlab.")
-        if is_ours or not self.trusts(target):
+        if is_ours or not self.is_trusted(target):
             hint = "" if is_ours else "; if it is your own, name its module in trust="
-            raise CheckpointError(f"{key}={target}: not among the parts of ganlab that may stand there{hint}")
+            raise CheckpointError(f"{key}={target}: must be a constructor that ganlab's configs use for this key{hint}")
         path = target.split(".")[:-1]
-        for end in range(1, len(path) + 1):  # from the top, as looking for a module imports the packages around it
-            self.outside(key, ".".join(path[:end]))
+        for end in range(1, len(path) + 1):  # outermost first: find_spec imports the parent packages
+            self.check_outside_folder(key, ".".join(path[:end]))
         found = locate(key, target)
-        if isinstance(found, type | FunctionType | BuiltinFunctionType) and not self.trusts(f"{found.__module__}."):
-            raise CheckpointError(f"{key}={target}: is defined in {found.__module__}, which trust= does not name")
+        if isinstance(found, type | FunctionType | BuiltinFunctionType) and not self.is_trusted(f"{found.__module__}."):
+            raise CheckpointError(f"{key}={target}: is defined in {found.__module__}, which must be named in trust=")
 
-    def trusts(self, name: str) -> bool:
+    def is_trusted(self, name: str) -> bool:
         return any(name.startswith(f"{module}.") for module in self.trust)
 
-    def outside(self, key: str, module: str) -> None:
+    def check_outside_folder(self, key: str, module: str) -> None:
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError) as error:
             raise CheckpointError(f"{key}: module {module} cannot be imported: {error}") from error
         places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
         if any(place and is_inside(place, self.folder) for place in places):
-            raise CheckpointError(f"{key}: module {module} lies in the run's folder; no code is taken from there")
+            raise CheckpointError(f"{key}: module {module} lies in the run's folder; move it out of there")
 
 
 def refuse_imports_from(folder: Path) -> None:
-    """Refuse to work on a run from which Python imports modules, as `python -m` does from the current folder.
+    """Refuse a run's folder that is on Python's import path, as the current directory is under `python -m`.
 
     Raises:
-        CheckpointError: a part of the import path lies in the run's folder.
+        CheckpointError: an entry of `sys.path` lies in the folder.
     """
     if any(is_inside(path or ".", folder) for path in sys.path):
         raise CheckpointError(
-            f"{folder}: Python imports modules from this folder; start the command in another one, or with python -P"
+            f"{folder}: Python imports modules from this folder; change to another directory or use python -P"
         )
 
 

@@ -23,9 +23,9 @@ QUOTE = "'"  # which the folder of a sweep is put in for Hydra
 
 
 class RefuseBadConfig(Callback):
-    """Refuses a config while nothing is on disk yet, then takes the folder: Hydra writes to it right after this."""
+    """Refuses a bad config before anything is on disk, then locks the folder: Hydra writes to it right after this."""
 
-    folder: RunFolder | None = None  # the one that this process has taken
+    folder: RunFolder | None = None  # the one that this process has locked
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
@@ -35,7 +35,7 @@ class RefuseBadConfig(Callback):
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             refuse_lists(config.hydra.overrides.task)
             build.check(cfg)
-            self._take(Path(config.hydra.run.dir), holds_no_runs=True)
+            self._claim(Path(config.hydra.run.dir), must_be_unused=True)
 
         exit_code = command_line.run(check_all, config.hydra.overrides.task)
         if exit_code:
@@ -44,23 +44,23 @@ class RefuseBadConfig(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
             refuse_lists(config.hydra.overrides.task)
-            self._take(Path(config.hydra.sweep.dir), holds_no_runs=not goes_on(config))
+            self._claim(Path(config.hydra.sweep.dir), must_be_unused=not goes_on(config))
 
         exit_code = command_line.run(check_all, [])
         if exit_code:
             raise SystemExit(exit_code)
 
-    def _take(self, folder: Path, *, holds_no_runs: bool) -> None:
-        """Take the folder of a run or sweep, of which one that has runs below it is refused where asked."""
-        for inner in folder.glob("*/") if holds_no_runs else ():
+    def _claim(self, folder: Path, *, must_be_unused: bool) -> None:
+        """Lock the folder of a run or sweep; with `must_be_unused`, refuse one that contains runs."""
+        for inner in folder.glob("*/") if must_be_unused else ():
             if holds_a_run(inner):
                 raise ConfigError(f"{inner}: holds a run already; choose another folder, or continue with resume=")
         RefuseBadConfig.folder = RunFolder(folder)
-        RefuseBadConfig.folder.take()
+        RefuseBadConfig.folder.claim()
 
     @classmethod
-    def leave(cls) -> None:
-        """Let other processes use the folder that was taken, and remove it if nothing was started there."""
+    def release(cls) -> None:
+        """Unlock the folder, and remove it if no run was started there."""
         if cls.folder is not None:
             cls.folder.discard()
 

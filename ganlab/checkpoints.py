@@ -24,24 +24,24 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ganlab.data.dataset import DescriptionEntry
-from ganlab.entries import STRICT, check_declared, child, shown
+from ganlab.entries import STRICT, check_type, entry_path, short_repr
 from ganlab.errors import CheckpointError
 from ganlab.ranges import Count, FewOrNone
 from ganlab.runs import replace_file
 
 FORMAT = 3
-ALLOWED = r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # what a pickle may name
-DIRECTORY = 0x10  # the attribute of one in a zip file
+ALLOWED_GLOBALS = r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # imports of a pickle
+ZIP_DIRECTORY = 0x10  # file attribute of a directory
 MAX_DEPTH = 50
-MAX_VALUES = 10**5  # lists in lists that share their parts have exponentially many, in a small file
+MAX_VALUES = 10**5  # lists that share elements unfold to exponentially many values
 
 Step = Annotated[int, Ge(0), Le(10**15)]
 Duration = Annotated[float, Ge(0), Le(1e12)]  # seconds
 
 
 @with_config(STRICT)
-class Facts(TypedDict):
-    """The plain entries of a run's checkpoint; `means` and `watchdog` are declared by their own classes."""
+class Metadata(TypedDict):
+    """The entries of a run's checkpoint that are not state: `means` and `watchdog` declare their own types."""
 
     step: Step
     seconds: Duration
@@ -137,14 +137,14 @@ class Checkpoints:
     def has(self, name: str) -> bool:
         return (self.folder / f"{name}.pt").is_file()
 
-    def find(self, which: str = "last") -> Path:
+    def find(self, which: str) -> Path:
         """The file of a checkpoint.
 
         Args:
             which: `last`, `best`, or the number of a step.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no such file, or `which` is none of these.
         """
         if which not in ("last", "best") and not re.fullmatch("[0-9]{1,15}", which):
             raise CheckpointError(f"checkpoint={which[:100]}: must be last, best or the number of a step")
@@ -154,10 +154,6 @@ class Checkpoints:
             named = [name for name in ("last", "best") if self.has(name)]
             raise CheckpointError(f"checkpoint={which}: {self.folder} has {', '.join(named + kept) or 'none'}")
         return path
-
-    def load(self, which: str = "last") -> dict[str, Any]:
-        """The content of a checkpoint, as `find` and `read` have it."""
-        return read(self.find(which))
 
 
 def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
@@ -174,24 +170,24 @@ def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any])
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU, as plain values and tensors. Which ones is not checked yet.
+    """The content of a checkpoint file as builtin types and CPU tensors; the entries are not checked yet.
 
     Raises:
-        CheckpointError: it is damaged, or not a checkpoint.
+        CheckpointError: the file is damaged, or not a checkpoint.
     """
     with path.open("rb") as file:
         try:
             check_archive(file)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of rare kinds of tensors, which are refused later
+                warnings.simplefilter("ignore")  # about unusual tensor types, which are refused later
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
-            content = as_plain(loaded)
+            content = to_builtins(loaded)
         except pickle.UnpicklingError as error:
-            raise CheckpointError(f"{path}: damaged, or it holds more than tensors and plain values") from error
+            raise CheckpointError(f"{path}: damaged, or not only tensors and plain values") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                raise  # the disk's fault; an invalid argument is an offset in the file that is wrong
+                raise  # a disk error; EINVAL comes from a wrong offset inside the file
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise CheckpointError(f"{path}: damaged or not a checkpoint: {reason[:200]}") from error
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
@@ -202,87 +198,87 @@ def read(path: Path) -> dict[str, Any]:
 def check_archive(file: BinaryIO) -> None:
     """Refuse a zip file that torch would not have written, before torch reads it.
 
-    torch.load accepts flipped bits, which the check sums reveal; it also decompresses, whatever the size.
+    torch.load ignores checksums and decompresses members of any size.
 
     Raises:
-        ValueError, zipfile.BadZipFile: with the member that is wrong.
+        ValueError, zipfile.BadZipFile: names the invalid member.
     """
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         size = file.seek(0, os.SEEK_END)
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise ValueError(f"{shown(member.filename)} is compressed or encrypted")
-            if member.external_attr & DIRECTORY or member.is_dir():  # torch would leave the memory for it uninitialised
-                raise ValueError(f"{shown(member.filename)} is a directory")
+                raise ValueError(f"{short_repr(member.filename)} is compressed or encrypted")
+            if member.external_attr & ZIP_DIRECTORY or member.is_dir():  # torch would return uninitialised memory
+                raise ValueError(f"{short_repr(member.filename)} is a directory")
         if len({member.filename for member in members}) < len(members):
-            raise ValueError("two members of the same name")
+            raise ValueError("two members have the same name")
         if sum(member.file_size for member in members) > size:
-            raise ValueError("its members are larger than the file")
+            raise ValueError("its members are larger than the archive")
         damaged = archive.testzip()
         if damaged:
-            raise ValueError(f"the check sum of {shown(damaged)} is wrong")
+            raise ValueError(f"the checksum of {short_repr(damaged)} is wrong")
         for member in members:
             if member.filename.endswith("/data.pkl"):
                 check_pickle(archive.read(member))
 
 
 def check_pickle(program: bytes) -> None:
-    """Refuse a pickle that names more than torch's classes and plain values.
+    """Refuse a pickle that imports anything but torch's classes and builtin values.
 
-    torch allows `bytearray` and `_codecs.encode` besides, whose results may be far larger than the file.
+    `weights_only=True` also allows `bytearray` and `_codecs.encode`, whose results may be far larger than the file.
 
     Raises:
-        ValueError: with the name.
+        ValueError: names the import.
     """
     for opcode, argument, _ in pickletools.genops(program):
-        if opcode.name == "GLOBAL" and not re.match(ALLOWED, str(argument)):
-            raise ValueError(f"it holds {shown(argument)}, which is neither a tensor nor a plain value")
+        if opcode.name == "GLOBAL" and not re.match(ALLOWED_GLOBALS, str(argument)):
+            raise ValueError(f"{short_repr(argument)} is neither a tensor nor a plain value")
 
 
-def as_plain(content: object) -> object:
-    """The same in dictionaries, lists and tensors without attributes, which could replace methods.
+def to_builtins(content: object) -> object:
+    """Rebuild dictionaries and tensors without their attributes, which a file could use to replace methods.
 
     Raises:
-        ValueError: it is nested too deeply, or has too many values.
+        ValueError: the content is nested too deeply, or has too many values.
     """
     count = itertools.count(1)
 
-    def plain(value: object, *keys: object) -> object:
+    def rebuild(value: object, *keys: object) -> object:
         if len(keys) > MAX_DEPTH or next(count) > MAX_VALUES:
-            name = functools.reduce(child, keys[:5], "")
+            name = functools.reduce(entry_path, keys[:5], "")
             raise ValueError(f"{name} has more than {MAX_DEPTH} levels, or {MAX_VALUES:,} values")
         if type(value) is Tensor:
             return Tensor.detach(value)
         if isinstance(value, dict):
-            return {key: plain(part, *keys, key) for key, part in dict.items(value)}
+            return {key: rebuild(part, *keys, key) for key, part in dict.items(value)}
         if isinstance(value, list | tuple) and type(value) in (list, tuple):
-            return type(value)([plain(part, *keys, index) for index, part in enumerate(value)])
+            return type(value)([rebuild(part, *keys, index) for index, part in enumerate(value)])
         return value
 
-    return plain(content)
+    return rebuild(content)
 
 
-def check_facts(path: Path, content: Mapping[str, Any]) -> None:
-    """Check the plain entries of a run's checkpoint.
+def check_metadata(path: Path, content: Mapping[str, Any]) -> None:
+    """Check the entries that `Metadata` declares.
 
     Raises:
-        CheckpointError: the first that is missing, of another type or out of its range.
+        CheckpointError: names the first entry that is missing, has the wrong type or is out of range.
     """
     where = f"{path}: "
-    check_declared(where, {name: content[name] for name in Facts.__annotations__ if name in content}, Facts)
+    check_type(where, {name: content[name] for name in Metadata.__annotations__ if name in content}, Metadata)
     numbered = re.fullmatch("step_([0-9]+)", path.stem)
     if numbered and int(numbered[1]) != content["step"]:
-        raise CheckpointError(f"{where}step={content['step']}: the file is named after another step")
+        raise CheckpointError(f"{where}step={content['step']}: must be {int(numbered[1])}, the step in the file's name")
     shape, center = content["data"]["shape"], content["data"]["units"]["center"]
     if len(shape) not in (1, 3) or math.prod(shape) > 2**28:
-        raise CheckpointError(f"{where}data.shape={shape}: must be [D] or [C, H, W], with at most 2^28 numbers")
+        raise CheckpointError(f"{where}data.shape={shape}: must be [D] or [C, H, W], with at most 2^28 elements")
     if center and len(center) != shape[0]:
-        raise CheckpointError(f"{where}data.units.center: {len(center)} numbers, expected {shape[0]}")
+        raise CheckpointError(f"{where}data.units.center: length {len(center)}, expected {shape[0]}")
 
 
 def restore_network(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load a checked state; the versions of the layers' formats, torch's `_metadata`, are those of the network."""
+    """Load a checked state, with the network's own `_metadata` (the format versions of its layers)."""
     own = network.state_dict()
     own.update(state)
     network.load_state_dict(own)

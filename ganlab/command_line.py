@@ -29,7 +29,7 @@ from ganlab.terminal import LogFormatter, printable, printable_traceback
 
 def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; an error meant for the user is printed as one line."""
-    warnings_to_terminal()
+    log_warnings_to_stderr()
     try:
         command()
     except GanlabError as error:
@@ -143,8 +143,8 @@ def yaml_value(key: str, text: str) -> Any:
         raise ConfigError(f"{key}={text}: cannot be parsed: {first_line(error)}") from error
 
 
-def warnings_to_terminal() -> None:
-    """Log warnings to standard error until a run configures logging; Python's default handler does not escape them."""
+def log_warnings_to_stderr() -> None:
+    """Log warnings to stderr, escaped, until a run configures logging: Python's default handler does not escape."""
     terminal = logging.StreamHandler()
     terminal.setFormatter(LogFormatter())
     logging.basicConfig(handlers=[terminal])

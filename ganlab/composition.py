@@ -27,7 +27,7 @@ def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def setting(runtime: Mapping[str, Any], *names: str) -> Any:
-    """One of Hydra's settings; None: the file has none of that name."""
+    """One of Hydra's settings; None: it is not set."""
     node: Any = runtime
     for name in ("hydra", *names):
         node = node.get(name) if isinstance(node, Mapping) else None

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ganlab.allow_list import NAMED, refuse_foreign, refuse_imports_from
+from ganlab.allow_list import NAMED, refuse_disallowed, refuse_imports_from
 from ganlab.config_files import CONFIG_NAME, conf_dir, options_of, read_yaml, values_in
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.explain import explain, first_line
@@ -102,8 +102,8 @@ def check(cfg: DictConfig) -> DictConfig:
     """Bind every node of the config to the signature it names, and validate its values.
 
     Returns:
-        The same config with every interpolation resolved. Build from this one: resolving once more might give other
-        values, which were not checked.
+        The config with all interpolations resolved. Build from this one: resolving the original again may give values
+        that were not checked.
 
     Raises:
         ConfigError: the first node or value that does not fit, with its key, value and what is allowed.
@@ -139,7 +139,7 @@ def check(cfg: DictConfig) -> DictConfig:
 def _refuse_interpolations(tree: Mapping[str, Any]) -> None:
     for key, value in values_in(tree):
         if isinstance(value, str) and "${" in value:
-            raise ConfigError(f"{key}={value}: must be a plain value, without ${{...}}")
+            raise ConfigError(f"{key}={value}: must be a plain value, not an interpolation")
 
 
 def _refuse_unnamed(tree: Mapping[str, Any]) -> None:
@@ -157,10 +157,10 @@ def _one_of(group: str) -> str:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The config in a run's folder as plain values, not checked.
+    """The config in a run's folder as plain values, not checked yet.
 
     Raises:
-        CheckpointError: there is none, or it is no config or has interpolations: those of a run are written resolved.
+        CheckpointError: the file is missing, is not a config, or has interpolations, which no run writes.
     """
     file = folder / ".hydra" / "config.yaml"
     if not file.is_file():
@@ -176,22 +176,22 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
-    """The config of an earlier run, checked, and refused where it would build anything that is not on the allow-list.
+    """The checked config of an earlier run, which may build only what the allow-list and `trust` permit.
 
     Args:
         folder: the run's folder.
-        trust: names of the user's own modules that it may build from too.
+        trust: names of the user's own modules that may be imported.
 
     Raises:
-        CheckpointError: there is no config, or it names something outside the allow-list.
+        CheckpointError: there is no config, or it names something that is not allowed.
         ConfigError: it does not fit this version of ganlab.
     """
     refuse_imports_from(Path(folder))
     tree = read(Path(folder))
-    _refuse_unnamed(tree)  # first: such old configs name classes that were removed
-    refuse_foreign(tree, Path(folder), trust)
+    _refuse_unnamed(tree)  # first: configs of that age also name classes that were removed
+    refuse_disallowed(tree, Path(folder), trust)
     if isinstance(tree.get("dataset"), dict) and "mirror" in tree["dataset"]:
-        tree["dataset"]["mirror"] = None  # the user says whom this machine contacts, not a file
+        tree["dataset"]["mirror"] = None  # a file must not choose which server this machine contacts
     return check(OmegaConf.create(tree))
 
 

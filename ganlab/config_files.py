@@ -1,4 +1,4 @@
-"""Where the config files lie, and how a YAML file is read as data."""
+"""Location of the config files, and reading a YAML file as plain data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import yaml
 from ganlab.errors import CheckpointError
 
 CONFIG_NAME = "config"
-MAX_BYTES = 2**20  # of a YAML file in a run's folder; a config has about 5,000
-MAX_VALUES = 10_000  # in it; aliases, which let a short file hold billions, are counted as often as they are used
+MAX_BYTES = 2**20  # of a YAML file in a run's folder; a typical config has 5,000
+MAX_VALUES = 10_000  # of a YAML file, aliases expanded: a short file can hold billions
 MAX_DEPTH = 40
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 
 
 def conf_dir() -> Path:
@@ -30,10 +30,10 @@ def options_of(group: str) -> list[str]:
 
 
 def read_yaml(file: Path) -> Any:
-    """The content of a YAML file as dictionaries, lists, strings, numbers, booleans and None. Nothing is resolved.
+    """The content of a YAML file as dictionaries, lists, strings, numbers, booleans and None, nothing resolved.
 
     Raises:
-        CheckpointError: it cannot be read, is larger or nested deeper than any config, or holds other values.
+        CheckpointError: the file cannot be read, is too large or too deeply nested, or has values of other types.
     """
     try:
         if not file.is_file():
@@ -41,30 +41,30 @@ def read_yaml(file: Path) -> Any:
         with file.open("rb") as opened:
             text = opened.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise CheckpointError(f"{file}: larger than {MAX_BYTES:,} bytes, which no config is")
-        content = yaml.load(text, Loader=YamlLoader)  # one of the two safe ones
+            raise CheckpointError(f"{file}: must have at most {MAX_BYTES:,} bytes")
+        content = yaml.load(text, Loader=YamlLoader)  # a safe loader
         for number, (key, value) in enumerate(values_in(content)):
             if number == MAX_VALUES:
-                raise CheckpointError(f"{file}: holds more than {MAX_VALUES:,} values, which no config does")
+                raise CheckpointError(f"{file}: must have at most {MAX_VALUES:,} values")
             if not isinstance(value, str | int | float | None):
-                raise CheckpointError(f"{file}: {key} is a {type(value).__name__}; must be text, a number or a list")
+                raise CheckpointError(f"{file}: {key} is a {type(value).__name__}, must be a string, number or list")
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
     return content
 
 
 def values_in(tree: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every value of a tree of dictionaries and lists, with its key as `optimizer.generator.betas[0]`.
+    """(key, value) of every leaf of a tree of dictionaries and lists; keys are like `optimizer.generator.betas[0]`.
 
     Raises:
-        ValueError: the tree is deeper than any config, or a key of a dictionary is no string.
+        ValueError: the tree is nested too deeply, or a key of a dictionary is not a string.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(tree, dict):
         for name, child in tree.items():
             if not isinstance(name, str):
-                raise ValueError(f"the key {name!r} is no text")
+                raise ValueError(f"the key {name!r} is not a string")
             yield from values_in(child, f"{key}.{name}" if key else name, depth + 1)
     elif isinstance(tree, list):
         for index, child in enumerate(tree):

@@ -1,6 +1,6 @@
-"""The entries of a checkpoint, checked before they are loaded: against a declared type, or the object that takes them.
+"""Validation of checkpoint entries before loading: against a type annotation, or against the object that loads them.
 
-Every error names the entry by its path, as in `last.pt: generator_optimizer.state[3].exp_avg: shape [3], expected [8]`.
+Every error names the path of the entry, as in `last.pt: generator_optimizer.state[3].exp_avg: shape [3], expected [8]`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ganlab.errors import CheckpointError
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
-def child(where: str, key: object) -> str:
-    """The path of an entry inside another; that of a top-level one where `where` is empty or ends in a colon."""
+def entry_path(where: str, key: object) -> str:
+    """The path of the entry `key` inside `where`, which is empty or ends in `: ` if the entry is at the top level."""
     if not isinstance(key, str):
-        return f"{where}[{shown(key)}]"
+        return f"{where}[{short_repr(key)}]"
     name = ascii(key[:100])[1:-1]
     return f"{where}{name}" if where == "" or where.endswith(": ") else f"{where}.{name}"
 
 
-def shown(value: object) -> str:
-    """A short text for any value; one that is read from a file may be of any type and size."""
+def short_repr(value: object) -> str:
+    """A bounded representation of a value, which may have any type and size if it comes from a file."""
     if isinstance(value, str):
         return ascii(value[:30])
     if isinstance(value, int) and abs(value) >= 2**64:
@@ -38,94 +38,95 @@ def shown(value: object) -> str:
 
 
 @functools.cache
-def adapter(annotation: Any) -> TypeAdapter[Any]:
+def type_adapter(annotation: Any) -> TypeAdapter[Any]:
     return TypeAdapter(annotation)
 
 
-def check_declared(where: str, value: object, annotation: Any) -> None:
-    """Validate plain values against a type with ranges, strictly: a boolean is no integer, a tuple no list.
+def check_type(where: str, value: object, annotation: Any) -> None:
+    """Validate a value of builtin types against an annotation, without coercion: `True` is not an int.
 
     Raises:
-        CheckpointError: the first that does not fit.
+        CheckpointError: names the first entry that does not fit.
     """
     try:
-        adapter(annotation).validate_python(value, strict=True)
+        type_adapter(annotation).validate_python(value, strict=True)
     except ValidationError as errors:
         error = errors.errors(include_url=False, include_context=False)[0]
         for key in error["loc"]:
-            where = where if key == "[key]" else child(where, key)
+            where = where if key == "[key]" else entry_path(where, key)
         if error["type"] == "missing":
             raise CheckpointError(f"{where}: missing") from errors
         if error["type"] in ("extra_forbidden", "invalid_key"):
             raise CheckpointError(f"{where}: unexpected") from errors
         rule = error["msg"].replace("Input should", "must")
-        raise CheckpointError(f"{where}={shown(error['input'])}: {rule}") from errors
+        raise CheckpointError(f"{where}={short_repr(error['input'])}: {rule}") from errors
 
 
 def check_state(where: str, state: object, part: Any) -> None:
-    """Validate a state against the annotation in `part.load_state_dict`, where there is one that can be resolved."""
+    """Validate a state against the annotation of the argument of `part.load_state_dict`, if it can be resolved."""
     try:
         hints = get_type_hints(part.load_state_dict, include_extras=True)
         annotation = next((hint for name, hint in hints.items() if name != "return"), Any)
-        adapter(annotation)
-    except (NameError, TypeError, PydanticUserError):  # of a user's own class, which then has to check it itself
+        type_adapter(annotation)
+    except (NameError, TypeError, PydanticUserError):  # a user-defined class must check its state itself
         return
-    check_declared(where, state, annotation)
+    check_type(where, state, annotation)
 
 
-def check_like(where: str, value: object, expected: object) -> None:
-    """Refuse a value that differs from `expected` in more than finite numbers and text, however deep.
+def check_structure(where: str, value: object, expected: object) -> None:
+    """Refuse a nested value that differs from `expected` in anything but the values of finite numbers and strings.
 
     Args:
-        expected: tensors, numbers and text in dictionaries and lists, as a `state_dict()` has them.
+        expected: a `state_dict()`: tensors, numbers and strings in dictionaries and lists.
 
     Raises:
-        CheckpointError: the first difference in names, types, lengths, shapes or dtypes, or a number that is not
-            finite.
+        CheckpointError: names the first difference in keys, types, lengths, shapes or dtypes, or the first number that
+            is not finite.
     """
     if isinstance(expected, Tensor):
         _check_tensor(where, value, expected)
     elif isinstance(expected, Mapping):
-        for key, part in check_names(where, value, expected).items():
-            check_like(child(where, key), part, expected[key])
+        for key, part in check_keys(where, value, expected).items():
+            check_structure(entry_path(where, key), part, expected[key])
     elif type(value) is not type(expected):
-        raise CheckpointError(f"{where}: {shown(value)}, expected {_kind(expected)}")
+        wanted = "None" if expected is None else f"a value of type {type(expected).__name__}"
+        raise CheckpointError(f"{where}: {short_repr(value)}, expected {wanted}")
     elif isinstance(value, list | tuple) and isinstance(expected, list | tuple):
         if len(value) != len(expected):
             raise CheckpointError(f"{where}: length {len(value)}, expected {len(expected)}")
         for index, part in enumerate(value):
-            check_like(child(where, index), part, expected[index])
+            check_structure(entry_path(where, index), part, expected[index])
     elif isinstance(value, float) and not math.isfinite(value):
         raise CheckpointError(f"{where}: {value}, expected a finite number")
 
 
 def check_equal(where: str, value: Any, expected: Any) -> None:
-    """Refuse a value that differs from `expected`, naming the innermost entry that does."""
+    """Refuse a value that differs from `expected`; the error names the innermost entry."""
     if isinstance(expected, Mapping):
-        for key, part in check_names(where, value, expected).items():
-            check_equal(child(where, key), part, expected[key])
+        for key, part in check_keys(where, value, expected).items():
+            check_equal(entry_path(where, key), part, expected[key])
     elif value != expected:
-        raise CheckpointError(f"{where}={shown(value)}: differs from that of this run, {shown(expected)}")
+        raise CheckpointError(f"{where}={short_repr(value)}: this run has {short_repr(expected)}")
 
 
-def check_names(where: str, value: object, expected: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Refuse anything but a dictionary with the keys of `expected`; returns it."""
+def check_keys(where: str, value: object, expected: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the value if it is a dictionary with the keys of `expected`."""
     if not isinstance(value, dict):
-        raise CheckpointError(f"{where.removesuffix(': ')}: {shown(value)}, expected a dictionary")
+        raise CheckpointError(f"{where.removesuffix(': ')}: {short_repr(value)}, expected a dictionary")
     for key in expected:
         if key not in value:
-            raise CheckpointError(f"{child(where, key)}: missing")
+            raise CheckpointError(f"{entry_path(where, key)}: missing")
     for key in value:
         if key not in expected:
-            raise CheckpointError(f"{child(where, key)}: unexpected")
+            raise CheckpointError(f"{entry_path(where, key)}: unexpected")
     return value
 
 
 def _check_tensor(where: str, value: object, expected: Tensor) -> None:
-    """Compare what costs nothing first: the values may be far more than the file has bytes, as in an expanded view."""
+    """Compare shape and dtype before values: an expanded view may have far more values than the file has bytes."""
     if type(value) is not Tensor:
-        raise CheckpointError(f"{where}: {shown(value)}, expected a tensor")
-    if value.is_nested:  # which has no shape
+        raise CheckpointError(f"{where}: {short_repr(value)}, expected a tensor")
+    if value.is_nested:  # a nested tensor has no shape
         raise CheckpointError(f"{where}: a nested tensor, expected shape {list(expected.shape)}")
     for name, found, wanted in (
         ("layout", value.layout, torch.strided),
@@ -134,11 +135,7 @@ def _check_tensor(where: str, value: object, expected: Tensor) -> None:
         ("shape", list(value.shape), list(expected.shape)),
     ):
         if found != wanted:
-            given, needed = (str(one).removeprefix("torch.") for one in (found, wanted))
-            raise CheckpointError(f"{where}: {name} {given}, expected {needed}")
+            found, wanted = (str(attribute).removeprefix("torch.") for attribute in (found, wanted))
+            raise CheckpointError(f"{where}: {name} {found}, expected {wanted}")
     if not bool(torch.isfinite(value).all()):
-        raise CheckpointError(f"{where}: not all of its values are finite numbers")
-
-
-def _kind(expected: object) -> str:
-    return "None" if expected is None else f"a value of type {type(expected).__name__}"
+        raise CheckpointError(f"{where}: has values that are not finite")

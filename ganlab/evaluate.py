@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NUM = NUM_REAL = 10_000  # samples and real examples, unless said otherwise
+NUM = NUM_REAL = 10_000  # default numbers of samples and real examples
 GROUPS = ("dataset",)  # whose keys are set as those of a run
 
 
@@ -54,10 +54,10 @@ def evaluate(
     metrics   by default all that suit the data.
     extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
               or the dotted name of your own network.
-    num       samples for each seed; by default up to 10,000. Of data= with more, a random choice.
+    num       samples for each seed; by default up to 10,000. If data= has more, a random subset.
     num_real  real examples, at most; by default up to 10,000. split: which they are.
-              The floor is what `num` other real examples score in the place of the samples. Where the dataset has too
-              few for that, the defaults are lowered; a size that is given is kept, and there may be no floor then.
+              The floor is the score of `num` other real examples in place of samples. If the dataset has too few,
+              the defaults are lowered; numbers that you set are kept, possibly without a floor.
     seeds     how many; the scores are then a mean and a standard deviation.
     data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or
               floats in [0, 1], or of points [N, D].
@@ -65,7 +65,7 @@ def evaluate(
     """
     from ganlab import devices
     from ganlab.data.dataset import load_held_out
-    from ganlab.evaluation import Evaluator, Sizes, fitting_sizes
+    from ganlab.evaluation import Evaluator, Sizes, sizes_with_floor
     from ganlab.extractors import extractor_of
 
     if (run is None) == (data is None):
@@ -99,7 +99,7 @@ def evaluate(
         extractor_of(extractor, subject.dataset, devices.resolve(device), [extractor.partition(".")[0]]),
         metrics,
         num_classes=subject.num_classes,
-        **fitting_sizes(subject.dataset, len(examples), default, num, num_real)._asdict(),
+        **sizes_with_floor(subject.dataset, len(examples), default, num, num_real)._asdict(),
         split=split,
         seeds=range(seeds),
         quick=False,

@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 class Sizes(NamedTuple):
-    """How many samples are compared with how many real examples."""
+    """Numbers of samples and of real examples in a comparison."""
 
     num: int
     num_real: int
@@ -50,8 +50,8 @@ class Reference(NamedTuple):
 
     Attributes:
         dataset_hash, split: see Score.
-        num: samples that are compared with them.
-        floor: as many other real examples, to stand in for samples; None: too few are left.
+        num: number of samples that are compared with them.
+        floor: `num` other real examples, scored in place of samples; None: too few are left.
     """
 
     dataset_hash: str
@@ -62,9 +62,9 @@ class Reference(NamedTuple):
 
 
 class Evaluator:
-    """Scores generators of one dataset. Real examples, and the floors, are looked at once, when it is made.
+    """Scores generators of one dataset. Features of real examples and floors are computed once, in the constructor.
 
-    A floor compares as many examples as a score does, and with the same ones: the metrics depend on both numbers.
+    A floor has the same sample counts and real examples as a score, since metrics depend on both.
 
     Attributes:
         seconds: that it has taken so far.
@@ -73,10 +73,10 @@ class Evaluator:
     Args:
         dataset: for what is known of its distribution.
         examples: of the split that samples are compared with.
-        names: of the metrics; None: all that suit the data and can be computed from so many examples.
+        names: of the metrics; None: all that suit the data and can be computed from this many examples.
         num: samples for each seed.
-        num_real: real examples, at most; where there are more, a choice that is the same for every run. There are no
-            floors if fewer than `num` others are left, unless the dataset has fresh ones. See `fitting_sizes`.
+        num_real: real examples, at most; of more, a subset that is the same for every run. There is no floor if fewer
+            than `num` examples are left, unless the dataset draws fresh ones. See `sizes_with_floor`.
         num_classes: that the generator is told of; 0: none.
         split: which the examples are.
         seeds: of the samples.
@@ -106,7 +106,7 @@ class Evaluator:
     ) -> None:
         started = time.monotonic()
         self.extractor, self.num_classes, self.num, self.seeds = extractor, num_classes, num, seeds
-        real, floor = self._compared(dataset, examples, num, num_real)
+        real, floor = self._real_and_floor(dataset, examples, num, num_real)
         self.references = {"split": Reference(examples.fingerprint, split, real, num, floor)}
         self.facts = self._facts(dataset, examples, real.probabilities)
         tells_copies = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
@@ -121,17 +121,17 @@ class Evaluator:
 
     @property
     def main_metric(self) -> str | None:
-        """The metric that chooses the best checkpoint, where the user names none."""
+        """The metric that chooses the best checkpoint if the user names none."""
         return main_metric(self.names)
 
     def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
-        """The scores of samples of every seed, by metric; one that cannot be computed for a seed is left out.
+        """Metric -> score over all seeds; a metric that cannot be computed for one of them is left out.
 
         Args:
             weights, step: what the source is, for the scores to say.
 
         Raises:
-            DataError: none can be computed, with the number and the limit; or they are no such examples.
+            DataError: no metric can be computed, with the number and the limit; or they are no such examples.
         """
         if not self.names:
             return {}
@@ -175,10 +175,10 @@ class Evaluator:
             for part in chosen.split(BATCH)
         )
 
-    def _compared(
+    def _real_and_floor(
         self, dataset: Dataset, examples: Examples, num: int, num_real: int
     ) -> tuple[FeatureSet, FeatureSet | None]:
-        """The real examples that samples are compared with, and `num` others for the floor, if there are so many."""
+        """`num_real` examples to compare samples with, and `num` others for the floor (None: too few are left)."""
         if isinstance(dataset, HasFresh):
             return self._some_of(examples, num_real), self._some_of(dataset.fresh(num, seed=0), num)
         chosen = self._some_of(examples, num_real + num)
@@ -201,8 +201,10 @@ class Evaluator:
         return replace(known_facts(dataset), num_classes=self.num_classes, is_classified=is_classified, shares=shares)
 
     def _add_memory(self, train: Examples, held_out: Examples) -> None:
-        """Compare samples with the whole training set too. Of the held-out examples some are the baseline; as many as
-        there are samples, or half of them, are for the floor, and no more samples than these are looked at.
+        """Add the reference for metrics of memorisation, the whole training set.
+
+        The held-out examples are split into a baseline and the floor, which has as many as there are samples but at
+        most half of them. Samples beyond the size of the floor are ignored.
         """
         num = min(self.num, len(held_out) // 2)
         unseen = self._some_of(held_out, UNSEEN + num)
@@ -212,9 +214,9 @@ class Evaluator:
         self.references["memory"] = Reference(both, "train", real, num, floor)
 
     def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float | None]:
-        """What real examples in the place of samples score, by metric; what cannot be computed is left out.
+        """Metric -> score of real examples in place of samples; a metric that cannot be computed is left out.
 
-        A slow metric that may be the main one is measured while training if no quick one can be.
+        During training, a slow main metric is measured only if no quick one can be.
         """
         suit = suitable(self.facts, quick=False)
         for name in names or ():
@@ -259,15 +261,15 @@ class Evaluator:
         )
 
 
-def fitting_sizes(
+def sizes_with_floor(
     dataset: Dataset, num_examples: int, default: Sizes, num: int | None = None, num_real: int | None = None
 ) -> Sizes:
-    """Sizes that leave enough real examples for a floor. Defaults are lowered to that, which is logged.
+    """Sizes that leave enough real examples for a floor; lowering the defaults for this logs a warning.
 
     Args:
-        num_examples: the examples that there are.
-        num, num_real: those that the user insists on; None: up to the default. If one of them is more than half of the
-            examples, nothing is lowered.
+        num_examples: number of real examples in the dataset.
+        num, num_real: sizes that the user has set, which are kept; None: at most the default. If one of them is more
+            than half of the examples, no default is lowered.
     """
     wanted = Sizes(num or default.num, min(num_real or default.num_real, num_examples))
     half, fits = num_examples // 2, sum(wanted) <= num_examples
@@ -312,7 +314,7 @@ class Metrics(Protocol):
     """What a run is evaluated by; the config group `metrics`."""
 
     names: list[str] | None  # of what is measured; None: all that is quick and suits the data
-    best: str | None  # the metric that chooses the best checkpoint; None: the main one
+    best: str | None  # the metric that chooses the best checkpoint; None: the main metric
 
     def check(self) -> None:
         """Refuse what can be known to be wrong without any data.
@@ -347,11 +349,11 @@ class EvaluateSamples:
         extractor: of features of images: `auto`, `domain`, `random`, `pixels`, `inception`, or the dotted name of
             your own network.
         names: of the metrics; None: the quick ones that suit the data.
-        best: the one of them that chooses the best checkpoint; None: FID, else KID; of points the sliced Wasserstein
-            distance.
+        best: the metric that chooses the best checkpoint; None: FID, else KID, for images, and the sliced
+            Wasserstein distance for points.
         num: samples.
-        num_real: examples of the training set that they are compared with, at most. Of a small set both are lowered,
-            so that `num` other examples are left for the floor.
+        num_real: training examples that they are compared with, at most. For a small dataset, both numbers are
+            lowered so that `num` other examples are left for the floor.
     """
 
     def __init__(
@@ -381,12 +383,12 @@ class EvaluateSamples:
             extractor_of(self.extractor, dataset, device, trusted),
             self.names,
             num_classes=num_classes,
-            **fitting_sizes(dataset, len(examples), Sizes(self.num, self.num_real))._asdict(),
+            **sizes_with_floor(dataset, len(examples), Sizes(self.num, self.num_real))._asdict(),
         )
         if self.best is not None and self.best not in evaluator.names:
             raise ConfigError(f"metrics.best={self.best}: must be one of {', '.join(evaluator.names)}")
         if self.best is None and evaluator.names and evaluator.main_metric is None:
             log.warning(
-                "No best checkpoint will be kept: no metric that may choose it is measured; metrics.best=NAME sets one"
+                "No best checkpoint will be kept: no main metric is measured; choose one with metrics.best=NAME"
             )
         return evaluator

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ganlab.checkpoints import Stateful, restore_network
 from ganlab.data.batches import Batches
 from ganlab.ema import AveragedGenerator
-from ganlab.entries import check_like, child
+from ganlab.entries import check_structure, entry_path
 from ganlab.errors import Diverged
 from ganlab.game import Game, Moment, Players, Verdict, told
 from ganlab.means import mean
 from ganlab.models import spectral_norm
-from ganlab.optimizers import Optimizers, check_num_updates, fitting_state, restore_optimizer
+from ganlab.optimizers import Optimizers, check_num_updates, check_optimizer_state, restore_optimizer
 from ganlab.randomness import Draws, Noise
 from ganlab.schedules import Schedule
 
@@ -91,40 +91,40 @@ class Learner:
         return {**parts, "ema": self.average.module} if self.average else parts
 
     def check(self, where: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Check what a checkpoint has of each part of the state.
+        """Check the networks and optimizers in a checkpoint.
 
         Returns:
-            The state of each optimizer that `restore` fills in, by its name.
+            Optimizer name -> state template, for `restore`.
 
         Raises:
-            CheckpointError: the first entry that does not fit.
+            CheckpointError: names the first entry that does not fit.
         """
         for name, part in self.state.items():
             if isinstance(part, nn.Module):
-                check_like(child(where, name), content[name], part.state_dict())
-        step, like = content["step"], {}
+                check_structure(entry_path(where, name), content[name], part.state_dict())
+        step, templates = content["step"], {}
         for player, optimizer, num_updates in (
             ("generator", self.generator_optimizer, step),
             ("discriminator", self.discriminator_optimizer, step * self.discriminator_steps),
         ):
             name = f"{player}_optimizer"
-            make, network = getattr(self.optimizers, player), getattr(self, player)
-            like[name] = fitting_state(child(where, name), content[name], make, network, content[player])
-            check_num_updates(child(where, name), optimizer, content[name]["state"], num_updates)
-        return like
+            path, make, network = entry_path(where, name), getattr(self.optimizers, player), getattr(self, player)
+            templates[name] = check_optimizer_state(path, content[name], make, network, content[player])
+            check_num_updates(path, optimizer, content[name]["state"], num_updates)
+        return templates
 
-    def restore(self, content: Mapping[str, Any], like: Mapping[str, Any]) -> None:
-        """Take over the state in a checkpoint that `check` has passed, and returned `like` for."""
+    def restore(self, content: Mapping[str, Any], templates: Mapping[str, Any]) -> None:
+        """Load a checkpoint for which `check` has returned `templates`."""
         for name, part in self.state.items():
             if isinstance(part, nn.Module):
                 restore_network(part, content[name])
             elif isinstance(part, torch.optim.Optimizer):
-                restore_optimizer(part, content[name], like[name])
+                restore_optimizer(part, content[name], templates[name])
         self.step, self.roll_backs = content["step"], content["roll_backs"]
 
     @property
-    def names(self) -> list[str]:
-        """Of the numbers that `update` returns."""
+    def update_keys(self) -> list[str]:
+        """The keys of the dictionary that `update` returns."""
         penalties = [f"penalty_{name}" for name in self.game.penalties]
         return ["loss_discriminator", "loss_generator", *Verdict._fields, *penalties]
 
@@ -175,7 +175,7 @@ class Learner:
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = factor * base_lr
 
-    def refuse_infinite(self) -> None:
+    def refuse_nonfinite(self) -> None:
         """Look at the weights.
 
         Raises:

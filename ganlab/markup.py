@@ -1,4 +1,4 @@
-"""HTML with untrusted text in it, and the content policy of a page."""
+"""HTML with untrusted text in it, and the Content-Security-Policy of a page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ganlab.terminal import printable
 
 
 class Html(Markup):
-    """HTML that escapes any other string that is formatted into it, added to it or joined by it.
+    """HTML that escapes every plain string that is formatted into it, added to it or joined by it.
 
-    `Html("<td>{}</td>").format(name)` escapes the name; control characters in it become visible. `Html(name)` would
-    take the name for HTML, so ruff allows only literals there (S704).
+    `Html("<td>{}</td>").format(name)` escapes the name, control characters included. `Html(name)` would treat the name
+    as HTML, so ruff allows only literals there (S704).
     """
 
     @classmethod
@@ -24,11 +24,11 @@ class Html(Markup):
 
 
 def content_policy(style: str, script: str | None = None) -> str:
-    """The Content-Security-Policy of a page that loads nothing and runs its own script alone.
+    """The Content-Security-Policy of a page that loads nothing and runs only its own script.
 
     Args:
-        style, script: the content of the page's only `<style>` and `<script>`, which the policy names by their hashes.
-            Browsers then ignore every other one, and all `style=` and `onclick=` attributes.
+        style, script: content of the page's only `<style>` and `<script>`, which the policy allows by their hashes.
+            Browsers then ignore all others, and attributes such as `style=` and `onclick=`.
     """
     scripts = [] if script is None else [f"script-src {_source(script)}"]
     parts = ["default-src 'none'", "img-src data:", f"style-src {_source(style)}", *scripts]

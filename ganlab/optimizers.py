@@ -10,21 +10,21 @@ import torch
 from annotated_types import Len
 from torch import Tensor, nn
 
-from ganlab.entries import check_like, check_names, child
+from ganlab.entries import check_keys, check_structure, entry_path
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.ranges import Fraction, Momentum, Positive, Weight
 
 Parameters = Iterable[nn.Parameter]
-MakeOptimizer = Callable[[Parameters], torch.optim.Optimizer]
-MEANS_OF_SQUARES = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta"}  # in the state of torch's optimizers
+OptimizerFactory = Callable[[Parameters], torch.optim.Optimizer]
+SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta"}  # as torch's optimizers name them
 
 
 @dataclass(frozen=True)
 class Optimizers:
     """The optimizers of both players, called with their parameters."""
 
-    generator: MakeOptimizer
-    discriminator: MakeOptimizer
+    generator: OptimizerFactory
+    discriminator: OptimizerFactory
 
 
 def adam(
@@ -84,20 +84,22 @@ def rmsprop(
     )
 
 
-def fitting_state(
-    where: str, entry: object, make: MakeOptimizer, network: nn.Module, weights: Mapping[str, Tensor]
+def check_optimizer_state(
+    where: str, entry: object, make: OptimizerFactory, network: nn.Module, weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """Check an optimizer's entry of a checkpoint against the state that such an optimizer has after one step.
+    """Check the state of an optimizer in a checkpoint against that of a new optimizer after one step.
 
     Args:
-        make: makes the optimizer.
-        network: whose parameters it updates; `weights` is what the checkpoint has of it, checked already.
+        where: path of the entry, for the error message.
+        make: constructs the optimizer from parameters.
+        network: the network whose parameters it updates.
+        weights: state of the network in the same checkpoint, already checked.
 
     Returns:
-        A state of the same names, shapes and memory layouts, for `restore_optimizer` to fill in.
+        A template with the same keys, shapes and memory layouts, which `restore_optimizer` fills in.
 
     Raises:
-        CheckpointError: the first part of the entry that does not fit.
+        CheckpointError: names the first entry that does not fit.
     """
     zeros = {name: nn.Parameter(torch.zeros_like(parameter)) for name, parameter in network.named_parameters()}
     for zero in zeros.values():
@@ -105,7 +107,7 @@ def fitting_state(
     optimizer = make(list(zeros.values()))
     optimizer.step()
     expected = optimizer.state_dict()
-    given = check_names(where, entry, expected)
+    given = check_keys(where, entry, expected)
     state = given["state"]
     names = {id(zero): name for name, zero in zeros.items()}
     updated = [names[id(zero)] for group in optimizer.param_groups for zero in group["params"]]
@@ -115,57 +117,57 @@ def fitting_state(
             and index not in state
             and torch.equal(weights[name], network.get_parameter(name).detach().cpu())
         )
-        if is_unused:  # no gradient has reached this parameter, which is as it was made
+        if is_unused:  # no gradient has reached this parameter, so it still has its initial value
             expected["state"].pop(index, None)
-    del expected["param_groups"]  # the settings are those of now
+    del expected["param_groups"]  # hyperparameters come from the current config
     for key, part in expected.items():
-        check_like(child(where, key), given[key], part)
-    _check_signs(child(where, "state"), state)
+        check_structure(entry_path(where, key), given[key], part)
+    _check_second_moments(entry_path(where, "state"), state)
     return expected
 
 
-def _check_signs(where: str, state: Mapping[int, Any]) -> None:
-    """Refuse a negative mean of squares: its root would make the next step's parameters NaN."""
+def _check_second_moments(where: str, state: Mapping[int, Any]) -> None:
+    """Refuse negative second moments: the next step would take their square root and make the parameters NaN."""
     for index, moments in state.items():
-        for name in MEANS_OF_SQUARES & set(moments):
+        for name in SECOND_MOMENTS & set(moments):
             if bool(torch.as_tensor(moments[name] < 0).any()):
-                raise CheckpointError(f"{child(child(where, index), name)}: has negative values")
+                raise CheckpointError(f"{entry_path(entry_path(where, index), name)}: must not be negative")
 
 
 def check_num_updates(where: str, optimizer: torch.optim.Optimizer, state: Mapping[int, Any], num_updates: int) -> None:
-    """Compare the updates that one of torch's optimizers has counted with those that the run has made.
+    """Check the step counters of one of torch's own optimizers against the number of updates in the run.
 
-    A parameter may have had fewer, where it has no part in some of the losses.
+    A parameter that does not contribute to every loss may have had fewer updates.
 
     Raises:
-        CheckpointError: it has counted others.
+        CheckpointError: a counter is too large or not an integer, or none has the expected value.
     """
     if not type(optimizer).__module__.startswith("torch.optim"):
         return
     steps = {index: float(moments["step"]) for index, moments in state.items() if "step" in moments}
-    expected = min(num_updates, 2**24)  # where a count in float32 ends
+    expected = min(num_updates, 2**24)  # float32 counters stop there
     for index, step in steps.items():
         if not 0 <= step <= expected or step % 1:
             name = f"{where}.state[{index}].step"
-            raise CheckpointError(f"{name}={step:g}: must be a whole number, and at most {expected} in this run")
+            raise CheckpointError(f"{name}={step:g}: must be an integer, at most {expected} in this run")
     if steps and max(steps.values()) != expected:
         raise CheckpointError(f"{where}.state: the largest step is {max(steps.values()):g}, expected {expected}")
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], like: Mapping[str, Any]) -> None:
-    """Load a checked state, its settings staying as they are now: torch would bring back the old learning rate.
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], template: Mapping[str, Any]) -> None:
+    """Load a checked state, but keep the current hyperparameters: torch would restore the old learning rate.
 
     Args:
-        like: see `fitting_state`. Tensors are copied into those here, as a fused optimizer reads moments in memory
-            order, and tensors in the file may share their memory.
+        template: result of `check_optimizer_state`. Values are copied into its tensors, since fused optimizers read
+            moments in memory order and tensors from a file may share memory.
     """
-    settings = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({**{name: _filled(like[name], state[name]) for name in like}, "param_groups": settings})
+    filled = _copy_into(template, state)
+    optimizer.load_state_dict({**filled, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _filled(like: Any, value: Any) -> Any:
-    if isinstance(like, Tensor):
-        return like.copy_(value)
-    if isinstance(like, Mapping):
-        return {key: _filled(part, value[key]) for key, part in like.items()}
+def _copy_into(template: Any, value: Any) -> Any:
+    if isinstance(template, Tensor):
+        return template.copy_(value)
+    if isinstance(template, Mapping):
+        return {key: _copy_into(part, value[key]) for key, part in template.items()}
     return value

@@ -16,8 +16,9 @@ from ganlab.errors import CheckpointError
 from ganlab.scores import Score, unlike
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
-BEFORE_THE_RUN = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # what a folder holds before a run or sweep starts
-LINKS_OF_WANDB = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")  # of earlier runs, not written to
+STARTUP_FILES = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # before a run starts
+# W&B replaces these links, or leaves those of an earlier run alone, and never writes through them
+WANDB_LINKS = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")
 
 
 def holds_a_run(folder: Path) -> bool:
@@ -48,18 +49,18 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.figures = self.path / "figures"
         self.result: dict[str, Any] = {}
-        # One lock for all objects of this process: the folder is taken before Hydra writes to it, and held by the run
+        # One lock for all objects of this process: the launcher locks the folder before Hydra writes to it
         self._lock = FileLock(os.path.abspath(self.path / ".lock"), is_singleton=True)
-        self._holds = False
+        self._is_locked = False
 
-    def take(self) -> None:
-        """Hold the folder for a new run or sweep, before anything is written to it.
+    def claim(self) -> None:
+        """Lock the folder for a new run or sweep, before anything is written to it.
 
         Raises:
-            CheckpointError: it holds a run already, or another process has taken it.
+            CheckpointError: the folder holds a run already, or another process has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._hold()
+        self._acquire_lock()
         if holds_a_run(self.path):
             self.close()
             raise CheckpointError(f"{self.path}: holds a run already; choose another folder, or continue with resume=")
@@ -68,9 +69,9 @@ class RunFolder:
         """Open a new run: `result.json` says that it is running, from now on until `update` says otherwise.
 
         Raises:
-            CheckpointError: as `take`.
+            CheckpointError: as `claim`.
         """
-        self.take()
+        self.claim()
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
         begun = {
@@ -93,7 +94,7 @@ class RunFolder:
         """
         if not holds_a_run(self.path):
             raise CheckpointError(f"{self.path}: not a run's folder, it has no {RESULT}")
-        self._hold()
+        self._acquire_lock()
         try:
             self.result = json.loads((self.path / RESULT).read_text())
             missing = {"id", "seed", "dataset", "step", "config_hash", "config_hashes"} - set(self.result)
@@ -106,21 +107,21 @@ class RunFolder:
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
 
-    def refuse_other(self, source: str, seed: object, config_hash: str) -> None:
-        """Refuse a config or checkpoint that is not one of this run.
+    def check_same_run(self, source: str, seed: object, config_hash: str) -> None:
+        """Refuse a config or checkpoint of another run.
 
         Args:
-            source: the file that they are from.
+            source: the file that has this seed and config hash, for the error message.
 
         Raises:
-            CheckpointError: its seed or config hash is not what `result.json` has.
+            CheckpointError: the seed or config hash is not in `result.json`.
         """
         if seed != self.result["seed"]:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
         if config_hash not in self.result["config_hashes"]:
             raise CheckpointError(
-                f"{self.path}/{source}: config_hash {config_hash} is not in {RESULT}: it was changed, or is of another "
-                "run; give changes as arguments, as in resume=FOLDER trainer.epochs=50"
+                f"{self.path}/{source}: config_hash {config_hash} is not in {RESULT}: it was edited, or is from "
+                "another run; pass changes as arguments, as in resume=FOLDER trainer.epochs=50"
             )
 
     def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ class RunFolder:
             CheckpointError: another process is at it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._hold()
+        self._acquire_lock()
         begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
         facts = {**facts, "config_hashes": [facts["config_hash"]], "dataset": None, "scores": {}, "best": None}
         never_began = {"status": "running", **begun, **facts}
@@ -156,28 +157,29 @@ class RunFolder:
         finally:
             self.close()
 
-    def _hold(self) -> None:
-        if self._holds:
+    def _acquire_lock(self) -> None:
+        if self._is_locked:
             return
         self._refuse_links()
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(f"{self.path}: another process is using this folder") from None
-        self._holds = True
+        self._is_locked = True
 
     def _refuse_links(self) -> None:
-        """Refuse symbolic links in the folder, through which a run would write to files that lie elsewhere."""
-        for place, folders, files in os.walk(self.path):
+        """Refuse symbolic links in the folder: a run would write through them to files elsewhere."""
+        for parent, folders, files in os.walk(self.path):
             for name in (*folders, *files):
-                is_of_wandb = "wandb" in Path(place).parts and name in LINKS_OF_WANDB
-                if not is_of_wandb and os.path.islink(os.path.join(place, name)):
-                    raise CheckpointError(f"{os.path.join(place, name)}: is a symbolic link; a run's folder has none")
+                path = os.path.join(parent, name)
+                is_of_wandb = "wandb" in Path(parent).parts and name in WANDB_LINKS
+                if not is_of_wandb and os.path.islink(path):
+                    raise CheckpointError(f"{path}: is a symbolic link; remove it, a run's folder must have none")
 
     def close(self) -> None:
         """Let other processes use the folder."""
-        if self._holds:
-            self._holds = False
+        if self._is_locked:
+            self._is_locked = False
             self._lock.release()
 
     def update(self, **facts: Any) -> None:
@@ -247,16 +249,16 @@ class RunFolder:
             self.update(scores_since={name: min(first, step + 1) for name, first in since.items()})
 
     def discard(self) -> None:
-        """Close, and remove what was written for a run or sweep that never started, with the folder if nothing is left.
+        """Close, and remove the startup files of a run or sweep that never started, then the folder if it is empty.
 
-        A folder that another process uses, or that holds a run or jobs, stays as it is.
+        A folder that another process uses, or that holds a run or jobs, is left unchanged.
         """
         try:
-            self._hold()
+            self._acquire_lock()
         except (CheckpointError, FileNotFoundError):
             return
         if not holds_a_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
-            for path in (self.path / name for name in BEFORE_THE_RUN):
+            for path in (self.path / name for name in STARTUP_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.close()
         for folder in (self.path, self.path.parent):

@@ -71,16 +71,16 @@ class TrainedGenerator:
     def build(
         cls, cfg: DictConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
     ) -> TrainedGenerator:
-        """The same of a config that `ganlab.config.load` has read from the folder and checked."""
+        """From a run's folder, given its config as `ganlab.config.load` returns it."""
         from ganlab import devices
         from ganlab.build import build_players
-        from ganlab.checkpoints import Checkpoints, check_facts, read, restore_network
+        from ganlab.checkpoints import Checkpoints, check_metadata, read, restore_network
         from ganlab.data.dataset import Description
-        from ganlab.entries import check_like
+        from ganlab.entries import check_structure
 
         path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
         content = read(path)
-        check_facts(path, content)
+        check_metadata(path, content)
         kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
         chosen = weights or kept[0]
         if chosen not in kept:
@@ -90,10 +90,10 @@ class TrainedGenerator:
         players = build_players(cfg, about)
         generator = players.generator
         used = {key: entry for key, entry in content.items() if key == name}
-        check_like(f"{path}: ", used, {name: generator.state_dict()})
+        check_structure(f"{path}: ", used, {name: generator.state_dict()})
         restore_network(generator, content[name])
         where = devices.resolve(device)
-        generator.to(where).eval().register_forward_hook(partial(refuse_infinite, path))
+        generator.to(where).eval().register_forward_hook(partial(refuse_nonfinite, path))
         classes = about.classes if players.num_classes else ()
         return cls(players, classes, about.units, chosen, content["step"], where)
 
@@ -122,10 +122,10 @@ class TrainedGenerator:
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
 
 
-def refuse_infinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
-    """Finite weights may overflow; clamped to [0, 1], the images of infinite numbers would pass for samples."""
+def refuse_nonfinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
+    """Finite weights may overflow, and clamping to [0, 1] would turn infinities into valid pixels."""
     if not bool(samples.isfinite().all()):
-        raise CheckpointError(f"{checkpoint}: the generator's samples are not finite numbers")
+        raise CheckpointError(f"{checkpoint}: the generator's samples are not finite")
 
 
 def sample(

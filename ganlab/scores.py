@@ -19,7 +19,7 @@ class Score:
     Attributes:
         value: the mean over the seeds.
         error: the standard deviation over the seeds; of one seed, the metric's own standard error where it has one.
-        floor: what as many other real examples score in the place of the samples; None: too few are left for that.
+        floor: the score of `num_fake` other real examples in place of samples; None: the dataset has too few.
         better: which values are.
         extractor, extractor_hash: what the features came from; `coordinates` for points as they are.
         dataset_hash: of the real examples; of memorisation, 8 digits of the training set's and 8 of the held-out set's.
@@ -109,9 +109,9 @@ def comparisons(scores: Mapping[str, Score]) -> list[str]:
 
 
 def _comparison(score: Score) -> str:
-    """How many samples of what, and how many real examples of which."""
+    """Numbers and sources of the samples and of the real examples."""
     generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
     samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
     needed = score.num_fake + score.num_real
-    no_floor = f"; no floor, which would take {needed:,} real examples" if score.floor is None else ""
+    no_floor = f"; no floor: it needs {needed:,} real examples" if score.floor is None else ""
     return f"{samples} against {score.num_real:,} real ({score.split}){no_floor}"

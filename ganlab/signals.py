@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, and the way back into the queue of a cluster."""
+"""Signals that stop a run, and requeueing on a cluster."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ganlab.errors import Stopped
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-REQUEUE_SIGNALS = ("SIGUSR2", "SIGUSR1")  # submitit's default first; it reads another from SUBMITIT_PREEMPT_SIGNAL
+REQUEUE_SIGNALS = ("SIGUSR2", "SIGUSR1")  # submitit's default comes first; SUBMITIT_PREEMPT_SIGNAL selects another
 
 
 def stop_signals() -> set[signal.Signals]:
-    """The signals that ask this process to stop, as far as the platform has them."""
+    """The signals that stop this process, of those that the platform has."""
     numbers = {getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)}
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         numbers.remove(signal.SIGHUP)  # nohup
@@ -30,29 +30,29 @@ def stop_signals() -> set[signal.Signals]:
 
 
 def requeue_signal() -> signal.Signals | None:
-    """The signal whose handler requeues this job, as submitit installs one on a cluster; None: there is no handler."""
+    """The signal whose handler requeues this job on a cluster, as installed by submitit; None: there is none."""
     numbers = [getattr(signal, name) for name in REQUEUE_SIGNALS if hasattr(signal, name)]
     return next((number for number in numbers if callable(signal.getsignal(number))), None)
 
 
 def requeue() -> None:
-    """Put a stopped job of a cluster back into the queue, once, unless Slurm is ending or requeueing it already.
+    """On a cluster, requeue this job, unless Slurm is already ending or requeueing it.
 
     Raises:
-        SystemExit: the job is in the queue.
+        SystemExit: the job has been requeued.
     """
     number = requeue_signal()
     if number is None:
         return
     handler: Any = signal.getsignal(number)
     for other in stop_signals():
-        signal.signal(other, signal.SIG_IGN)  # inherited by the commands below: Slurm signals every process
+        signal.signal(other, signal.SIG_IGN)  # the commands below inherit this: Slurm signals every process
     if not is_completing():
         handler(number, None)
 
 
 def is_completing() -> bool:
-    """Whether Slurm is ending the job of this process, because it was cancelled, is out of time or was requeued."""
+    """Whether Slurm is already ending this job: it was cancelled or requeued, or reached its time limit."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return False
@@ -66,11 +66,11 @@ def is_completing() -> bool:
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Hold back stop signals here, and in processes started within until they call `unblock`.
+def block_stop_signals() -> Iterator[None]:
+    """Block stop signals in this process, and in processes started within until they call `unblock_stop_signals`.
 
-    The server that jobs are forked from never does: a closing terminal and Slurm signal every process, and without
-    the server nobody learns how its jobs end.
+    The fork server never unblocks them: a closing terminal and Slurm signal every process, but the exit codes of jobs
+    are lost if the server dies.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -82,44 +82,44 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def unblock() -> None:
+def unblock_stop_signals() -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
 
 
 class StopSignal:
-    """Within it, the first signal to stop is noted in `number` for the loop to obey.
+    """Context manager that stores the first stop signal in `number`; the training loop stops after the current step.
 
-    A second signal acts at once where a user sends it, but not where one request arrives as several signals: in a job
-    of a sweep or a cluster, and as SIGHUP, which both the shell and the kernel send when a terminal closes. Outside
-    the main thread, where Python does not allow handlers, nothing is caught.
+    A second signal acts immediately, except where one request may arrive as several signals: in a job of a sweep or a
+    cluster, and for SIGHUP, which both the shell and the kernel send when a terminal closes. Outside the main thread
+    no signal is caught, as Python allows no handlers there.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
-        self._interrupts = False
+        self._previous: dict[signal.Signals, Any] = {}
+        self._raises = False
         on_cluster = requeue_signal() is not None or "SLURM_JOB_ID" in os.environ
         self._ignores_second = on_cluster or multiprocessing.parent_process() is not None
 
     def __enter__(self) -> StopSignal:
         if current_thread() is main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in stop_signals()}
+            self._previous = {number: signal.signal(number, self._note) for number in stop_signals()}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore(self._before)
+        self._restore(self._previous)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Before the first step there is nothing to save: the first signal ends what runs within.
+    def raising(self) -> Iterator[None]:
+        """Raise on the first signal immediately, as before the first step there is nothing to save.
 
         Raises:
-            Stopped: by that signal.
+            Stopped: a stop signal arrived.
         """
-        self._interrupts = True
+        self._raises = True
         try:
             yield
         except KeyboardInterrupt:
@@ -128,16 +128,16 @@ class StopSignal:
             name = signal.Signals(self.number).name
             raise Stopped(f"stopped by {name} before the first step", self.number) from None
         finally:
-            self._interrupts = False
+            self._raises = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         is_first = self.number is None
         self.number = self.number or number
         if not self._ignores_second:
-            self._restore(number for number in self._before if number.name != "SIGHUP")
-        if self._interrupts and is_first:
+            self._restore(number for number in self._previous if number.name != "SIGHUP")
+        if self._raises and is_first:
             raise KeyboardInterrupt
 
     def _restore(self, numbers: Iterable[signal.Signals]) -> None:
         for number in numbers:
-            signal.signal(number, self._before[number])
+            signal.signal(number, self._previous[number])

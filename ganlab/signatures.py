@@ -17,9 +17,9 @@ from typing import Any
 
 from ganlab.errors import ConfigError
 
-HYDRA_KEYS = {"_target_", "_partial_"}  # of those that Hydra acts on; the others would get past this check
+HYDRA_KEYS = {"_target_", "_partial_"}  # the only allowed ones; Hydra's others would bypass this check
 
-VALUE_KINDS = (bool, int, float, str, bytes, NoneType, typing.Literal, list, tuple, dict, Sequence, Mapping)
+VALUE_TYPES = (bool, int, float, str, bytes, NoneType, typing.Literal, list, tuple, dict, Sequence, Mapping)
 
 
 def check_node(key: str, node: Any) -> None:
@@ -40,9 +40,9 @@ def check_node(key: str, node: Any) -> None:
 
 def _check_call(key: str, node: Mapping[str, Any]) -> None:
     given = {name: value for name, value in node.items() if name not in HYDRA_KEYS}
-    special = next(filter(is_special, given), None)
+    special = next(filter(is_reserved, given), None)
     if special:
-        raise ConfigError(f"{key}.{special}: no such key; arguments are given by their names")
+        raise ConfigError(f"{key}.{special}: no such key; pass arguments by name")
     check_value(f"{key}._partial_", node.get("_partial_", False), bool)
     bind(
         locate(key, node["_target_"]),
@@ -87,9 +87,9 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
 
 
 def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
-    """Refuse a node that makes an object for a parameter that takes a value, or another kind of object."""
+    """Refuse a node whose object does not fit the parameter: it takes a plain value, or an object of another class."""
     if not takes_object(annotation):
-        raise ConfigError(f"{key}._target_={node['_target_']}: must be a value, not an object to be made")
+        raise ConfigError(f"{key}._target_={node['_target_']}: must be a plain value, not an object")
     target = locate(key, node["_target_"])
     allowed = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     kinds = [kind for kind in allowed if inspect.isclass(kind) and kind is not type(None)]
@@ -97,19 +97,19 @@ def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
         raise ConfigError(f"{key}._target_={node['_target_']}: does not make a {kinds[0].__name__}")
 
 
-def is_special(name: str) -> bool:
-    """Whether a key is one that Hydra acts on, or may in a later version, beyond `HYDRA_KEYS`."""
+def is_reserved(name: str) -> bool:
+    """Whether a key has the form that Hydra reserves, as `_args_`, and is not one of `HYDRA_KEYS`."""
     return name.startswith("_") and name.endswith("_") and name not in HYDRA_KEYS
 
 
 def takes_object(annotation: Any) -> bool:
-    """Whether a parameter of this annotation may be given an object, rather than text, a number or a list of them."""
+    """Whether a parameter with this annotation accepts an object, not only strings, numbers and collections of them."""
     if typing.get_origin(annotation) is typing.Annotated:
         return takes_object(typing.get_args(annotation)[0])
     if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
         return any(takes_object(part) for part in typing.get_args(annotation))
     kind = typing.get_origin(annotation) or annotation
-    return kind not in VALUE_KINDS
+    return kind not in VALUE_TYPES
 
 
 def locate(key: str, target: str) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 
 def printable(text: object) -> str:
-    r"""The text with Python's escape sequence in place of every character that is not printable.
+    r"""The text with every non-printable character replaced by its Python escape sequence.
 
     A newline becomes `\n` and an escape character `\x1b`, so the text cannot start a line or move the cursor.
-    Bidirectional controls such as `\u202e` are escaped too, so it cannot reverse the rest of the line.
+    Bidirectional controls such as `\u202e` are escaped too, so it cannot reorder the line.
     """
     characters = str(text)
     if characters.isprintable():
@@ -19,12 +19,12 @@ def printable(text: object) -> str:
 
 
 def printable_traceback(text: str) -> str:
-    """A traceback with every line escaped, and indented so that none can pass for a line of the log."""
+    """A traceback with every line escaped, and indented so that none looks like a log message."""
     return "\n".join(f"  {printable(line)}" for line in text.rstrip("\n").split("\n"))
 
 
 class LogFormatter(logging.Formatter):
-    """Escapes messages, so that each takes one line, and tracebacks, which keep their lines."""
+    """Escapes control characters: a message takes one line, a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from ganlab.cadence import first_due, is_due
-from ganlab.checkpoints import FORMAT, Checkpoints, Facts, Stateful, check_facts, read
+from ganlab.checkpoints import FORMAT, Checkpoints, Metadata, Stateful, check_metadata, read
 from ganlab.data.batches import Batches
 from ganlab.data.units import Units
 from ganlab.dynamics import Dynamics
-from ganlab.entries import check_equal, check_like, check_names, check_state
+from ganlab.entries import check_equal, check_keys, check_state, check_structure
 from ganlab.errors import CheckpointError, ConfigError, DataError, Diverged, Stopped
 from ganlab.evaluation import Evaluator
 from ganlab.figures import Pictures
@@ -311,7 +311,7 @@ class Trainer:
 
     def _check_finite(self) -> None:
         self._finite_means()
-        self.learner.refuse_infinite()
+        self.learner.refuse_nonfinite()
 
     def _beside_state(self) -> dict[str, Any]:
         return {
@@ -350,47 +350,50 @@ class Trainer:
         """Go back to the run's last checkpoint, its record included; without one, to the start.
 
         Raises:
-            CheckpointError: it is damaged, or does not fit this run.
-            ConfigError: it is of a later step than the last one.
+            CheckpointError: it is damaged or does not fit this run.
+            ConfigError: the checkpoint is beyond the run's last step.
         """
         if self.checkpoints.has("last"):
             self.evaluated_before = self._restore_from("last")["evaluation_seconds"]
         self.run.rewind(self.step)
 
     def _restore_from(self, checkpoint: str) -> dict[str, Any]:
-        """Take over the state of a checkpoint, whose content is returned, once all of it has been checked."""
+        """Check all of a checkpoint, then load it; returns its content."""
         path = self.checkpoints.find(checkpoint)
         content = read(path)
-        like = self._check(path, content)
-        self.learner.restore(content, like)
+        self.learner.restore(content, self._check(path, content))
         self.means.load_state_dict(content["means"])
         try:
             self.watchdog.load_state_dict(content["watchdog"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a user's own watchdog
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # raised by a user-defined watchdog
             raise CheckpointError(f"{path}: watchdog: does not fit: {' '.join(str(error).split())}") from error
         self.seconds = self.saved_after = content["seconds"]
         return content
 
     def _check(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Check every entry of a checkpoint against what takes it; returns what `Learner.check` does.
+        """Check every entry of a checkpoint against the object that loads it.
+
+        Returns:
+            The optimizer templates of `Learner.check`.
 
         Raises:
-            CheckpointError: the first entry that does not fit.
-            ConfigError: it is of a later step than the run's last.
+            CheckpointError: names the first entry that does not fit.
+            ConfigError: the checkpoint is beyond the run's last step.
         """
         where = f"{path}: "
-        check_names(where, content, {"format": FORMAT, **Facts.__annotations__, **self.state})
-        check_facts(path, content)
-        self.run.refuse_other(f"checkpoints/{path.name}: config", content["config"].get("seed"), content["config_hash"])
+        check_keys(where, content, {"format": FORMAT, **Metadata.__annotations__, **self.state})
+        check_metadata(path, content)
+        seed, config_hash = content["config"].get("seed"), content["config_hash"]
+        self.run.check_same_run(f"checkpoints/{path.name}: config", seed, config_hash)
         step, means, watchdog = content["step"], content["means"], content["watchdog"]
         if step > self.last_step:
             raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")
         check_equal(f"{where}data", content["data"], self.facts["data"])
         check_state(f"{where}means", means, self.means)
-        names = self.learner.names if means["count"] else []
+        names = self.learner.update_keys if means["count"] else []
         if means["names"] != names:
             raise CheckpointError(f"{where}means.names: expected {', '.join(names) or 'none'}")
-        check_like(f"{where}means.sums", means["sums"], torch.zeros(len(names)) if names else None)
+        check_structure(f"{where}means.sums", means["sums"], torch.zeros(len(names)) if names else None)
         check_state(f"{where}watchdog", watchdog, self.watchdog)
         counts = {"means.count": means["count"]}
         if isinstance(self.watchdog, Watchdog):

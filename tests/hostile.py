@@ -1,4 +1,4 @@
-"""Text that tries to leave its place in a page, a log or a terminal, put into files; and checks that it did not."""
+"""Hostile text for the files of a run, and checks that pages, logs and terminals show it as text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PARTS = {
     "title": "\x1b]0;title\x07",
     "c1": "\x9b31m\x85",
     "direction": "\u202e\u2066",
-    "surrogate": "\udcff",  # what Python makes of a byte in a file's name that is not UTF-8
+    "surrogate": "\udcff",  # how Python decodes a file name that is not UTF-8
 }
 TEXT = "".join(PARTS.values())
-VALUES = (TEXT, [TEXT], -math.inf)  # wherever they are put, some are of a type that is not expected
+VALUES = (TEXT, [TEXT], -math.inf)  # whatever the expected type, some of these have another
 
 
 def variants(tree: Any, value: Any, text: str = TEXT) -> Iterator[Any]:
-    """The tree with each of its values, inner nodes included, replaced in turn, and with the text after each key."""
+    """The tree with one value or inner node replaced, or the text appended to one key, for each in turn."""
     if isinstance(tree, dict):
         for key, inner in tree.items():
             yield {**tree, key: value}
@@ -44,7 +44,7 @@ def variants(tree: Any, value: Any, text: str = TEXT) -> Iterator[Any]:
 
 
 def strings_replaced(tree: Any, text: str) -> Any:
-    """The tree with the text at the end of every string."""
+    """The tree with the text appended to every string."""
     if isinstance(tree, dict):
         return {key: strings_replaced(value, text) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -53,7 +53,7 @@ def strings_replaced(tree: Any, text: str) -> Any:
 
 
 def all_variants(tree: Any, values: Iterable[Any] = VALUES) -> Iterator[Any]:
-    """The tree with each of its values replaced by each of these, and with each part of the text in all its strings."""
+    """All variants of the tree by these values, and the tree with each part of the text appended to every string."""
     for value in values:
         yield from variants(tree, value)
     for text in PARTS.values():
@@ -75,12 +75,12 @@ def replace(file: Path, tree: Any) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page, or of any of several, as far as injected markup would change it.
+    """The elements, attributes and sources of one or more pages, which injected markup would change.
 
     Attributes:
-        attributes: (element, attribute) pairs, (element, "") for each element.
-        sources: values of `src` and `href`, data left out.
-        policy: what the first element in the head, `meta`, says.
+        attributes: (element, attribute) pairs, and (element, "") for each element.
+        sources: values of `src` and `href`, without the content of data URLs.
+        policy: content of the `meta` element that comes first in the head.
     """
 
     def __init__(self, *pages: str) -> None:
@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 
 def assert_same_markup(page: str, harmless: Page) -> None:
-    """No element, attribute, script, style or source that pages of harmless runs lack."""
+    """No element, attribute, script, style or source that is absent from pages of harmless runs."""
     found = Page(page)
     assert found.attributes <= harmless.attributes
     assert found.sources <= harmless.sources
@@ -126,6 +126,6 @@ def assert_policy_allows_own_code_alone(page: str) -> None:
 
 
 def assert_printable(output: str) -> None:
-    """No control character but the newline, and no line that a file's text began."""
+    """No control character except newlines, and no line that starts with text from a file."""
     assert output.replace("\n", "").isprintable()
     assert not [line for line in output.split("\n") if line.startswith("INJECTED")]

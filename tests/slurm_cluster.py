@@ -1,4 +1,4 @@
-"""A Slurm cluster of one node, this machine, for as long as a test needs it."""
+"""A one-node Slurm cluster on this machine, for the duration of a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from getpass import getuser
 from pathlib import Path
 
 PROGRAMS = ("munged", "mariadb-install-db", "mariadbd", "slurmdbd", "sacctmgr", "slurmctld", "slurmd", "sbatch")
-SBIN = "/usr/sbin"  # where daemons are, often not on the path of a user
+SBIN = "/usr/sbin"  # daemons are here, often not on a user's PATH
 
 SLURM_CONF = """\
 ClusterName=test
@@ -66,16 +66,16 @@ StorageUser={user}
 
 
 def missing() -> list[str]:
-    """The programs of a cluster that this machine lacks."""
+    """The required programs that are not installed."""
     return [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:{SBIN}")]
 
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a cluster whose files are all in this folder.
+    """Run a cluster with all of its files in this folder.
 
     Yields:
-        The environment in which Slurm's commands find it.
+        The environment variables with which Slurm's commands find it.
     """
     folder.chmod(0o755)
     environment = os.environ | {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": f"{os.environ['PATH']}:{SBIN}"}

@@ -37,7 +37,7 @@ def test_last_is_the_latest_numbered_one(run: Path) -> None:
         "last.pt", "step_00000002.pt", "step_00000004.pt", "step_00000006.pt",
     ]  # fmt: skip
     assert (folder / "last.pt").read_bytes() == (folder / "step_00000006.pt").read_bytes()
-    assert Checkpoints(folder).load("4")["step"] == 4
+    assert read(Checkpoints(folder).find("4"))["step"] == 4
 
 
 def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_last_one_alone_leaves_those_that_stay_as_they_were(tmp_path: Path) 
     checkpoints, state = Checkpoints(tmp_path), {"generator": nn.Linear(1, 1)}
     checkpoints.save(1, state, {}, is_best=True)
     checkpoints.save_last(2, state, {})
-    assert [checkpoints.load(which)["step"] for which in ("last", "best", "1")] == [2, 1, 1]
+    assert [read(checkpoints.find(which))["step"] for which in ("last", "best", "1")] == [2, 1, 1]
     assert checkpoints.steps() == [1]
 
 

@@ -289,7 +289,7 @@ def test_fewer_than_five_seeds_tell_no_difference(num_seeds: int, starred: bool,
     page = (tmp_path / "leaderboard.html").read_text()
     assert ('data-value="yes"' in page) == starred
     assert 'data-value="no"' not in page
-    note = "fewer than 5 common seeds: the interval is too narrow to say that they differ"
+    note = "fewer than 5 common seeds: the interval is too narrow to show a difference"
     assert (note in text) == (note in page) == (num_seeds in (2, 4))
 
 
@@ -297,7 +297,7 @@ def test_runs_without_a_main_metric_are_ranked_by_what_is_asked_for(tmp_path: Pa
     folder = trial(tmp_path / "0", {}, 0, [2.0])
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"main_metric": None, "best": None}))
-    assert "none of them scored by a main metric; rank them with metric=, one of fid" in write(tmp_path)
+    assert "none of them scored by a main metric; choose one with metric=: fid" in write(tmp_path)
     assert "1 run of 1 configuration by fid" in write(tmp_path, "fid")
 
 
@@ -490,7 +490,7 @@ def test_the_page_asks_for_nothing_and_quotes_what_runs_say(sweep: Path) -> None
 
 @pytest.fixture
 def small_sweep(tmp_path: Path) -> Path:
-    """One run of each kind, with pictures of few pixels."""
+    """Finished runs and a failed one, with tiny pictures."""
     folder = tmp_path / "sweep"
     for job, (lr, dim, seed, status) in enumerate(
         [(1e-3, 8, 0, "done"), (1e-3, 8, 1, "done"), (1e-2, 8, 0, "done"), (1e-2, 16, 0, "failed")]
@@ -517,7 +517,7 @@ def test_nothing_in_a_runs_files_leaves_its_place_in_the_page_and_the_table(smal
     pages = []
     for changed in hostile.variants(original, words, words):
         hostile.replace(file, changed)
-        with suppress(GanlabError):  # scores that may not be ranked together
+        with suppress(GanlabError):  # scores that must not be ranked together
             pages.append(page_and_table(small_sweep)[0])
     harmless = hostile.Page(*pages)
     for changed in hostile.all_variants(original):

@@ -17,7 +17,7 @@ from PIL import Image
 
 import ganlab
 from ganlab import build, config, signatures
-from ganlab.allow_list import constructors, refuse_foreign
+from ganlab.allow_list import constructors, refuse_disallowed
 from ganlab.config_files import values_in
 from ganlab.errors import CheckpointError, ConfigError
 
@@ -293,7 +293,7 @@ def test_of_all_that_the_package_has_only_the_listed_constructors_may_stand_in_a
     for key in keys | parents | deeper | {"penalty.mine", "penalty.mine.schedule", "tracker.mine", "new"}:
         for name in names:
             try:
-                refuse_foreign(tree_with(key.split("."), {"_target_": name}), tmp_path)
+                refuse_disallowed(tree_with(key.split("."), {"_target_": name}), tmp_path)
             except CheckpointError:
                 continue
             allowed.add((key, name))

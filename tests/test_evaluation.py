@@ -557,10 +557,10 @@ def test_bad_overrides_are_refused_before_any_data_are_read(overrides: list[str]
 def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2", *CIRCLE)
     file = folder / ".hydra" / "config.yaml"
-    file.write_text(file.read_text().replace("extractor: auto", "extractor: shutil.rmtree"))
-    with pytest.raises(CheckpointError, match=r"metrics\.extractor=shutil\.rmtree: .*trust="):
+    file.write_text(file.read_text().replace("extractor: auto", "extractor: json.dumps"))
+    with pytest.raises(CheckpointError, match="trust="):
         config.load(folder)
-    config.load(folder, trust=["shutil"])
+    config.load(folder, trust=["json"])
 
 
 def test_the_command_says_how_a_list_is_written() -> None:

@@ -1,4 +1,4 @@
-"""A floor is what real examples score: of the same sizes, so that a perfect generator scores like it."""
+"""A floor is the score of real examples at the same sample counts, so a perfect generator scores at its floor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganlab.data.dataset import Dataset, Examples, HasFresh, HasHeldOut
 from ganlab.data.mixtures import Ring8
 from ganlab.data.points import Circle, Moons
 from ganlab.evaluate import evaluate
-from ganlab.evaluation import EvaluateSamples, Evaluator, Sizes, fitting_sizes
+from ganlab.evaluation import EvaluateSamples, Evaluator, Sizes, sizes_with_floor
 from ganlab.extractors import Coordinates, Features
 from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS
@@ -30,7 +30,7 @@ REPETITIONS = {60: 16, 500: 8, 1000: 8, 10_000: 4}  # by number of examples
 
 
 class Given:
-    """Samples that are made already."""
+    """A source of given samples."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
@@ -72,8 +72,8 @@ class Real(NamedTuple):
     """A distribution.
 
     Attributes:
-        dataset: of so many examples, drawn by a seed.
-        draw: other examples of it.
+        dataset: (num, seed) -> a dataset of it.
+        draw: (num, seed) -> other examples.
     """
 
     dataset: Callable[[int, int], Dataset]
@@ -105,7 +105,7 @@ DISTRIBUTIONS = {
 
 @pytest.fixture
 def every_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured while training, even the slow ones."""
+    """Measure every metric during training, even the slow ones."""
     for name, metric in METRICS.items():
         if metric.against == "split":
             monkeypatch.setitem(METRICS, name, metric._replace(quick=True, at_most=metric.at_most and 500))
@@ -161,14 +161,14 @@ def test_defaults_are_lowered_and_given_sizes_are_kept(
     num_examples: int, given: tuple[int | None, int | None], expected: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     default = Sizes(2500, 10_000)
-    sizes = fitting_sizes(Stripes(num_examples, 0), num_examples, default, *given)
+    sizes = sizes_with_floor(Stripes(num_examples, 0), num_examples, default, *given)
     assert sizes == expected
     wanted = (given[0] or 2500, min(given[1] or 10_000, num_examples))
     assert caplog.text.count("set aside for the floor") == (sizes != wanted)
 
 
 def test_fresh_points_leave_the_sizes_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
-    assert fitting_sizes(Circle(60), 60, Sizes(2500, 10_000)) == (2500, 60)
+    assert sizes_with_floor(Circle(60), 60, Sizes(2500, 10_000)) == (2500, 60)
     assert not caplog.text
 
 
@@ -205,4 +205,4 @@ def test_without_enough_other_examples_there_is_no_floor(tmp_path: Path, capsys:
     heading, fid, *_, compared, _, _ = capsys.readouterr().out.splitlines()
     assert fid.split()[2] == "-"
     assert fid.index("-") == heading.index("floor") + 4
-    assert compared.endswith("against 1,797 real (train); no floor, which would take 3,297 real examples")
+    assert compared.endswith("against 1,797 real (train); no floor: it needs 3,297 real examples")

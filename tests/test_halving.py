@@ -272,7 +272,7 @@ def test_one_configuration_is_not_halved(tmp_path: Path, caplog: pytest.LogCaptu
         (["metrics=none"], None, "hydra.launcher.halving=2: needs scores"),
         ([], "fid", "hydra.launcher.metric=fid: must be one of sliced_wasserstein, near"),
         (["metrics.names=[near]"], "distance", "hydra.launcher.metric=distance: must be one of near"),
-        (["metrics.names=[near]"], None, "hydra.launcher.metric=null: no main metric is measured; must be one of near"),
+        (["metrics.names=[near]"], None, "hydra.launcher.metric=null: must be one of near; no main metric"),
         (["dataset=ring8"], "near", "hydra.launcher.metric=near: must be one of sliced_wasserstein, modes"),
         (["dataset=digits", "model=dcgan_small"], "inception_score", None),
     ],

@@ -160,7 +160,7 @@ def test_without_pot_scipy_matches_points_of_the_same_number(monkeypatch: pytest
     expected = wasserstein(a, b)
     monkeypatch.setattr(transport, "find_spec", lambda name: None)
     assert wasserstein(a, b) == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(DataError, match=r"W1 needs equal numbers of points \(60 and 59\), or POT"):
+    with pytest.raises(DataError, match=r"W1 needs equal numbers of points \(60 and 59\), or install POT"):
         wasserstein(a, b[1:])
 
 

@@ -1,7 +1,7 @@
-"""The README as it is typed: bash and zsh pass on every command unchanged, and each command and example works.
+"""The README as typed: bash and zsh pass on every command unchanged, and every command and example works.
 
-The shells run stand-ins that record their arguments. What they recorded is then run, made small by SMALL. A command
-that stands neither there nor in NOT_RUN fails the tests.
+The shells run stand-ins that record their arguments. The recorded commands are then run, made fast by SMALL. A command
+that is neither there nor in NOT_RUN fails the tests.
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ PIECE = re.compile(r"(-m |')?[~+]?[\w./]+=[^= ]")
 
 RUN = "outputs/2026-11-24/06-28-38-567815"  # the run that the README shows
 RUN_OF_IMAGES, RUN_OF_OWN_NETWORKS = "images", "own"
-FOLDERS = {"sweep_dir=": "sweep", "fid": RUN_OF_IMAGES, "my_nets": RUN_OF_OWN_NETWORKS}  # what FOLDER stands for
+FOLDERS = {
+    "sweep_dir=": "sweep",
+    "fid": RUN_OF_IMAGES,
+    "my_nets": RUN_OF_OWN_NETWORKS,
+}  # a part of a command -> what FOLDER stands for in it
 
 SMOKE = "trainer.steps=2 metrics=none tracker=none"
-# command: arguments that are added to it, or replace those of the same key. In the README's order: some need the run
-# that an earlier one made.
+# Command -> arguments that are added, or replace those of the same key. In the README's order, as some commands use the
+# run of an earlier one.
 SMALL = {
     "python -m ganlab": SMOKE,
     "python3 -m venv .venv && .venv/bin/pip install -q . "
@@ -106,7 +110,7 @@ NOT_COMPOSED = {
 
 
 class Example(NamedTuple):
-    """A fenced block; `file` is where it stands while the commands run, `# NAME` in its first line or a made-up one."""
+    """A fenced block; it is written to `file`, named by `# NAME` in its first line or by its number."""
 
     language: str
     text: str
@@ -122,7 +126,7 @@ def examples() -> list[Example]:
 
 
 def spans() -> list[str]:
-    """Inline code, which may run over the end of a line."""
+    """Inline code, which may continue on the next line."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCE.sub("", README))]
 
 
@@ -134,14 +138,14 @@ def commands() -> list[str]:
 
 
 def pieces() -> list[str]:
-    """Every piece of a command line, as `'penalty=[r1,r2]'`, each once."""
+    """Every argument in inline code, such as `'penalty=[r1,r2]'`, each once."""
     return list(dict.fromkeys(span for span in spans() if PIECE.match(span)))
 
 
 # The shells ------------------------------------------------------------------------------------------------
 
-# As at a prompt, where `!` and `#` mean something else than in a script. bash refuses a glob without a match, as zsh
-# does, so that a machine without zsh finds such a command too.
+# Interactive: `!` and `#` differ in a script. bash refuses a glob without a match, as zsh does, so such commands
+# also fail on a machine without zsh.
 SHELLS = {"bash": ("bash", "--norc", "-O", "failglob", "-i"), "zsh": ("zsh", "-f", "-i", "-s")}
 IN_EACH_SHELL = pytest.mark.parametrize(
     "shell",
@@ -168,7 +172,7 @@ def executable(file: Path, text: str) -> None:
 
 
 def typed(shell: str, command: str, place: Path) -> list[list[str]]:
-    """The programs that a command starts, each with its arguments, as a shell passes them on."""
+    """The programs that a command starts, each with the arguments that the shell passes to it."""
     record = place / "record"
     record.write_bytes(b"")
     done = in_shell(shell, command, place, PATH=f"{place / 'stand_ins'}:/usr/bin:/bin", RECORD=str(record))
@@ -178,14 +182,14 @@ def typed(shell: str, command: str, place: Path) -> list[list[str]]:
 
 
 def filled_in(command: str) -> str:
-    """The command with folders that exist."""
+    """The command with FOLDER replaced by an existing one."""
     folder = next((folder for part, folder in FOLDERS.items() if part in command), RUN)
     return command.replace("FOLDER", folder)
 
 
 # Running ---------------------------------------------------------------------------------------------------
 
-# Imports once what every command needs and runs each in a process forked from there, in a tenth of the time.
+# Imports what every command needs once, and forks a process for each command, which takes a tenth of the time.
 SERVER = """
 import gc, json, os, runpy, sys, traceback
 import ganlab.build, ganlab.figures.report, matplotlib.backends.backend_agg, sklearn.datasets, torch._dynamo
@@ -219,7 +223,7 @@ class Place(NamedTuple):
     server: subprocess.Popen[str]
 
     def run(self, command: str) -> tuple[int, str]:
-        """Exit code and output of the last program that a command starts, made small."""
+        """Exit code and output of the last program that a command starts, made fast by SMALL."""
         program = typed("bash", filled_in(command), self.folder)[-1]
         return self.start(*with_arguments(program, SMALL[command].split()))
 

@@ -1,4 +1,4 @@
-"""A run's folder belongs to one run and one process: taken before anything is written, compared on resume."""
+"""A run's folder belongs to one run and one process: it is locked before anything is written."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
 
 def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.take()
-    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).take()"
+    run.claim()
+    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).claim()"
     other = [sys.executable, "-c", code, str(tmp_path / "run")]
     refused = subprocess.run(other, capture_output=True, text=True, timeout=60, check=False)
     assert "another process is using this folder" in refused.stderr
@@ -57,7 +57,7 @@ def test_what_was_written_for_a_run_that_never_started_is_removed_but_not_what_a
 ) -> None:
     (tmp_path / "runs" / "run" / ".hydra").mkdir(parents=True)
     holder = RunFolder(tmp_path / "runs" / "run")
-    holder.take()
+    holder.claim()
     code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).discard()"
     subprocess.run([sys.executable, "-c", code, str(holder.path)], timeout=60, check=True)
     assert (holder.path / ".hydra").is_dir()
@@ -67,7 +67,7 @@ def test_what_was_written_for_a_run_that_never_started_is_removed_but_not_what_a
 
 def test_two_sweeps_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     one = RunFolder(tmp_path / "sweep")
-    one.take()
+    one.claim()
     process = start("-m", *TINY, "seed=0,1", "sweep_dir=sweep")
     _, message = process.communicate(timeout=60)
     assert (process.returncode, "another process is using this folder" in message) == (2, True)

@@ -1,4 +1,4 @@
-"""Signals: which ones stop a run, what a second one does, and the way back into the queue of a cluster."""
+"""Signals: which ones stop a run, what a second one does, and requeueing on a cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins off any cluster, and leaves the handlers of this process as they were."""
+    """Run each test outside a cluster, and restore the handlers of this process."""
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     numbers = [*STOPPING, signal.SIGUSR2]
     before = {number: signal.getsignal(number) for number in numbers}
@@ -126,7 +126,7 @@ def test_nohup_is_respected() -> None:
 
 @pytest.fixture
 def requeued() -> list[str]:
-    """Installs what submitit does for SIGTERM and SIGUSR2, and notes what happens."""
+    """Install handlers like submitit's for SIGTERM and SIGUSR2, and record their calls."""
     noted = []
 
     def bypass(number: int, frame: FrameType | None) -> None:
@@ -192,7 +192,7 @@ def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_
     while not list(tmp_path.rglob("metrics.jsonl")):
         assert shell.poll() is None
         if select.select([terminal], [], [], 0.05)[0]:
-            os.read(terminal, 4096)  # or the program would wait for it
+            os.read(terminal, 4096)  # else the program blocks when it writes
     os.close(terminal)
     shell.wait(timeout=60)
     end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""A run's folder is data that a stranger may have sent: nothing in it is run, fetched, resolved or followed."""
+"""A run's folder is untrusted data: nothing in it is executed, downloaded, resolved or followed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[str]]]:
-    """An address on this machine, and the paths that were asked of it."""
+    """The address of a local server, and the paths that were requested from it."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,7 +128,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an extractor of a stranger": (
         put("metrics", calls("ganlab.evaluation.EvaluateSamples", extractor="payload.Net")), "metrics.extractor"),
     "a module of the standard library": (put("loss", calls("os.system", command="true")), "loss._target_=os.system"),
-    "a key of another kind": (lambda tree: tree.update({3: "x"}), "no text"),
+    "a key of another kind": (lambda tree: tree.update({3: "x"}), "not a string"),
     "partial as text": (put("model.generator._partial_", "yes"), "_partial_"),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ganlab import config
 from ganlab.__main__ import train
 from ganlab.build import build
+from ganlab.checkpoints import read
 from ganlab.errors import Diverged, Stopped
 from ganlab.learner import Learner
 from ganlab.runs import RunFolder
@@ -196,7 +197,7 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
 
     def look(trainer: Trainer, error: Diverged) -> None:
         roll_back(trainer, error)
-        last = trainer.checkpoints.load("last")["step"]
+        last = read(trainer.checkpoints.find("last"))["step"]
         went_back.append((trainer.step, trainer.checkpoints.steps(), last))
 
     monkeypatch.setattr(Learner, "update", constant_from(10))

@@ -66,7 +66,7 @@ class UnitsEntry(TypedDict):
 
 @with_config(STRICT)
 class DescriptionEntry(TypedDict):
-    """A `Description` as `plain` makes it."""
+    """The result of `Description.plain`."""
 
     name: str
     shape: list[Annotated[int, Ge(1), Le(2**24)]]
@@ -133,10 +133,10 @@ class HasHeldOut(Protocol):
 
 @runtime_checkable
 class HasFresh(Protocol):
-    """A dataset whose distribution is known, so that there is no end of examples."""
+    """A dataset whose distribution is known, so that new examples can be drawn."""
 
     def fresh(self, num: int, seed: int) -> Examples:
-        """`num` new examples of the same distribution, neither the dataset's own nor its held-out ones."""
+        """`num` new examples from the distribution, independent of the dataset and its held-out set."""
         ...
 
 

@@ -22,7 +22,7 @@ ALONG = 1000  # points that stand for a curve
 class Circle:
     """Evenly spaced points on a circle about the origin: the inner one of scikit-learn's `make_circles`.
 
-    They stand for the uniform distribution on the circle, which fresh points are drawn from.
+    Fresh points are drawn from the uniform distribution on the circle.
 
     Attributes:
         manifold: points [M, 2] all along the curve that the data lie on, as other datasets of curves have it too.
@@ -58,7 +58,7 @@ class Circle:
 
 
 class Drawn:
-    """Points in the plane that are drawn, as a function of a seed of the dataset's own. Subclasses define `draw`.
+    """Random points in the plane, drawn from a seed of the dataset's own. Subclasses define `draw`.
 
     Args:
         seed: of all that is drawn.
@@ -87,7 +87,7 @@ class Drawn:
         return self.draw(num, generator(seed, "fresh"))
 
     def draw(self, num: int, rng: torch.Generator) -> Examples:
-        """`num` examples of the distribution."""
+        """`num` examples from the distribution."""
         raise NotImplementedError
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ganlab import checkpoints
 from ganlab.data.dataset import Dataset, Examples, labelled, load_held_out
 from ganlab.data.folders import cache_folder
-from ganlab.entries import check_like
+from ganlab.entries import check_structure
 from ganlab.errors import CheckpointError, ConfigError, OperationalError
 from ganlab.extractors.classifier import Classifier, Recipe, accuracy, train
 from ganlab.extractors.extractor import NetworkExtractor
@@ -194,10 +194,10 @@ def _read(file: Path, domain: Dataset) -> Trained | None:
         return None
     with torch.device("meta"):  # where no initial weights are drawn, which would take from torch's global generator
         network = Classifier(domain.shape, len(domain.classes))
-    kept = {"format": checkpoints.FORMAT, "accuracy": 1.0, "about": "", "network": network.state_dict()}
+    expected = {"format": checkpoints.FORMAT, "accuracy": 1.0, "about": "", "network": network.state_dict()}
     try:
         content = checkpoints.read(file)
-        check_like(f"{file}: ", content, kept)
+        check_structure(f"{file}: ", content, expected)
     except CheckpointError as error:
         log.warning("WARNING: the classifier is trained again, its file cannot be used: %s", error)
         return None

@@ -28,15 +28,14 @@ PAGES = Environment(
 def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     """`report.html`: how the run ended, its scores, its pictures, its last metrics and its config.
 
-    The result, the records and the config may come from a damaged or hostile file: a value of the wrong type is shown
-    as text, not formatted.
+    Result, records and config may come from a damaged or hostile file, so values of the wrong type are shown as text.
     """
     style = Html((HERE / "report.css").read_text())  # noqa: S704 - our own file
     dataset, scores = _mapping(run.result.get("dataset")), _mapping(run.result.get("scores"))
     page = PAGES.get_template("report.html.jinja").render(
         policy=content_policy(style),
         style=style,
-        title=f"{shown(dataset.get('name'))}, seed {shown(run.result.get('seed'))}",
+        title=f"{format_value(dataset.get('name'))}, seed {format_value(run.result.get('seed'))}",
         folder=run.path,
         facts=list(_facts(run.result)),
         scores=[_score(name, _mapping(score)) for name, score in scores.items()],
@@ -50,8 +49,8 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
     return file
 
 
-def shown(value: Any) -> str:
-    """A float with four digits, a string unchanged, anything else as JSON; None as a dash."""
+def format_value(value: Any) -> str:
+    """A float with four digits, a string unchanged, None as a dash, anything else as JSON."""
     if value is None:
         return ABSENT
     if isinstance(value, float):
@@ -62,22 +61,22 @@ def shown(value: Any) -> str:
 def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _leaves({name: value for name, value in result.items() if name not in ("scores", "best")})
     if best := _mapping(result.get("best")):
-        metric, value, step = (shown(best.get(name)) for name in ("metric", "value", "step"))
+        metric, value, step = (format_value(best.get(name)) for name in ("metric", "value", "step"))
         yield "best checkpoint", f"{metric} {value} at step {step}"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of every value but None; the names of nested ones are joined by spaces."""
+    """(name, text) of every value that is not None; nested names are joined by spaces."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name} ")
         elif value is not None:
-            yield f"{prefix}{name}", shown(value)
+            yield f"{prefix}{name}", format_value(value)
 
 
 def _score(name: str, score: Mapping[str, Any]) -> dict[str, str]:
     about = METRICS[name].about if name in METRICS else ABSENT
-    return {"name": name, "about": about, **{key: shown(score.get(key)) for key in ("value", "floor", "better")}}
+    return {"name": name, "about": about, **{key: format_value(score.get(key)) for key in ("value", "floor", "better")}}
 
 
 def _protocol(scores: Mapping[str, Any]) -> list[str]:
@@ -86,9 +85,9 @@ def _protocol(scores: Mapping[str, Any]) -> list[str]:
         read = {name: Score.read(score) for name, score in scores.items()}
         lines = comparisons(read)
     except (DataError, TypeError, ValueError, AttributeError) as error:
-        return [f"How they were measured cannot be read: {error}"]
+        return [f"The measurement details cannot be read: {error}"]
     names = (f"{score.extractor} {score.extractor_hash}".strip() for score in read.values())  # coordinates: no hash
-    floor = "The floor is the same metric of real examples in the place of samples"
+    floor = "The floor is the same metric for real examples in place of samples"
     return [*lines, f"extractor: {', '.join(dict.fromkeys(names))}. {floor}."]
 
 

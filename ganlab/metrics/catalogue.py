@@ -31,8 +31,8 @@ class Metric(NamedTuple):
         against: what samples are held against: `split`, real examples of the split that is asked for, or `memory`, the
             whole training set, with held-out examples as the baseline.
         at_most: samples, and real examples, that it looks at, as more would take too long; None: all.
-        main: whether it may choose the best checkpoint unasked. Only a distance between the distributions may: a
-            constant has the best precision and density.
+        main: whether it may choose the best checkpoint by default. Only distances between distributions may: a
+            constant generator has the best precision and density.
     """
 
     better: Better
@@ -159,7 +159,7 @@ def suitable(facts: Facts, *, quick: bool) -> tuple[str, ...]:
     """The names of the metrics that suit a dataset.
 
     Args:
-        quick: only those that may be measured while training: the quick ones, and those that may be the main one.
+        quick: only those that may be measured while training: quick metrics and main metrics.
     """
     return tuple(
         name for name, metric in METRICS.items() if metric.suits(facts) and (metric.quick or metric.main or not quick)
@@ -167,8 +167,8 @@ def suitable(facts: Facts, *, quick: bool) -> tuple[str, ...]:
 
 
 def main_metric(names: Collection[str]) -> str | None:
-    """The one of these metrics that chooses the best checkpoint: FID, else KID; of points the sliced Wasserstein
-    distance. None: none of them may.
+    """The metric among `names` that chooses the best checkpoint by default: the first of FID, KID and the sliced
+    Wasserstein distance. None: there is none.
     """
     return next((name for name, metric in METRICS.items() if metric.main and name in names), None)
 

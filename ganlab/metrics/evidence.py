@@ -78,7 +78,7 @@ class Facts:
         modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
         manifold: points [M, D] all along the curve that the data lie on.
         tolerance: how far from it a sample may lie to count as near.
-        held_out: examples that training has not seen, where memorisation is to be judged; the baseline of it.
+        held_out: examples that training has not seen, the baseline for memorisation.
     """
 
     is_image: bool
@@ -120,7 +120,7 @@ class Evidence:
 
     @cached_property
     def memorised(self) -> Memorisation:
-        """Where the real examples are the whole training set."""
+        """Only for evidence whose real examples are the whole training set."""
         assert self.facts.held_out is not None
         return memorisation(self.real.features, self.facts.held_out.features, self.fake.features)
 

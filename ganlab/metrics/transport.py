@@ -46,7 +46,9 @@ def wasserstein(a: Tensor, b: Tensor) -> float:
 
         return float(ot.emd2([], [], cost, numItermax=PIVOTS))
     if len(a) != len(b):
-        raise DataError(f"W1 needs equal numbers of points ({len(a):,} and {len(b):,}), or POT (pip install POT)")
+        raise DataError(
+            f"W1 needs equal numbers of points ({len(a):,} and {len(b):,}), or install POT (pip install POT)"
+        )
     from scipy.optimize import linear_sum_assignment
 
     return float(cost[linear_sum_assignment(cost)].mean())

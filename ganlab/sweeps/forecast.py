@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ganlab.errors import ConfigError, GanlabError
-from ganlab.signals import blocked
+from ganlab.signals import block_stop_signals
 from ganlab.sweeps.plan import Planned, without_hydra
 from ganlab.sweeps.table import plural
 
@@ -29,7 +29,7 @@ def refuse_if_all_would_be(planned: Sequence[Planned], processes: Any) -> None:
     receiver, sender = processes.Pipe(duplex=False)
     configs = [without_hydra(p.config) for p in planned]
     process = processes.Process(target=_send_refusal, args=(configs, sender), name="forecast")
-    with blocked():
+    with block_stop_signals():
         process.start()
     sender.close()
     refusal = None

@@ -22,7 +22,7 @@ from ganlab.sweeps.trials import Trial
 
 CSV, HTML = "leaderboard.csv", "leaderboard.html"
 RESAMPLES = 10_000
-ENOUGH_SEEDS = 5  # of fewer a bootstrap interval is too narrow to tell a difference
+MIN_SEEDS = 5  # with fewer, bootstrap intervals are too narrow
 FINISHED = "done"
 UNFINISHED = ("running", "stopped")
 
@@ -35,7 +35,7 @@ class Difference:
         mean: this one's best scores less the best configuration's.
         low, high: 95 % bootstrap interval of it; None: of fewer than two seeds.
         num_seeds: that both have.
-        excludes_zero: whether the interval does; None: of fewer than five seeds it tells nothing.
+        excludes_zero: whether the interval excludes zero; None: there are fewer than five common seeds.
     """
 
     mean: float
@@ -45,7 +45,7 @@ class Difference:
 
     @property
     def excludes_zero(self) -> bool | None:
-        if self.low is None or self.high is None or self.num_seeds < ENOUGH_SEEDS:
+        if self.low is None or self.high is None or self.num_seeds < MIN_SEEDS:
             return None
         return self.low > 0 or self.high < 0
 

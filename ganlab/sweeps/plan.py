@@ -56,7 +56,7 @@ class Plan:
         resolved = configs.plain(without_hydra(config))
         found = self._take_earlier(configs.config_hash(resolved))
         with open_dict(config):
-            for key, value in resolved.items():  # what is checked, hashed and built is one and the same
+            for key, value in resolved.items():  # so that checking, hashing and building see the same values
                 config[key] = value
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.job.num = config.hydra.job.id = self.next_number

@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab.errors import CheckpointError, GanlabError
 from ganlab.ranges import Count
 from ganlab.runs import RunFolder, read_result, status_of
-from ganlab.signals import StopSignal, blocked, unblock
+from ganlab.signals import StopSignal, block_stop_signals, unblock_stop_signals
 from ganlab.signatures import check_value
 from ganlab.sweeps.forecast import refuse_if_all_would_be
 from ganlab.sweeps.halving import Factor, Halving, RungList
@@ -51,11 +51,11 @@ SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
 
 
 @dataclass(eq=False)
-class Running:
-    """A job whose process has been started.
+class RunningJob:
+    """A job and its process.
 
     Attributes:
-        began: on the monotonic clock.
+        began: start time, by `time.monotonic`.
     """
 
     planned: Planned
@@ -144,7 +144,7 @@ class Sweep:
 
     def run(self, planned: list[Planned], stop: StopSignal, until: float | None = None) -> None:
         """Run all of these, to the end or until they are evaluated after a fraction of it."""
-        waiting, running, passed_on = list(planned), list[Running](), False
+        waiting, running, forwarded = list(planned), list[RunningJob](), False
         while running or (waiting and not stop.number):
             while waiting and len(running) < self.num_at_once and not stop.number:
                 running.append(self.start(waiting.pop(0), until))
@@ -153,12 +153,12 @@ class Sweep:
                 running.remove(job)
                 num_ended = len(planned) - len(waiting) - len(running)
                 self.end(job, f"{num_ended} of {len(planned)}", stopping=bool(stop.number))
-            if stop.number and not passed_on:
-                passed_on = True
+            if stop.number and not forwarded:
+                forwarded = True
                 for job in running:
                     os.kill(job.process.pid, stop.number)  # type: ignore[arg-type]
 
-    def start(self, planned: Planned, until: float | None) -> Running:
+    def start(self, planned: Planned, until: float | None) -> RunningJob:
         quiet = self.num_at_once > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, shown(planned.overrides))
@@ -166,16 +166,16 @@ class Sweep:
         arguments = (self.context, task, planned.config, planned.folder, quiet)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         began = time.monotonic()
-        with blocked():
+        with block_stop_signals():
             process.start()
-        return Running(planned, process, began)
+        return RunningJob(planned, process, began)
 
-    def end(self, job: Running, position: str, *, stopping: bool) -> None:
+    def end(self, job: RunningJob, position: str, *, stopping: bool) -> None:
         """Release the process of a job that has ended, log how it ended, and record it if the job could not."""
         planned, seconds = job.planned, time.monotonic() - job.began
         job.process.join()
         exit_code = job.process.exitcode or 0
-        job.process.close()  # two file descriptors, which would stay open as long as anything refers to the process
+        job.process.close()  # frees its two file descriptors
         result = read_result(planned.folder)
         status = result.get("status")
         if status == "stopped" and result.get("exit_code") == 0:
@@ -214,8 +214,8 @@ def processes() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED_BEFORE)
-    with blocked():
-        resource_tracker.ensure_running()  # else it starts just before the server, and unblocks signals for it
+    with block_stop_signals():
+        resource_tracker.ensure_running()  # started later, it would unblock signals for the server
     return context
 
 
@@ -239,9 +239,9 @@ def work(
     Args:
         quiet: all that it would print goes to its ganlab.log alone.
     """
-    unblock()
+    unblock_stop_signals()
     if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on
+        os.setpgid(0, 0)  # Ctrl-C reaches only the launcher, which forwards it
     stop_with_parent()
     if quiet:
         print_into(folder / "ganlab.log", config)

@@ -276,7 +276,7 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
             raise ConfigError(f"hydra.launcher.metric={halving.metric}: must be one of {', '.join(names)}, or null")
         if halving.metric is None and metrics.best is None and main_metric(names) is None:
             raise ConfigError(
-                f"hydra.launcher.metric=null: no main metric is measured; must be one of {', '.join(names)}"
+                f"hydra.launcher.metric=null: must be one of {', '.join(names)}; no main metric is measured"
             )
     for key in ("dataset", "metrics"):
         if len({json.dumps(settled(job.config, key), sort_keys=True) for job in planned}) > 1:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ganlab.sweeps.configurations import ABSENT
-from ganlab.sweeps.leaderboard import ENOUGH_SEEDS, Difference, Leaderboard, Row, deviation
+from ganlab.sweeps.leaderboard import MIN_SEEDS, Difference, Leaderboard, Row, deviation
 from ganlab.terminal import printable
 
 WIDTH = 100  # columns of a terminal
@@ -33,7 +33,7 @@ def title(board: Leaderboard) -> str:
     runs = f"{plural(len(board.trials), 'run')} of {plural(len(board.rows), 'configuration')}"
     if board.score is None:
         measured = ", ".join(dict.fromkeys(name for trial in board.trials for name in trial.scores))
-        unranked = f"none of them scored by a main metric; rank them with metric=, one of {measured}"
+        unranked = f"none of them scored by a main metric; choose one with metric=: {measured}"
         return f"{runs}, {unranked if measured else 'none of them scored'}"
     floor = f"{board.score.better} is better"
     if board.floors:
@@ -50,8 +50,8 @@ def notes(board: Leaderboard) -> list[str]:
     compared = [row.difference for row in board.rows if row.difference and row.difference.low is not None]
     if compared:
         lines.append("vs best: difference over common seeds, 95 % bootstrap interval; * excludes 0")
-    if any(difference.num_seeds < ENOUGH_SEEDS for difference in compared):
-        lines.append(f"fewer than {ENOUGH_SEEDS} common seeds: the interval is too narrow to say that they differ")
+    if any(difference.num_seeds < MIN_SEEDS for difference in compared):
+        lines.append(f"fewer than {MIN_SEEDS} common seeds: the interval is too narrow to show a difference")
     if board.repeated:
         lines.append(f"{plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
     if board.halted:

@@ -35,7 +35,7 @@ class Trial:
         overrides: as they were typed.
         scores: the last evaluation's, by metric, in order of importance.
         best: the best score of the main metric.
-        main_metric: the one that chooses the run's best; None: none was measured that may.
+        main_metric: the metric that chooses the best checkpoint; None: none was measured.
         history: records of `metrics.jsonl`.
         collapsed: what the watchdog saw of a collapse; None: nothing.
     """
@@ -168,7 +168,7 @@ def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remed
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """Those of a run's config, or None and why not."""
+    """The settings in a run's config, or None and the reason."""
     try:
         return settings_of(config.read(folder)), ""
     except CheckpointError as error:
@@ -188,5 +188,5 @@ def _line(text: object) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value is a finite number, and small enough that differences do not overflow."""
+    """Whether the value is a number, finite and small enough that differences do not overflow."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

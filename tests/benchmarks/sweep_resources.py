@@ -1,9 +1,9 @@
-"""What the launcher of a long sweep holds: open file descriptors, threads and memory should not grow with its jobs.
+"""Resources of the launcher in a long sweep: file descriptors, threads and memory must not grow with the jobs.
 
     python tests/benchmarks/sweep_resources.py [jobs] [overrides]
 
-Runs a sweep of so many (300) short jobs, two at a time, and prints the three after 1, 100, 200, ... jobs, as Linux
-shows them in /proc. The last line is from after the last job has ended, which the leaderboard follows.
+Runs a sweep of short jobs (default 300), two at a time, and prints the three numbers from /proc after 1, 100, 200, ...
+jobs and after the last one, before the leaderboard is made.
 """
 
 from __future__ import annotations
