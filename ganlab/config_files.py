@@ -46,7 +46,7 @@ def read_yaml(file: Path) -> Any:
         for number, (key, value) in enumerate(values_in(content)):
             if number == MAX_VALUES:
                 raise CheckpointError(f"{file}: holds more than {MAX_VALUES:,} values, which no config does")
-            if not isinstance(value, str | int | float | None):
+            if not isinstance(value, str | int | float | None) and value not in ({}, []):
                 raise CheckpointError(f"{file}: {key} is a {type(value).__name__}; must be text, a number or a list")
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
@@ -56,17 +56,19 @@ def read_yaml(file: Path) -> Any:
 def values_in(tree: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Every value of a tree of dictionaries and lists, with its key as `optimizer.generator.betas[0]`.
 
+    An empty dictionary or list is a value too, so that the number of values bounds the work.
+
     Raises:
         ValueError: the tree is deeper than any config, or a key of a dictionary is no string.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(tree, dict):
+    if isinstance(tree, dict) and tree:
         for name, child in tree.items():
             if not isinstance(name, str):
                 raise ValueError(f"the key {name!r} is no text")
             yield from values_in(child, f"{key}.{name}" if key else name, depth + 1)
-    elif isinstance(tree, list):
+    elif isinstance(tree, list) and tree:
         for index, child in enumerate(tree):
             yield from values_in(child, f"{key}[{index}]", depth + 1)
     else:

@@ -159,20 +159,12 @@ class RunFolder:
     def _hold(self) -> None:
         if self._holds:
             return
-        self._refuse_links()
+        refuse_links(self.path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(f"{self.path}: another process is using this folder") from None
         self._holds = True
-
-    def _refuse_links(self) -> None:
-        """Refuse symbolic links in the folder, through which a run would write to files that lie elsewhere."""
-        for place, folders, files in os.walk(self.path):
-            for name in (*folders, *files):
-                is_of_wandb = os.path.basename(place) == "wandb" and name in LINKS_OF_WANDB
-                if not is_of_wandb and os.path.islink(os.path.join(place, name)):
-                    raise CheckpointError(f"{os.path.join(place, name)}: is a symbolic link; a run's folder has none")
 
     def close(self) -> None:
         """Let other processes use the folder."""
@@ -264,10 +256,24 @@ class RunFolder:
                 folder.rmdir()
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse symbolic links in a run's folder, which lead to files that are not part of the run.
+
+    Raises:
+        CheckpointError: with the first link.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            is_of_wandb = os.path.basename(place) == "wandb" and name in LINKS_OF_WANDB
+            if not is_of_wandb and os.path.islink(os.path.join(place, name)):
+                raise CheckpointError(f"{os.path.join(place, name)}: is a symbolic link; a run's folder has none")
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that whenever the power fails, the old or the new one is there, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:  # which follows no symbolic link that is put there
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
