@@ -30,7 +30,7 @@ def constructors() -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for file in conf_dir().glob("*/*.yaml"):
         text, group = file.read_text(), file.parent.name
-        tree = yaml.load(text, Loader=YamlLoader)  # one of the two safe ones
+        tree = yaml.load(text, Loader=YamlLoader)  # a safe one
         is_global = text.startswith("# @package _global_")
         for key, target in _targets(tree, "" if is_global else group):
             found.setdefault(key, set()).add(target)

@@ -14,7 +14,34 @@ CONFIG_NAME = "config"
 MAX_BYTES = 2**20  # of a YAML file in a run's folder; a config has about 5,000
 MAX_VALUES = 10_000  # in it; aliases, which let a short file hold billions, are counted as often as they are used
 MAX_DEPTH = 40
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+MAX_DIGITS = 40  # of a number; longer ones may take hours to convert, or overflow when they are shown
+# What PyYAML raises on a damaged file; the last four on tags whose values do not fit, as in `!!bool maybe`
+UNREADABLE = (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, ArithmeticError)
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+
+
+class YamlLoader(SafeLoader):
+    """PyYAML's safe loader with limits on numbers, and without merge keys, which multiply entries like aliases."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave `<<` in place, where it has no constructor and is refused."""
+
+    def construct_short_int(self, node: yaml.ScalarNode) -> int:
+        return int(self.construct_yaml_int(short(node)))
+
+    def construct_short_float(self, node: yaml.ScalarNode) -> float:
+        return float(self.construct_yaml_float(short(node)))
+
+
+YamlLoader.add_constructor("tag:yaml.org,2002:int", YamlLoader.construct_short_int)
+YamlLoader.add_constructor("tag:yaml.org,2002:float", YamlLoader.construct_short_float)
+
+
+def short(number: yaml.ScalarNode) -> yaml.ScalarNode:
+    """The same node; refuses a number of more than `MAX_DIGITS` characters."""
+    if len(number.value) > MAX_DIGITS:
+        raise ValueError(f"line {number.start_mark.line + 1}: a number of more than {MAX_DIGITS} digits")
+    return number
 
 
 def conf_dir() -> Path:
@@ -42,13 +69,13 @@ def read_yaml(file: Path) -> Any:
             text = opened.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise CheckpointError(f"{file}: larger than {MAX_BYTES:,} bytes, which no config is")
-        content = yaml.load(text, Loader=YamlLoader)  # one of the two safe ones
+        content = yaml.load(text, Loader=YamlLoader)  # a safe one
         for number, (key, value) in enumerate(values_in(content)):
             if number == MAX_VALUES:
                 raise CheckpointError(f"{file}: holds more than {MAX_VALUES:,} values, which no config does")
             if not isinstance(value, str | int | float | None) and value not in ({}, []):
                 raise CheckpointError(f"{file}: {key} is a {type(value).__name__}; must be text, a number or a list")
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
     return content
 

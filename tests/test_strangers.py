@@ -152,10 +152,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 NESTED = [f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]" for before, after in pairwise("abcdefghij")]
+MERGED = [f"{after}: &{after} {{<<: [{', '.join([f'*{before}'] * 9)}]}}" for before, after in pairwise("abcdefghij")]
 FILES = {
     "aliases that hold billions": "\n".join(["a: &a [x, x]", *NESTED]),
     "a tree without an end": "a: &a [*a]\n",
     "aliases that hold billions of empty lists": "\n".join(["a: &a []", *NESTED]),
+    "merge keys that hold billions": "\n".join(["a: &a {x: 1}", *MERGED]),
+    "a hexadecimal number without an end": f"a: 0x{'f' * 6000}\n",
+    "a number to base 60 that takes hours": f"a: 1{':59' * 300_000}\n",
+    "a float to base 60 that overflows": f"a: 1{':59' * 300}.5\n",
+    "a truth value that is none": "a: !!bool maybe\n",
+    "a number that is none": "a: !!int ''\n",
+    "a time that is none": "a: !!timestamp never\n",
     "a deep tree": "[" * 3000 + "]" * 3000,
     "a large file": "a: " + "x" * 2**21,
     "a Python object": "a: !!python/object/apply:os.system [true]\n",
@@ -172,6 +180,8 @@ def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, r
     with pytest.raises(Refused, match=r"config\.yaml"):
         config.load(run)
     assert trials.read(run).status == "damaged"
+    (run / ".hydra" / "config.yaml").rename(run / ".hydra" / "overrides.yaml")
+    assert trials.read(run).overrides in ([], ["1", "2"])
 
 
 def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder(run: Path) -> None:

@@ -113,8 +113,8 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     """
     try:
         refuse_links(folder)
-    except CheckpointError as error:
-        return Trial(folder, "damaged", _line(str(error)), None, None, {}, [])
+    except CheckpointError as link:
+        return Trial(folder, "damaged", _line(str(link)), None, None, {}, [])
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
