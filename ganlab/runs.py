@@ -160,21 +160,12 @@ class RunFolder:
     def _acquire_lock(self) -> None:
         if self._is_locked:
             return
-        self._refuse_links()
+        refuse_links(self.path)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(f"{self.path}: another process is using this folder") from None
         self._is_locked = True
-
-    def _refuse_links(self) -> None:
-        """Refuse symbolic links in the folder: a run would write through them to files elsewhere."""
-        for parent, folders, files in os.walk(self.path):
-            for name in (*folders, *files):
-                path = os.path.join(parent, name)
-                is_of_wandb = "wandb" in Path(parent).parts and name in WANDB_LINKS
-                if not is_of_wandb and os.path.islink(path):
-                    raise CheckpointError(f"{path}: is a symbolic link; remove it, a run's folder must have none")
 
     def close(self) -> None:
         """Let other processes use the folder."""
@@ -266,10 +257,25 @@ class RunFolder:
                 folder.rmdir()
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse symbolic links in a run's folder: they lead to files that are not part of the run.
+
+    Raises:
+        CheckpointError: with the first link.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(parent, name)
+            is_of_wandb = "wandb" in Path(parent).parts and name in WANDB_LINKS
+            if not is_of_wandb and os.path.islink(path):
+                raise CheckpointError(f"{path}: is a symbolic link; remove it, a run's folder must have none")
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that whenever the power fails, the old or the new one is there, whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:  # follows no symbolic link
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from conftest import ROOT, SAMPLE, make_run
 
 from ganlab import config, load_run
 from ganlab.__main__ import resume
+from ganlab.compare import compare
 from ganlab.errors import CheckpointError, GanlabError, Refused
 from ganlab.evaluate import evaluate
 from ganlab.sample import sample
@@ -150,9 +152,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 NESTED = [f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]" for before, after in pairwise("abcdefghij")]
+MERGED = [f"{after}: &{after} {{<<: [{', '.join([f'*{before}'] * 9)}]}}" for before, after in pairwise("abcdefghij")]
 FILES = {
     "aliases that hold billions": "\n".join(["a: &a [x, x]", *NESTED]),
     "a tree without an end": "a: &a [*a]\n",
+    "aliases that hold billions of empty lists": "\n".join(["a: &a []", *NESTED]),
+    "merge keys that hold billions": "\n".join(["a: &a {x: 1}", *MERGED]),
+    "a hexadecimal number without an end": f"a: 0x{'f' * 6000}\n",
+    "a number to base 60 that takes hours": f"a: 1{':59' * 300_000}\n",
+    "a float to base 60 that overflows": f"a: 1{':59' * 300}.5\n",
+    "a truth value that is none": "a: !!bool maybe\n",
+    "a number that is none": "a: !!int ''\n",
+    "a time that is none": "a: !!timestamp never\n",
     "a deep tree": "[" * 3000 + "]" * 3000,
     "a large file": "a: " + "x" * 2**21,
     "a Python object": "a: !!python/object/apply:os.system [true]\n",
@@ -169,6 +180,8 @@ def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, r
     with pytest.raises(Refused, match=r"config\.yaml"):
         config.load(run)
     assert trials.read(run).status == "damaged"
+    (run / ".hydra" / "config.yaml").rename(run / ".hydra" / "overrides.yaml")
+    assert trials.read(run).overrides in ([], ["1", "2"])
 
 
 def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder(run: Path) -> None:
@@ -309,6 +322,43 @@ def test_a_link_in_the_folder_is_not_written_through(name: str, run: Path, tmp_p
     with pytest.raises(CheckpointError, match=rf"{re.escape(str(link))}: is a symbolic link"):
         resume([f"resume={run}", "trainer.steps=4"])
     assert contents(tmp_path) == before
+
+
+READ_BY_COMPARE = {
+    "ganlab.log": f"begun\n{SECRET}\n",
+    "figures/final.png": SECRET,
+    ".hydra/config.yaml": f"github.com: {{oauth_token: {SECRET}}}\n",
+    ".hydra/overrides.yaml": f"[{SECRET}=1]\n",
+    "result.json": json.dumps({"status": "failed", "error": SECRET}),
+}
+
+
+@pytest.mark.parametrize("name", READ_BY_COMPARE)
+def test_nothing_that_a_link_leads_to_gets_into_a_leaderboard(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").write_text(READ_BY_COMPARE[name])
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (run / "result.json").unlink(missing_ok=name == "ganlab.log")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    compare(str(tmp_path))
+    assert "is a symbolic link" in capsys.readouterr().out
+    assert trials.read(run).status == "damaged"
+    written = (tmp_path / "leaderboard.html").read_text() + (tmp_path / "leaderboard.csv").read_text()
+    assert SECRET not in written
+
+
+def test_no_file_is_written_through_a_link_that_has_the_name_of_a_temporary_one(run: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    for name in ("scores.json", "leaderboard.csv", "leaderboard.html"):
+        (run / f".{name}.{os.getpid()}.tmp").symlink_to(elsewhere)
+    evaluate(run=str(run), num=20)
+    compare(str(run))
+    assert elsewhere.read_text() == "kept"
+    assert {"scores.json", "leaderboard.csv", "leaderboard.html"} <= {file.name for file in run.iterdir()}
 
 
 def test_the_links_that_wandb_leaves_do_not_keep_a_run_from_going_on(run: Path) -> None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ganlab import config
 from ganlab.composition import choices, composition, settings_of
 from ganlab.errors import CheckpointError, DataError
-from ganlab.runs import RESULT, RunFolder, status_of
+from ganlab.runs import RESULT, RunFolder, refuse_links, status_of
 from ganlab.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
@@ -111,6 +111,10 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     Args:
         seeds_key: the key whose values repeat a configuration.
     """
+    try:
+        refuse_links(folder)
+    except CheckpointError as link:
+        return Trial(folder, "damaged", _line(str(link)), None, None, {}, [])
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
