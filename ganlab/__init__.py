@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ganlab.sample import TrainedGenerator
+    from ganlab.trained_generator import TrainedGenerator
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,6 @@ def load_run(
     Raises:
         ganlab.errors.CheckpointError: nothing there to load, or it is damaged.
     """
-    from ganlab.sample import TrainedGenerator  # imported late: torch takes seconds, `--help` must not
+    from ganlab.trained_generator import TrainedGenerator  # imported late: torch takes seconds, `--help` must not
 
     return TrainedGenerator.load(folder, weights=weights, checkpoint=checkpoint, trust=trust)

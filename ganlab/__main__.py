@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from omegaconf import DictConfig
 
-from ganlab import command_line, config
-from ganlab.callbacks import RefuseBadConfig
-from ganlab.config_files import CONFIG_NAME, conf_dir
-from ganlab.errors import CheckpointError, ConfigError, GanlabError, OperationalError, Stopped
-from ganlab.runs import RunFolder
-from ganlab.signals import StopSignal
-from ganlab.sweeps.jobs import identity, job
+from ganlab.config import command_line, run_config
+from ganlab.config.conf_files import CONFIG_NAME, conf_dir
+from ganlab.errors import ConfigError
+from ganlab.hydra_callbacks import RefuseBadConfig
+from ganlab.runs.folder import RunFolder
+from ganlab.sweeps.jobs import job
+from ganlab.train import train
 
 if TYPE_CHECKING:
-    from ganlab.trainer import Trainer
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -69,100 +66,13 @@ def resume(arguments: list[str]) -> None:
     run = RunFolder(folder)
     run.reopen()  # before anything is read or written
     try:
-        cfg = config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
-        run.check_same_run(".hydra/config.yaml", cfg.seed, config.config_hash(cfg))
-        config.override(cfg, [f"{key}={value}" for key, value in given.items()])
+        cfg = run_config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
+        run.check_same_run(".hydra/config.yaml", cfg.seed, run_config.config_hash(cfg))
+        run_config.override(cfg, [f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)
     finally:
         run.close()
-
-
-def train(
-    cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
-) -> None:
-    """Train one run in its folder, and leave there how it ended.
-
-    Args:
-        until: a fraction of the run, at whose next evaluation it is left as `stopped`; None: train to the end.
-        keep: also of a run that fails before its first step, which otherwise leaves no folder.
-
-    Raises:
-        GanlabError: as its kind says.
-    """
-    from ganlab.titles import title
-    from ganlab.trackers import Watched
-
-    run = RunFolder(folder)
-    with StopSignal() as stop:
-        cfg, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
-        log.info("Run folder: %s", os.path.relpath(folder))
-        log.info("%s", trainer.learner.summary())
-        try:
-            trainer.trackers.start(Watched(folder, run.result["id"], title(folder), config.plain(cfg), trainer.step))
-            trainer.train(stop, until)
-        except BaseException as error:
-            ended = as_ganlab_error(error)
-            finish(cfg, run, trainer, ended.status, str(ended), ended.exit_code)
-            if ended is error:
-                raise
-            raise ended from error
-        status = "done" if trainer.step == trainer.last_step else "stopped"
-        finish(cfg, run, trainer, status, None, 0)
-
-
-def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
-    """Check the config, and build or restore everything that the first step needs.
-
-    A run that fails here leaves no folder unless `keep`. A run that is stopped here leaves none either, as there is
-    nothing to save.
-
-    Returns:
-        The checked config with all interpolations resolved, and the trainer built from it.
-    """
-    try:
-        with stop.raising():
-            from ganlab.build import build  # takes seconds; a signal may arrive meanwhile
-
-            if not resume:
-                run.claim()
-            cfg = config.check(cfg)
-            trainer = build(cfg, run, resume=resume)
-    except BaseException as error:
-        if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
-            with suppress(CheckpointError):  # another process is using the folder
-                run.fail(str(ended), ended.exit_code, identity(cfg))
-            raise ended from error
-        if not resume:
-            logging.shutdown()
-            run.discard()
-        run.close()
-        raise
-    config.save(cfg, run.path)
-    return cfg, trainer
-
-
-def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
-    """Write down how a run ended, and say so."""
-    from ganlab.figures import report
-
-    run.update(status=status, error=error, exit_code=exit_code)
-    trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
-    report.write(run, config.plain(cfg))
-    run.close()
-    log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
-
-
-def as_ganlab_error(error: BaseException) -> GanlabError:
-    """What ended a run, as an error with a message, a status and an exit code. The unexpected leaves its traceback."""
-    if isinstance(error, GanlabError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Stopped("stopped at once by a second signal", signal.SIGINT)
-    if isinstance(error, OSError):
-        return OperationalError(str(error))
-    log.error("The run failed", exc_info=error)
-    return OperationalError(f"{type(error).__name__}: {error} (traceback above and in ganlab.log)")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganlab.randomness import Draws
-from ganlab.ranges import Fraction
+from ganlab.config.ranges import Fraction
+from ganlab.rng import Draws
 
 
 class Augment(ABC):

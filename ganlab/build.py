@@ -13,28 +13,30 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab import config, devices
 from ganlab.augment import Augment
-from ganlab.conditioning import Conditioning
+from ganlab.config import run_config
 from ganlab.data.batches import Batches, check_batch_size
 from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
-from ganlab.evaluation import Metrics
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
-from ganlab.game import Game, Players, evaluating, packed, told
-from ganlab.inits import Init
-from ganlab.latents import Latent
+from ganlab.game import Game, Players, packed, told
 from ganlab.losses import Loss
+from ganlab.metrics.evaluator import Metrics
 from ganlab.models import Model, ShapeError, spectral_norm
+from ganlab.models.conditioning import Conditioning
+from ganlab.models.inits import Init
+from ganlab.models.latents import Latent
 from ganlab.optimizers import Optimizers
 from ganlab.penalties import Penalty
-from ganlab.provenance import provenance
-from ganlab.randomness import seeded
-from ganlab.runs import RunFolder
+from ganlab.rng import seeded
+from ganlab.runs.folder import RunFolder
+from ganlab.runs.provenance import provenance
+from ganlab.sampling import evaluating
 from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Trackers
-from ganlab.trainer import Trainer
+from ganlab.training import devices
+from ganlab.training.trainer import Trainer
 from ganlab.watchdog import Guard
 
 Kind = TypeVar("Kind")
@@ -64,7 +66,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: with the key, its value and what is allowed.
     """
-    cfg = config.check(cfg)
+    cfg = run_config.check(cfg)
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     if dataset.num_examples is not None:
@@ -163,7 +165,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         ganlab.errors.DataError: the data cannot be had.
         ganlab.errors.CheckpointError: there is nothing to resume, or it does not fit.
     """
-    cfg = config.check(cfg)
+    cfg = run_config.check(cfg)
     device = devices.resolve(cfg.device)
     devices.keep_freed_memory()
 
@@ -181,8 +183,8 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     labels = examples.labels.to(device) if players.num_classes else None
     batches = partial(Batches, data, seed=cfg.seed, labels=labels, flip=examples.flip)
     facts = {
-        "config": config.plain(cfg),
-        "config_hash": config.config_hash(cfg),
+        "config": run_config.plain(cfg),
+        "config_hash": run_config.config_hash(cfg),
         "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
     }
     about_data = {

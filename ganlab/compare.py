@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganlab import command_line
-from ganlab.sweeps import leaderboard
-from ganlab.terminal import printable
+from ganlab import leaderboard
+from ganlab.config import command_line
+from ganlab.config.terminal import printable
 
 
 def compare(folder: str, metric: str | None = None, out: str | None = None, seeds_key: str = "seed") -> None:

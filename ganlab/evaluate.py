@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ganlab import command_line, config
+from ganlab.config import command_line, run_config
+from ganlab.config.ranges import Few, NumSamples
+from ganlab.config.terminal import printable
 from ganlab.errors import ConfigError, DataError
-from ganlab.ranges import Few, NumSamples
-from ganlab.runs import read_result, replace_file
-from ganlab.terminal import printable
+from ganlab.files import replace_file
+from ganlab.runs.folder import read_result
 
 if TYPE_CHECKING:
     from ganlab.data.dataset import Dataset
-    from ganlab.evaluation import Source
-    from ganlab.scores import Score
+    from ganlab.metrics.evaluator import Source
+    from ganlab.runs.scores import Score
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,10 @@ def evaluate(
               floats in [0, 1], or of points [N, D].
     out       where they are written; by default scores.json in the run's folder.
     """
-    from ganlab import devices
     from ganlab.data.dataset import load_held_out
-    from ganlab.evaluation import Evaluator, Sizes, sizes_with_floor
-    from ganlab.extractors import extractor_of
+    from ganlab.metrics.evaluator import Evaluator, Sizes, sizes_with_floor
+    from ganlab.metrics.extractors import extractor_of
+    from ganlab.training import devices
 
     if (run is None) == (data is None):
         raise ConfigError("give one of run=FOLDER and data=FOLDER")
@@ -142,9 +143,9 @@ class Subject(NamedTuple):
 def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: tuple[str, ...]) -> Subject:
     from ganlab.build import instantiate
     from ganlab.data.dataset import Dataset
-    from ganlab.sample import TrainedGenerator
+    from ganlab.trained_generator import TrainedGenerator
 
-    cfg = config.load(run, trust)
+    cfg = run_config.load(run, trust)
     generator = TrainedGenerator.build(cfg, run, weights=weights, checkpoint=checkpoint, device=device)
     dataset = instantiate(cfg, "dataset", Dataset)
     learnt = read_result(Path(run)).get("dataset") or {}
@@ -163,8 +164,8 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
     from ganlab.data.dataset import Dataset
     from ganlab.data.sample_files import open_samples
 
-    cfg = config.compose([f"dataset={dataset}", *overrides])
-    config.check(cfg)
+    cfg = run_config.compose([f"dataset={dataset}", *overrides])
+    run_config.check(cfg)
     known = instantiate(cfg, "dataset", Dataset)
     samples = open_samples(data, tuple(known.shape))
     return Subject(samples, known, num=samples.num)
@@ -173,7 +174,7 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
 def table(scores: Mapping[str, Score], about: str) -> str:
     """One line a metric, and some on what all of them were measured by and on."""
     from ganlab.metrics.catalogue import METRICS
-    from ganlab.scores import comparisons
+    from ganlab.runs.scores import comparisons
 
     lines = [f"{'metric':18s} {'value':>10s} {'+-':>8s} {'floor':>10s}  better"]
     for name, score in scores.items():

@@ -10,9 +10,9 @@ import torch
 from annotated_types import Len
 from torch import Tensor, nn
 
-from ganlab.entries import check_keys, check_structure, entry_path
+from ganlab.config.entries import check_keys, check_structure, entry_path
+from ganlab.config.ranges import Fraction, Momentum, Positive, Weight
 from ganlab.errors import CheckpointError, ConfigError
-from ganlab.ranges import Fraction, Momentum, Positive, Weight
 
 Parameters = Iterable[nn.Parameter]
 OptimizerFactory = Callable[[Parameters], torch.optim.Optimizer]

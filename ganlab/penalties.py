@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ganlab.randomness import Draws
-from ganlab.ranges import Count, Factor, Weight
+from ganlab.config.ranges import Count, Factor, Weight
+from ganlab.rng import Draws
 from ganlab.schedules import Constant, Schedule
 
 Discriminator = Callable[[Tensor], Tensor]

@@ -4,128 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
-from ganlab import command_line, config
-from ganlab.errors import CheckpointError, ConfigError
-from ganlab.ranges import Seed
-from ganlab.terminal import printable
-
-if TYPE_CHECKING:
-    import torch
-    from omegaconf import DictConfig
-    from torch import Tensor, nn
-
-    from ganlab.data.units import Units
-    from ganlab.game import Players, Sampler
-
-
-class TrainedGenerator:
-    """The generator of a run, ready to sample from.
-
-    Attributes:
-        network: maps latents [B, latent_dim], and labels [B] if it is told classes, to examples, images in [-1, 1].
-        players: the run's, for what latents it takes.
-        classes: the names of the classes it is told; (): none.
-        units: of the points it makes.
-        weights: `ema` or `raw`, which it has.
-        step: of the checkpoint it is from.
-    """
-
-    def __init__(
-        self,
-        players: Players,
-        classes: tuple[str, ...],
-        units: Units,
-        weights: str,
-        step: int,
-        device: torch.device,
-    ) -> None:
-        self.network, self.players, self.classes, self.units = players.generator, players, classes, units
-        self.weights, self.step, self.device = weights, step, device
-
-    @property
-    def sampler(self) -> Sampler:
-        from ganlab.game import Sampler
-
-        return Sampler(self.network, self.players, self.units)
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        weights: str | None = None,
-        checkpoint: str = "last",
-        device: str = "auto",
-        trust: tuple[str, ...] = (),
-    ) -> TrainedGenerator:
-        """From a run's folder; the arguments are those of `ganlab.load_run`."""
-        return cls.build(config.load(folder, trust), folder, weights=weights, checkpoint=checkpoint, device=device)
-
-    @classmethod
-    def build(
-        cls, cfg: DictConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
-    ) -> TrainedGenerator:
-        """From a run's folder, given its config as `ganlab.config.load` returns it."""
-        from ganlab import devices
-        from ganlab.build import build_players
-        from ganlab.checkpoints import Checkpoints, check_metadata, read, restore_network
-        from ganlab.data.dataset import Description
-        from ganlab.entries import check_structure
-
-        path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
-        content = read(path)
-        check_metadata(path, content)
-        kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
-        chosen = weights or kept[0]
-        if chosen not in kept:
-            raise CheckpointError(f"weights={chosen}: this run has {' and '.join(kept)}")
-        name = {"ema": "ema", "raw": "generator"}[chosen]
-        about = Description.read(content["data"])
-        players = build_players(cfg, about)
-        generator = players.generator
-        used = {key: entry for key, entry in content.items() if key == name}
-        check_structure(f"{path}: ", used, {name: generator.state_dict()})
-        restore_network(generator, content[name])
-        where = devices.resolve(device)
-        generator.to(where).eval().register_forward_hook(partial(refuse_nonfinite, path))
-        classes = about.classes if players.num_classes else ()
-        return cls(players, classes, about.units, chosen, content["step"], where)
-
-    def sample(self, num: int, seed: int = 0, label: str | int | None = None) -> torch.Tensor:
-        """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.
-
-        Sample number i depends on the seed and i alone, not on how many are asked for.
-
-        Args:
-            label: name of the class to make, 5 being as good as "5"; None: of all classes, evenly, where the generator
-                is told them.
-
-        Raises:
-            ConfigError: there is no such class.
-        """
-        import torch
-
-        number = None
-        if label is not None:
-            if str(label) not in self.classes:
-                allowed = (
-                    f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
-                )
-                raise ConfigError(f"label={label}: must be {allowed}")
-            number = self.classes.index(str(label))
-        return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
-
-
-def refuse_nonfinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
-    """Finite weights may overflow, and clamping to [0, 1] would turn infinities into valid pixels."""
-    if not bool(samples.isfinite().all()):
-        raise CheckpointError(f"{checkpoint}: the generator's samples are not finite")
+from ganlab.config import command_line
+from ganlab.config.ranges import Seed
+from ganlab.config.terminal import printable
+from ganlab.errors import ConfigError
 
 
 def sample(
@@ -153,6 +40,7 @@ def sample(
     import numpy as np
 
     from ganlab.figures import images, points
+    from ganlab.trained_generator import TrainedGenerator
 
     target = Path(out)
     is_folder = target.suffix == "" or target.is_dir() or out.endswith("/")

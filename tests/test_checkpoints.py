@@ -12,9 +12,9 @@ from conftest import make_run
 from torch import nn
 
 from ganlab import load_run
-from ganlab.checkpoints import Checkpoints, read
 from ganlab.errors import CheckpointError
-from ganlab.runs import replace_file
+from ganlab.files import replace_file
+from ganlab.runs.checkpoints import Checkpoints, read
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganlab import build, config
-from ganlab.config_files import options_of
+from ganlab import build
+from ganlab.config import run_config
+from ganlab.config.conf_files import options_of
 from ganlab.game import Game
 from ganlab.losses import Loss
 from ganlab.penalties import Penalty
-from ganlab.runs import RunFolder
+from ganlab.runs.folder import RunFolder
 
 SMALL = {
     "mlp": ["dataset=circle"],
@@ -35,12 +36,12 @@ CONDITIONS = [
 
 @cache
 def losses() -> dict[str, Loss]:
-    return {name: build.instantiate(config.compose([f"loss={name}"]), "loss", Loss) for name in options_of("loss")}
+    return {name: build.instantiate(run_config.compose([f"loss={name}"]), "loss", Loss) for name in options_of("loss")}
 
 
 @cache
 def penalties() -> dict[str, dict[str, Penalty]]:
-    return {name: build.build_game(config.compose([f"penalty={name}"])).penalties for name in options_of("penalty")}
+    return {name: build.build_game(run_config.compose([f"penalty={name}"])).penalties for name in options_of("penalty")}
 
 
 def test_no_network_is_left_out() -> None:
@@ -50,7 +51,7 @@ def test_no_network_is_left_out() -> None:
 @pytest.mark.parametrize("model", SMALL)
 def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path) -> None:
     choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none"]
-    learner = build.build(config.compose(choices), RunFolder(tmp_path / "run")).learner
+    learner = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
     for loss, penalty in product(losses(), penalties()):
         learner.game = Game(losses()[loss], penalties()[penalty])
         before = [parameter.clone() for parameter in (*learner.generator_parameters, *learner.discriminator_parameters)]
@@ -77,7 +78,7 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
         "tracker=none",
         "metrics=none",
     ]
-    learner = build.build(config.compose(choices), RunFolder(tmp_path / "run")).learner
+    learner = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
     numbers = [learner.update() for _ in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())
     z = torch.randn(2, learner.players.latent_dim)
@@ -104,7 +105,7 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
 @pytest.mark.parametrize("kind", ["circle", "digits"])
 def test_every_other_choice(kind: str, choice: str, tmp_path: Path) -> None:
     model = {"circle": "mlp", "digits": "dcgan_small"}[kind]
-    cfg = config.compose(
+    cfg = run_config.compose(
         [f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none", choice]
     )
     learner = build.build(cfg, RunFolder(tmp_path / "run")).learner

@@ -22,9 +22,9 @@ import pytest
 from conftest import ROOT, make_run, save_config
 from PIL import Image
 
-from ganlab import command_line, config
-from ganlab.__main__ import train
-from ganlab.terminal import LogFormatter, printable
+from ganlab.config import command_line, run_config
+from ganlab.config.terminal import LogFormatter, printable
+from ganlab.train import train
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -117,7 +117,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
-    for group in (*config.GROUPS, "experiment", "sweep"):
+    for group in (*run_config.GROUPS, "experiment", "sweep"):
         assert f"{group}: " in shown
 
 
@@ -330,7 +330,7 @@ def test_only_printable_characters_are_printable() -> None:
 def evaluated(tmp_path: Path) -> Path:
     """A run with scores; its folder, overrides and most strings of its result are hostile."""
     folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
-    cfg = config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
+    cfg = run_config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
     save_config(cfg, folder)
     train(cfg, folder)
     result = hostile.read(folder / "result.json")

@@ -21,12 +21,12 @@ import yaml
 from conftest import make_run
 from PIL import Image
 
-from ganlab.composition import short_names
 from ganlab.errors import ConfigError, DataError, GanlabError
-from ganlab.sweeps import leaderboard, table, trials
+from ganlab.leaderboard import ranking, run_record, table, write
+from ganlab.leaderboard.ranking import paired_difference, rank
+from ganlab.leaderboard.svg import GOOD, Scale, colour, ink
+from ganlab.runs.hydra_record import short_names
 from ganlab.sweeps.jobs import objective
-from ganlab.sweeps.leaderboard import paired_difference, rank, write
-from ganlab.sweeps.svg import GOOD, Scale, colour, ink
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
@@ -103,7 +103,7 @@ def test_a_row_is_a_configuration_and_its_seeds_are_its_mean_and_deviation(sweep
     assert (last.best, last.last) == ({0: 40.0, 1: 41.0}, {0: 42.0, 1: 43.0})
     assert board.rows[0].best_mean == 10.5
     assert board.rows[0].steps_per_second == 51.0
-    assert leaderboard.deviation(last.best) == pytest.approx(statistics.stdev([40, 41]))
+    assert ranking.deviation(last.best) == pytest.approx(statistics.stdev([40, 41]))
 
 
 def test_what_did_not_make_it_is_counted_and_listed(sweep: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_halted_configuration_is_counted_and_not_ranked(tmp_path: Path) -> Non
 
 
 def test_the_best_until_a_step_knows_nothing_of_later(tmp_path: Path) -> None:
-    read = trials.read(trial(tmp_path / "0", {}, 0, [5.0, 4.0, 6.0, 1.0]))
+    read = run_record.read(trial(tmp_path / "0", {}, 0, [5.0, 4.0, 6.0, 1.0]))
     assert [read.best_until(step) for step in (50, 99)] == [None, None]
     found = [read.best_until(step, "fid") for step in (100, 299, 300, 400)]
     assert [(s.value, s.step) for s in found if s] == [(5.0, 100), (4.0, 200), (4.0, 200), (1.0, 400)]
@@ -553,7 +553,7 @@ def test_the_page_runs_no_code_but_its_own_and_loads_nothing(small_sweep: Path) 
 
 
 def test_pictures_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ganlab.sweeps import page
+    from ganlab.leaderboard import page
 
     for job in range(5):
         trial(tmp_path / str(job), {"model.latent_dim": job}, 0, [1.0 + job])

@@ -9,10 +9,10 @@ import torch
 from conftest import make_run
 from torch import nn
 
-from ganlab import inits, load_run
-from ganlab.conditioning import Concatenation
+from ganlab import load_run
 from ganlab.errors import ConfigError
-from ganlab.models import Model, spectral_norm
+from ganlab.models import Model, inits, spectral_norm
+from ganlab.models.conditioning import Concatenation
 from ganlab.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.models.r3gan_small import R3GANGenerator

@@ -16,13 +16,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import ganlab
-from ganlab import build, config, signatures
-from ganlab.allow_list import constructors, refuse_disallowed
-from ganlab.config_files import values_in
+from ganlab import build
+from ganlab.config import run_config, signatures
+from ganlab.config.allow_list import constructors, refuse_disallowed
 from ganlab.errors import CheckpointError, ConfigError
+from ganlab.files import values_in
 
-CONF = config.conf_dir()
-GROUPS = (*config.GROUPS, "experiment", "sweep")
+CONF = run_config.conf_dir()
+GROUPS = (*run_config.GROUPS, "experiment", "sweep")
 OPTIONS = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 IMAGE_MODELS = [option for option in OPTIONS if option.startswith("model=") and option != "model=mlp"]
 EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
@@ -49,7 +50,7 @@ def own_data(option: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_composes_and_binds(option: str, tmp_path: Path) -> None:
-    build.check(config.compose(overrides_for(option, tmp_path)))
+    build.check(run_config.compose(overrides_for(option, tmp_path)))
 
 
 def test_no_config_file_is_left_untested() -> None:
@@ -61,7 +62,7 @@ def test_no_config_file_is_left_untested() -> None:
 @pytest.mark.parametrize("model", ["mlp", "tutorial_cnn", "dcgan_small", "resnet", "r3gan_small"])
 @pytest.mark.parametrize("dataset", ["mnist5", "mnist", "digits"])
 def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> None:
-    build.check(config.compose([f"dataset={dataset}", f"model={model}"]))
+    build.check(run_config.compose([f"dataset={dataset}", f"model={model}"]))
 
 
 def test_all_keys_of_a_signature_stand_in_its_config() -> None:
@@ -69,7 +70,7 @@ def test_all_keys_of_a_signature_stand_in_its_config() -> None:
     paths = ("dataset=points", "dataset=image_folder")  # which have no default
     datasets = [[o, *["dataset.path=x"] * (o in paths)] for o in OPTIONS if o.startswith("dataset=")]
     for overrides in ([], *datasets, ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
-        cfg = config.plain(config.compose(overrides))
+        cfg = run_config.plain(run_config.compose(overrides))
         for node in (cfg["dataset"], cfg["trainer"], cfg["tracker"]["wandb"], cfg["optimizer"]["generator"]):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
             with_default = {p.name for p in parameters if p.default is not p.empty}
@@ -78,18 +79,18 @@ def test_all_keys_of_a_signature_stand_in_its_config() -> None:
 
 @pytest.mark.parametrize("model", [option for option in OPTIONS if option.startswith("model=")])
 def test_all_keys_of_a_network_stand_in_its_config(model: str, tmp_path: Path) -> None:
-    for node in config.plain(config.compose(overrides_for(model, tmp_path)))["model"].values():
+    for node in run_config.plain(run_config.compose(overrides_for(model, tmp_path)))["model"].values():
         if isinstance(node, dict):
             parameters = inspect.signature(signatures.locate("", node["_target_"])).parameters.values()
             assert {p.name for p in parameters if p.default is not p.empty} == set(node) - signatures.HYDRA_KEYS
 
 
 def test_a_discriminator_follows_its_generator_where_both_have_the_same_choice() -> None:
-    mlp = config.compose(["model.generator.width=5", "model.generator.activation=silu"]).model.discriminator
+    mlp = run_config.compose(["model.generator.width=5", "model.generator.activation=silu"]).model.discriminator
     assert (mlp.width, mlp.activation) == (5, "silu")
-    r3gan = config.compose(["model=r3gan_small", "dataset=digits", "model.generator.blocks=2"]).model.discriminator
+    r3gan = run_config.compose(["model=r3gan_small", "dataset=digits", "model.generator.blocks=2"]).model.discriminator
     assert r3gan.blocks == 2
-    resnet = config.compose(["model=resnet", "dataset=digits", "model.generator.width=8"]).model
+    resnet = run_config.compose(["model=resnet", "dataset=digits", "model.generator.width=8"]).model
     assert (resnet.generator.max_width, resnet.discriminator.width) == (8, 64)
 
 
@@ -103,8 +104,8 @@ def test_run_and_sweep_folders_resolve_and_differ_by_microseconds() -> None:
 
 
 def test_the_command_line_stands_above_a_model_s_recipe() -> None:
-    assert config.compose(["dataset=mnist5", "model=dcgan_small"]).penalty.r1.weight > 0
-    cfg = config.compose(
+    assert run_config.compose(["dataset=mnist5", "model=dcgan_small"]).penalty.r1.weight > 0
+    cfg = run_config.compose(
         ["model=dcgan_small", "dataset=mnist5", "penalty=none", "optimizer=rmsprop", "trainer.epochs=3"]
     )
     assert cfg.penalty == {}
@@ -114,17 +115,17 @@ def test_the_command_line_stands_above_a_model_s_recipe() -> None:
 
 def test_the_discriminator_follows_the_generator_until_it_is_set() -> None:
     for optimizer in ("adam", "rmsprop"):
-        both = config.compose([f"optimizer={optimizer}", "model=tutorial_cnn", "optimizer.generator.lr=0.5"])
+        both = run_config.compose([f"optimizer={optimizer}", "model=tutorial_cnn", "optimizer.generator.lr=0.5"])
         assert both.optimizer.discriminator.lr == 0.5
-        one = config.compose([f"optimizer={optimizer}", "optimizer.discriminator.lr=0.5"])
+        one = run_config.compose([f"optimizer={optimizer}", "optimizer.discriminator.lr=0.5"])
         assert one.optimizer.generator.lr != 0.5
 
 
 def test_tutorial_experiments_have_the_tutorial_s_parameters() -> None:
-    circle = config.compose(["experiment=circle_tutorial"])
+    circle = run_config.compose(["experiment=circle_tutorial"])
     assert (circle.trainer.batch_size, circle.trainer.epochs, circle.model.latent_dim) == (4, 100, 2)
     assert (circle.optimizer.generator.lr, circle.optimizer.discriminator.lr) == (0.001, 0.005)
-    fives = config.compose(["experiment=mnist5_tutorial"])
+    fives = run_config.compose(["experiment=mnist5_tutorial"])
     assert (fives.trainer.batch_size, fives.trainer.epochs, fives.model.latent_dim) == (64, 26, 32)
     assert (fives.optimizer.generator.lr, fives.optimizer.discriminator.lr) == (0.005, 0.001)
     for cfg in (circle, fives):
@@ -135,17 +136,20 @@ def test_tutorial_experiments_have_the_tutorial_s_parameters() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_penalties_of_a_recipe_can_be_replaced(experiment: str) -> None:
-    cfg = config.compose([experiment, "penalty=gradient_penalty"])
-    config.check(cfg)
+    cfg = run_config.compose([experiment, "penalty=gradient_penalty"])
+    run_config.check(cfg)
     assert list(cfg.penalty) == ["gradient_penalty"]
 
 
 def test_config_hash_knows_what_decides_the_result() -> None:
-    base = config.config_hash(config.compose(["dataset=mnist5"]))
-    assert config.config_hash(config.compose(["dataset=mnist5", "tracker=none", "dataset.root=/elsewhere"])) == base
-    assert config.config_hash(config.compose(["dataset=mnist5", "trainer.log_every=7"])) == base
-    assert config.config_hash(config.compose(["dataset=mnist5", "seed=1"])) != base
-    assert config.config_hash(config.compose(["dataset=mnist5", "optimizer.generator.lr=0.5"])) != base
+    base = run_config.config_hash(run_config.compose(["dataset=mnist5"]))
+    assert (
+        run_config.config_hash(run_config.compose(["dataset=mnist5", "tracker=none", "dataset.root=/elsewhere"]))
+        == base
+    )
+    assert run_config.config_hash(run_config.compose(["dataset=mnist5", "trainer.log_every=7"])) == base
+    assert run_config.config_hash(run_config.compose(["dataset=mnist5", "seed=1"])) != base
+    assert run_config.config_hash(run_config.compose(["dataset=mnist5", "optimizer.generator.lr=0.5"])) != base
 
 
 BAD = {
@@ -212,7 +216,7 @@ BAD = {
     "dataset=ring8 dataset.num_examples=0": ("dataset.num_examples=0", "greater than or equal to 1"),
     "dataset=moons dataset.noise=-1": ("dataset.noise=-1", "greater than or equal to 0"),
     "+optimizer.generator.foo=1": ("optimizer.generator.foo=1", "lr, betas, eps, weight_decay"),
-    "condition=projection": ("condition._target_=ganlab.conditioning.Projection", "circle has no classes"),
+    "condition=projection": ("condition._target_=ganlab.models.conditioning.Projection", "circle has no classes"),
     "dataset=digits model=tutorial_cnn condition=projection": ("condition=projection", "condition=concatenation"),
     "dataset=digits condition=concatenation model.pack=2": ("model.pack=2", "condition=none"),
     "model.pack=3": ("model.pack=3", "must divide trainer.batch_size=16"),
@@ -266,7 +270,7 @@ BAD = {
 @pytest.mark.parametrize("overrides", BAD)
 def test_bad_override_is_refused_with_key_value_and_what_is_allowed(overrides: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        build.check(config.compose(overrides.split(" ")))
+        build.check(run_config.compose(overrides.split(" ")))
     message = str(refusal.value)
     assert "\n" not in message
     for part in BAD[overrides]:
@@ -285,7 +289,7 @@ def test_of_all_that_the_package_has_only_the_listed_constructors_may_stand_in_a
     names, listed = set(callables()), constructors()
     assert {name for allowed in listed.values() for name in allowed} < names
     assert len(names) > 1000
-    composed = (config.plain(config.compose(overrides_for(option, tmp_path))) for option in OPTIONS)
+    composed = (run_config.plain(run_config.compose(overrides_for(option, tmp_path))) for option in OPTIONS)
     keys = {key.replace("[", ".[") for tree in composed for key, _ in values_in(tree)}
     parents = {".".join(key.split(".")[:end]) for key in keys for end in range(1, key.count(".") + 1)}
     deeper = {f"{key}.deep" for key in (*parents, *keys)} | {f"{key}.deep.deeper" for key in parents}
@@ -313,14 +317,14 @@ def tree_with(path: list[str], node: Any) -> Any:
 
 
 def test_values_of_a_finished_run_can_be_changed_but_not_what_it_is() -> None:
-    cfg = OmegaConf.create(OmegaConf.to_container(config.compose([])))
-    config.override(cfg, ["trainer.steps=5", "optimizer.generator.lr=1e-4"])
+    cfg = OmegaConf.create(OmegaConf.to_container(run_config.compose([])))
+    run_config.override(cfg, ["trainer.steps=5", "optimizer.generator.lr=1e-4"])
     assert (cfg.trainer.steps, cfg.optimizer.generator.lr) == (5, 1e-4)
     with pytest.raises(ConfigError, match=r"trainer\.step=5: no such key.*trainer\.steps"):
-        config.override(cfg, ["trainer.step=5"])
+        run_config.override(cfg, ["trainer.step=5"])
     for kept in (
         *("seed=5", "trainer.batch_size=8", "model=mlp", "model.latent_dim=3", "optimizer=adam"),
         *("trainer.ema_half_life=9", "trainer.ema_ramp=0.1", "trainer.discriminator_steps=2"),
     ):
         with pytest.raises(ConfigError, match=f"{kept}: a run keeps its "):
-            config.override(cfg, [kept])
+            run_config.override(cfg, [kept])

@@ -18,25 +18,26 @@ from conftest import make_run
 from PIL import Image
 from torch import Tensor
 
-from ganlab import config, load_run
-from ganlab.__main__ import train
+from ganlab import load_run
 from ganlab.build import check
-from ganlab.checkpoints import read
-from ganlab.command_line import call
+from ganlab.config import run_config
+from ganlab.config.command_line import call
+from ganlab.data.dataset import Samples
 from ganlab.data.mixtures import Grid25, Ring8
 from ganlab.data.points import Circle
 from ganlab.data.sample_files import open_samples
 from ganlab.errors import CheckpointError, ConfigError, DataError, GanlabError
 from ganlab.evaluate import GROUPS, evaluate
-from ganlab.evaluation import Evaluator
-from ganlab.extractors import Coordinates
-from ganlab.game import Samples
+from ganlab.leaderboard import run_record
 from ganlab.metrics.catalogue import METRICS, measure
+from ganlab.metrics.evaluator import Evaluator
 from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
+from ganlab.metrics.extractors import Coordinates
 from ganlab.metrics.transport import sliced_wasserstein
-from ganlab.runs import RunFolder
-from ganlab.scores import Score
-from ganlab.sweeps import trials
+from ganlab.runs.checkpoints import read
+from ganlab.runs.folder import RunFolder
+from ganlab.runs.scores import Score
+from ganlab.train import train
 
 CIRCLE = ("metrics=default", "trainer.epochs=4", "trainer.evaluate_every=1", "metrics.num=200")
 DIGITS = ("dataset=digits", "model=dcgan_small", "metrics=default", "metrics.extractor=random", "metrics.num=200")
@@ -112,8 +113,8 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
 def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
     cost = result(folder)["evaluation_seconds"]
-    cfg = config.load(folder)
-    config.override(cfg, ["trainer.epochs=4"])
+    cfg = run_config.load(folder)
+    run_config.override(cfg, ["trainer.epochs=4"])
     train(cfg, folder, resume=True)
     assert RunFolder(folder).history() == RunFolder(circle).history()
     assert result(folder)["best"] == result(circle)["best"]
@@ -124,14 +125,14 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2")
-    cfg = config.load(folder)
-    config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
+    cfg = run_config.load(folder)
+    run_config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
     train(cfg, folder, resume=True)
     assert caplog.text.count("the search for the best score begins anew: scores cannot be ranked") == 1
     assert [("near" in record, "accuracy" in record) for record in RunFolder(folder).history()] == [
         (False, True), (False, True), (True, True), (True, True)]  # fmt: skip
     assert result(folder)["status"] == "done"
-    trial = trials.read(folder)
+    trial = run_record.read(folder)
     assert [step for step, _ in trial.curve("near")] == [186, 248]
     assert trial.best.num_fake == 300
     for line in (folder / "metrics.jsonl").read_text().splitlines():
@@ -147,8 +148,8 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
 def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=1")
     for epochs, names, num in ((2, "[distance]", 200), (3, "[near]", 300)):
-        cfg = config.load(folder)
-        config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
+        cfg = run_config.load(folder)
+        run_config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
         train(cfg, folder, resume=True)
     assert "the curves of near begin anew: scores cannot be ranked together: num_fake is 200" in caplog.text
     assert [("near" in record, "distance" in record) for record in RunFolder(folder).history()] == [
@@ -551,7 +552,7 @@ def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
 )
 def test_bad_overrides_are_refused_before_any_data_are_read(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(config.compose(overrides))
+        check(run_config.compose(overrides))
 
 
 def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) -> None:
@@ -559,8 +560,8 @@ def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) 
     file = folder / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace("extractor: auto", "extractor: json.dumps"))
     with pytest.raises(CheckpointError, match="trust="):
-        config.load(folder)
-    config.load(folder, trust=["json"])
+        run_config.load(folder)
+    run_config.load(folder, trust=["json"])
 
 
 def test_the_command_says_how_a_list_is_written() -> None:

@@ -22,7 +22,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganlab.checkpoints import read
 from ganlab.data.cifar10 import CIFAR10
 from ganlab.data.dataset import Dataset, Examples, held_out, labelled
 from ganlab.data.digits import Digits
@@ -32,10 +31,11 @@ from ganlab.data.mixtures import Ring8
 from ganlab.data.mnist import MNIST, StackedMNIST
 from ganlab.data.points import Circle
 from ganlab.errors import ConfigError, DataError, OperationalError
-from ganlab.extractors import Extractor, domain, inception, make_extractor
-from ganlab.extractors.classifier import Classifier, Recipe, one_cycle, shifted
-from ganlab.extractors.domain import make_domain
-from ganlab.extractors.weights import drawn
+from ganlab.metrics.extractors import Extractor, domain, inception, make_extractor
+from ganlab.metrics.extractors.classifier import Classifier, Recipe, one_cycle, shifted
+from ganlab.metrics.extractors.domain import make_domain
+from ganlab.metrics.extractors.weights import drawn
+from ganlab.runs.checkpoints import read
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -93,8 +93,8 @@ class Missing(Made):
 OTHER_PROCESS = """
 import torch
 from ganlab.data.digits import Digits
-from ganlab.extractors.classifier import Recipe
-from ganlab.extractors.domain import make_domain
+from ganlab.metrics.extractors.classifier import Recipe
+from ganlab.metrics.extractors.domain import make_domain
 torch.manual_seed(5)
 print(make_domain(Digits([1, 2]), torch.device("cpu"), Recipe(steps=10)).hash)
 """

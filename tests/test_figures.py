@@ -14,7 +14,7 @@ from conftest import make_run
 from PIL import Image
 
 from ganlab.figures import curves, images, report
-from ganlab.runs import RunFolder, read_result
+from ganlab.runs.folder import RunFolder, read_result
 
 
 @pytest.fixture(scope="module")

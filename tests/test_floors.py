@@ -15,16 +15,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganlab import evaluation
-from ganlab.data.dataset import Dataset, Examples, HasFresh, HasHeldOut
+from ganlab.data.dataset import Dataset, Examples, HasFresh, HasHeldOut, Samples
 from ganlab.data.mixtures import Ring8
 from ganlab.data.points import Circle, Moons
 from ganlab.evaluate import evaluate
-from ganlab.evaluation import EvaluateSamples, Evaluator, Sizes, sizes_with_floor
-from ganlab.extractors import Coordinates, Features
-from ganlab.game import Samples
+from ganlab.metrics import evaluator as evaluation
 from ganlab.metrics.catalogue import METRICS
-from ganlab.scores import Score
+from ganlab.metrics.evaluator import EvaluateSamples, Evaluator, Sizes, sizes_with_floor
+from ganlab.metrics.extractors import Coordinates, Features
+from ganlab.runs.scores import Score
 
 REPETITIONS = {60: 16, 500: 8, 1000: 8, 10_000: 4}  # by number of examples
 

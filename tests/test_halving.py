@@ -15,13 +15,13 @@ import pytest
 from conftest import make_run, results, save_config, wait_for_jobs
 from test_compare import score
 
-from ganlab import config
+from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError, DataError
-from ganlab.runs import read_result
+from ganlab.leaderboard.table import duration
+from ganlab.runs.folder import read_result
 from ganlab.sweeps.halving import Halving, Standing, in_order
 from ganlab.sweeps.plan import Planned
 from ganlab.sweeps.rungs import Rungs
-from ganlab.sweeps.table import duration
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -85,7 +85,9 @@ class Sweep:
     def __init__(self, folder: Path, num: int, *overrides: str) -> None:
         self.planned = []
         for job in range(2 * num):
-            cfg = config.compose(["tracker=none", f"seed={job % 2}", f"model.latent_dim={job // 2 + 1}", *overrides])
+            cfg = run_config.compose(
+                ["tracker=none", f"seed={job % 2}", f"model.latent_dim={job // 2 + 1}", *overrides]
+            )
             self.planned.append(Planned(cfg, [], folder / str(job), "new"))
 
     def come(

@@ -21,7 +21,7 @@ from ganlab.losses import (
     Wasserstein,
 )
 from ganlab.penalties import R1
-from ganlab.randomness import Draws
+from ganlab.rng import Draws
 
 CPU = torch.device("cpu")
 LOSSES: list[Loss] = [

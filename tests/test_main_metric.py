@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from ganlab import load_run
+from ganlab.data.dataset import Samples
 from ganlab.data.digits import Digits
-from ganlab.evaluation import EvaluateSamples, Source
-from ganlab.game import Samples
 from ganlab.metrics.catalogue import METRICS, main_metric
+from ganlab.metrics.evaluator import EvaluateSamples, Source
 
 NUM = 600  # samples of each generator that collapsed
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ganlab.game import Game, Moment
 from ganlab.losses import NonSaturating
 from ganlab.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty, ZeroCentered, interpolates
-from ganlab.randomness import Draws
+from ganlab.rng import Draws
 from ganlab.schedules import Constant, Cosine, LinearDecay
 
 CPU = torch.device("cpu")

@@ -6,8 +6,9 @@ import torch
 
 from ganlab.data.batches import Batches, to_model_range
 from ganlab.data.units import Units
-from ganlab.latents import Normal, Truncated, Uniform
-from ganlab.randomness import BLOCK, Draws, Noise, generator, seed_of, seeded
+from ganlab.models.latents import Normal, Truncated, Uniform
+from ganlab.rng import BLOCK, Draws, generator, seed_of, seeded
+from ganlab.training.noise import Noise
 
 
 def test_noise_of_a_step_does_not_depend_on_what_was_drawn_before() -> None:

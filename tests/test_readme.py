@@ -25,8 +25,8 @@ import pytest
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ganlab import config
 from ganlab.compare import compare
+from ganlab.config import run_config
 from ganlab.evaluate import evaluate
 from ganlab.sample import sample
 from ganlab.sweeps.processes import Sweep
@@ -302,7 +302,9 @@ def test_arguments_are_known() -> None:
             continue
         given += [GOES_WITH[piece]] if piece in GOES_WITH else []
         parsed = OverridesParser.create().parse_overrides(given)
-        config.compose([argument for argument, one in zip(given, parsed, strict=True) if not one.is_sweep_override()])
+        run_config.compose(
+            [argument for argument, one in zip(given, parsed, strict=True) if not one.is_sweep_override()]
+        )
 
 
 @pytest.mark.parametrize("command", SMALL)
@@ -313,7 +315,7 @@ def test_a_command_works(command: str, place: Place) -> None:
 
 def test_help_and_comments_quote_what_a_shell_would_interpret() -> None:
     help_texts = [inspect.getdoc(command) or "" for command in (sample, evaluate, compare)]
-    for text in (*help_texts, *(file.read_text() for file in sorted(config.conf_dir().rglob("*.yaml")))):
+    for text in (*help_texts, *(file.read_text() for file in sorted(run_config.conf_dir().rglob("*.yaml")))):
         assert not re.search(r"(?<![\w.'])[\w.]+=\w*[\[(].*|<[a-z][\w ]*>", text)
 
 

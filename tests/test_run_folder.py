@@ -13,10 +13,10 @@ import torch
 import yaml
 from conftest import make_run
 
-from ganlab import config
 from ganlab.__main__ import resume
+from ganlab.config import run_config
 from ganlab.errors import CheckpointError
-from ganlab.runs import RunFolder
+from ganlab.runs.folder import RunFolder
 
 TINY = ("tracker=none", "metrics=none", "model.generator.width=2", "dataset.num_examples=16", "trainer.steps=2")
 Start = Callable[..., subprocess.Popen[str]]
@@ -32,11 +32,11 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
         assert code == 0 or "holds a run already" in message or "another process is using this folder" in message
     (winner,) = [seed for seed, (_, code) in enumerate(ends) if code == 0]
     run = tmp_path / "run"
-    cfg = config.load(run)
+    cfg = run_config.load(run)
     result = json.loads((run / "result.json").read_text())
     checkpoint = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
     assert cfg.seed == result["seed"] == checkpoint["config"]["seed"] == winner
-    assert config.config_hash(cfg) == result["config_hash"] == checkpoint["config_hash"]
+    assert run_config.config_hash(cfg) == result["config_hash"] == checkpoint["config_hash"]
     assert f"seed={winner}" in yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # the winner's first and last line
 
@@ -44,7 +44,7 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
 def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.claim()
-    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).claim()"
+    code = "import sys; from ganlab.runs.folder import RunFolder; RunFolder(sys.argv[1]).claim()"
     other = [sys.executable, "-c", code, str(tmp_path / "run")]
     refused = subprocess.run(other, capture_output=True, text=True, timeout=60, check=False)
     assert "another process is using this folder" in refused.stderr
@@ -58,7 +58,7 @@ def test_what_was_written_for_a_run_that_never_started_is_removed_but_not_what_a
     (tmp_path / "runs" / "run" / ".hydra").mkdir(parents=True)
     holder = RunFolder(tmp_path / "runs" / "run")
     holder.claim()
-    code = "import sys; from ganlab.runs import RunFolder; RunFolder(sys.argv[1]).discard()"
+    code = "import sys; from ganlab.runs.folder import RunFolder; RunFolder(sys.argv[1]).discard()"
     subprocess.run([sys.executable, "-c", code, str(holder.path)], timeout=60, check=True)
     assert (holder.path / ".hydra").is_dir()
     holder.discard()
@@ -118,4 +118,4 @@ def test_a_resume_that_changes_the_config_may_be_killed_at_any_moment_and_goes_o
     (run / "checkpoints" / "last.pt").write_bytes(old_checkpoint)
     resume([f"resume={run}", "trainer.steps=6"])
     assert json.loads((run / "result.json").read_text())["step"] == 6
-    assert config.load(run).optimizer.generator.lr == 0.001
+    assert run_config.load(run).optimizer.generator.lr == 0.001

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ganlab.errors import DataError
-from ganlab.scores import PROTOCOL, Score, comparisons, refuse_unlike, unlike
+from ganlab.runs.scores import PROTOCOL, Score, comparisons, refuse_unlike, unlike
 
 SCORE = Score(
     metric="fid",

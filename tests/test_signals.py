@@ -19,14 +19,14 @@ import pytest
 from conftest import ROOT, save_config
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab import config
-from ganlab.__main__ import train
+from ganlab.config import run_config
 from ganlab.data.points import Circle
 from ganlab.errors import Stopped
-from ganlab.learner import Learner
-from ganlab.runs import read_result
-from ganlab.signals import StopSignal
+from ganlab.runs.folder import read_result
 from ganlab.sweeps.jobs import run_in_sweep
+from ganlab.train import train
+from ganlab.training.signals import StopSignal
+from ganlab.training.step import Learner
 
 QUICK = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
@@ -55,7 +55,7 @@ def signalling(function: Callable, *numbers: signal.Signals) -> Callable:
 
 
 def new_run(folder: Path) -> DictConfig:
-    cfg = config.compose([*QUICK, "trainer.steps=20"])
+    cfg = run_config.compose([*QUICK, "trainer.steps=20"])
     save_config(cfg, folder)
     return cfg
 

@@ -13,7 +13,7 @@ import torch
 from conftest import make_run
 from slurm_cluster import cluster, missing
 
-from ganlab.runs import read_result
+from ganlab.runs.folder import read_result
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.join(missing())} not found")

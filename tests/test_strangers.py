@@ -19,13 +19,15 @@ import pytest
 import yaml
 from conftest import ROOT, SAMPLE, make_run
 
-from ganlab import config, load_run
+from ganlab import load_run
 from ganlab.__main__ import resume
 from ganlab.compare import compare
+from ganlab.config import run_config
 from ganlab.errors import CheckpointError, GanlabError, Refused
 from ganlab.evaluate import evaluate
+from ganlab.leaderboard import run_record
 from ganlab.sample import sample
-from ganlab.sweeps import jobs, trials
+from ganlab.sweeps import jobs
 
 TINY = ("trainer.steps=2", "model.generator.width=2", "dataset.num_examples=16")
 SECRET = "s3cr3t-of-the-user"
@@ -111,24 +113,25 @@ def test_a_function_of_ours_is_not_called_in_the_place_of_a_value(
 
 ENV = "${oc.env:GANLAB_TEST_SECRET}"
 SWITCH = "${oc.select:nothing,${oc.env:GANLAB_TEST_SWITCH,safe}}"
+METRICS, LOCATE = "ganlab.metrics.evaluator.EvaluateSamples", "ganlab.config.signatures.locate"
 HOSTILE: dict[str, tuple[Change, str]] = {
     "a resolver in a value": (put("dataset.num_examples", "${oc.decode:'16'}"), "dataset.num_examples"),
     "a resolver in a target": (put("loss._target_", "ganlab.losses.${oc.env:L,NonSaturating}"), "loss._target_"),
     "a resolver that changes its mind": (put("device", SWITCH), "device"),
     "an interpolation that is quoted": (put("device", r"\${oc.env:HOME}"), "device"),
     "an interpolation in a list": (put("optimizer.generator.betas", [0.0, "${seed}"]), r"betas\[1\]"),
-    "positional arguments": (put("metrics", calls("ganlab.evaluation.EvaluateSamples", _args_=["os.path"])), "_args_"),
+    "positional arguments": (put("metrics", calls(METRICS, _args_=["os.path"])), "_args_"),
     "arguments that stay configs": (put("model._recursive_", False), "_recursive_"),
     "another conversion": (put("model.generator._convert_", "none"), "_convert_"),
     "a constructor of another group": (put("loss", calls("ganlab.data.points.Circle")), "loss._target_"),
-    "a tool of ours": (put("init", calls("ganlab.signatures.locate", key="k", target="os.system")), "init._target_"),
+    "a tool of ours": (put("init", calls(LOCATE, key="k", target="os.system")), "init._target_"),
     "a method of ours": (put("loss", calls("ganlab.losses.NonSaturating.generator")), "loss._target_"),
     "a node in a list": (put("optimizer.generator.betas", [0.0, calls("ganlab.losses.Hinge")]), r"betas\[1\]"),
     "a node below a value": (put("trainer.steps", {"deep": calls("ganlab.losses.Hinge")}), "trainer.steps"),
     "a target that is a list": (put("loss._target_", ["os.system"]), "loss._target_"),
     "a target below a target": (put("loss._target_", calls("os.system", command="true")), "loss._target_"),
     "an extractor of a stranger": (
-        put("metrics", calls("ganlab.evaluation.EvaluateSamples", extractor="payload.Net")), "metrics.extractor"),
+        put("metrics", calls(METRICS, extractor="payload.Net")), "metrics.extractor"),
     "a module of the standard library": (put("loss", calls("os.system", command="true")), "loss._target_=os.system"),
     "a key of another kind": (lambda tree: tree.update({3: "x"}), "not a string"),
     "partial as text": (put("model.generator._partial_", "yes"), "_partial_"),
@@ -178,10 +181,10 @@ FILES = {
 def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
     (run / ".hydra" / "config.yaml").write_text(FILES[kind], encoding="latin1")
     with pytest.raises(Refused, match=r"config\.yaml"):
-        config.load(run)
-    assert trials.read(run).status == "damaged"
+        run_config.load(run)
+    assert run_record.read(run).status == "damaged"
     (run / ".hydra" / "config.yaml").rename(run / ".hydra" / "overrides.yaml")
-    assert trials.read(run).overrides in ([], ["1", "2"])
+    assert run_record.read(run).overrides in ([], ["1", "2"])
 
 
 def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder(run: Path) -> None:
@@ -193,7 +196,7 @@ def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder
         with pytest.raises(GanlabError) as refusal:
             command(run)
         assert SECRET not in str(refusal.value)
-    assert SECRET not in repr(trials.read(run))
+    assert SECRET not in repr(run_record.read(run))
     assert SECRET not in repr(jobs.jobs_in(run.parent))
 
 
@@ -204,14 +207,14 @@ def test_the_config_in_a_run_folder_is_written_resolved(tmp_path: Path, ganlab: 
     assert swept.returncode == 0, swept.stderr
     for folder in ("one", "all/0"):
         assert "${" not in (tmp_path / folder / ".hydra" / "config.yaml").read_text()
-        cfg = config.load(tmp_path / folder)
+        cfg = run_config.load(tmp_path / folder)
         assert cfg.model.discriminator.width == cfg.model.generator.width == 2
 
 
 def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "dataset=mnist5", *SAMPLE, "model.generator.width=2", "trainer=smoke")
     edit(run, put("dataset.mirror", "http://127.0.0.1:9/"))
-    assert config.load(run).dataset.mirror is None
+    assert run_config.load(run).dataset.mirror is None
 
 
 def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Path) -> None:
@@ -249,16 +252,16 @@ def test_a_trusted_module_lends_only_what_it_defines(
     node = calls("own_of_a_test.Discriminator", _partial_=True)
     edit(run, put("model.discriminator", node))
     with pytest.raises(CheckpointError, match=r"model\.discriminator\._target_=own_of_a_test\.Discriminator: .*trust="):
-        config.load(run)
+        run_config.load(run)
     assert not (tmp_path / "own_of_a_test.imported").exists()
-    assert config.load(run, trust=["own_of_a_test"]).model.discriminator._target_ == node["_target_"]
+    assert run_config.load(run, trust=["own_of_a_test"]).model.discriminator._target_ == node["_target_"]
     edit(run, put("model.discriminator", calls("own_of_a_test.system", command="true")))
     with pytest.raises(CheckpointError, match=r"own_of_a_test\.system: is defined in "):
-        config.load(run, trust=["own_of_a_test"])
+        run_config.load(run, trust=["own_of_a_test"])
     edit(run, put("model.discriminator", node))
     edit(run, put("model.latent_dim", node))
     with pytest.raises(Refused, match=r"model\.latent_dim"):
-        config.load(run, trust=["own_of_a_test"])
+        run_config.load(run, trust=["own_of_a_test"])
 
 
 @pytest.mark.parametrize("inside", ["payload_of_a_test.py", "payload_of_a_test/__init__.py"])
@@ -271,10 +274,10 @@ def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
     monkeypatch.syspath_prepend(tmp_path)  # from where the folder itself is a package
     for module in ("run.payload_of_a_test", "run"):
         for target in ("loss._target_", "metrics.extractor"):
-            edit(run, put("metrics", calls("ganlab.evaluation.EvaluateSamples")))
+            edit(run, put("metrics", calls("ganlab.metrics.evaluator.EvaluateSamples")))
             edit(run, put(target, "run.payload_of_a_test.Discriminator"))
             with pytest.raises(CheckpointError, match="lies in the run's folder"):
-                config.load(run, trust=[module])
+                run_config.load(run, trust=[module])
             edit(run, put("loss._target_", "ganlab.losses.NonSaturating"))
     assert not list(run.rglob("*.imported"))
 
@@ -345,7 +348,7 @@ def test_nothing_that_a_link_leads_to_gets_into_a_leaderboard(
     (run / name).symlink_to(tmp_path / "elsewhere")
     compare(str(tmp_path))
     assert "is a symbolic link" in capsys.readouterr().out
-    assert trials.read(run).status == "damaged"
+    assert run_record.read(run).status == "damaged"
     written = (tmp_path / "leaderboard.html").read_text() + (tmp_path / "leaderboard.csv").read_text()
     assert SECRET not in written
 

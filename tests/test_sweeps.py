@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,9 +25,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from ganlab import build, callbacks, config
-from ganlab.provenance import provenance
-from ganlab.runs import RunFolder
+from ganlab import build
+from ganlab import hydra_callbacks as callbacks
+from ganlab.config import run_config
+from ganlab.runs.folder import RunFolder
+from ganlab.runs.provenance import provenance
 from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
@@ -370,21 +371,21 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
 # Without a process ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sweep", [file.stem for file in sorted((config.conf_dir() / "sweep").glob("*.yaml"))])
+@pytest.mark.parametrize("sweep", [file.stem for file in sorted((run_config.conf_dir() / "sweep").glob("*.yaml"))])
 def test_every_grid_is_a_sweep_of_runs_that_fit(sweep: str) -> None:
-    hydra = OmegaConf.load(config.conf_dir() / "sweep" / f"{sweep}.yaml").hydra
+    hydra = OmegaConf.load(run_config.conf_dir() / "sweep" / f"{sweep}.yaml").hydra
     assert hydra.mode == "MULTIRUN"
     grid = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
     (batch,) = BasicSweeper.split_arguments(parsed(grid), None)
     assert len(batch) > 1
     tried = {tuple(override for override in overrides if not override.startswith("seed=")) for overrides in batch}
     for overrides in tried:
-        build.check(config.compose(overrides))
+        build.check(run_config.compose(overrides))
 
 
 def parsed(overrides: list[str]) -> list[Override]:
     """Overrides with the options of a glob looked up, as Hydra does."""
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(run_config.conf_dir()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         found = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
         return [override for override in found if list(override.sweep_string_iterator())]
@@ -478,13 +479,12 @@ def test_the_leaderboard_is_printed_and_its_defects_do_not_hide_the_exit_code(
 ) -> None:
     record(tmp_path / "0", "done", "a")
     record(tmp_path / "1", "diverged", "b")
-    board = SimpleNamespace(write=lambda folder: f"the table of {folder.name}")
-    monkeypatch.setattr("ganlab.sweeps.leaderboard", board, raising=False)
+    monkeypatch.setattr("ganlab.leaderboard.write", lambda folder: f"the table of {folder.name}")
     cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     with pytest.raises(SystemExit, match="1"):
         callbacks.ExitCode().on_multirun_end(cfg)
     assert f"the table of {tmp_path.name}" in capsys.readouterr().out
-    board.write = lambda folder: 1 / 0
+    monkeypatch.setattr("ganlab.leaderboard.write", lambda folder: 1 / 0)
     with pytest.raises(SystemExit, match="1"):
         callbacks.ExitCode().on_multirun_end(cfg)
 

@@ -25,12 +25,14 @@ from PIL import Image
 from torch import Tensor
 from wandb_server import KEY, serving
 
-from ganlab import build, config, titles
-from ganlab.__main__ import train
+from ganlab import build
+from ganlab.config import run_config
 from ganlab.errors import ConfigError, Diverged
-from ganlab.learner import Learner
-from ganlab.runs import RunFolder, read_result
+from ganlab.runs import run_names as titles
+from ganlab.runs.folder import RunFolder, read_result
 from ganlab.trackers import Title, Trackers, Watched
+from ganlab.train import train
+from ganlab.training.step import Learner
 
 SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -277,8 +279,8 @@ def test_a_resumed_run_is_the_same_run_of_wandb(tmp_path: Path) -> None:
 
 def resume(folder: Path, *overrides: str) -> None:
     time.sleep(1.1)  # W&B names its folders by the second
-    cfg = config.load(folder)
-    config.override(cfg, overrides)
+    cfg = run_config.load(folder)
+    run_config.override(cfg, overrides)
     train(cfg, folder, resume=True)
 
 
@@ -362,7 +364,7 @@ def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pyte
     """By W&B's own code for it: the agent's run, in the agent's project, logs the metric that the sweep looks at."""
     from wandb.wandb_agent import Agent
 
-    file = config.conf_dir() / "wandb_sweep.yaml"
+    file = run_config.conf_dir() / "wandb_sweep.yaml"
     sweep = yaml.safe_load(file.read_text())
     monkeypatch.chdir(tmp_path)
     for key in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
@@ -383,7 +385,7 @@ def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pyte
     assert about["sweep"] == "sweep1"
     assert "tracker.wandb.mode=online" in sweep["command"]
     (folder,) = (tmp_path / "outputs").glob("*/*")
-    written = config.load(folder)
+    written = run_config.load(folder)
     assert written.optimizer.generator.lr == sweep["parameters"]["optimizer.generator.lr"]["min"]
     assert any(sweep["metric"]["name"] in record for record in server.history)
 
@@ -467,7 +469,7 @@ def test_both_trackers_copy_the_same_run(tmp_path: Path) -> None:
 
 
 def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = config.compose(["tracker=tensorboard"])
+    cfg = run_config.compose(["tracker=tensorboard"])
     build.check(cfg)
     monkeypatch.setattr("ganlab.trackers.tensorboard.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="tracker=tensorboard: needs a package: pip install"):
@@ -475,11 +477,11 @@ def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: 
 
 
 def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line(tmp_path: Path) -> None:
-    cfg = config.compose(["tracker=none"])
+    cfg = run_config.compose(["tracker=none"])
     cfg.tracker = {"_target_": "ganlab.trackers.NoTracker"}
     (tmp_path / ".hydra").mkdir()
-    config.save(cfg, tmp_path)
-    for refuse in (lambda: config.check(cfg), lambda: config.load(tmp_path)):
+    run_config.save(cfg, tmp_path)
+    for refuse in (lambda: run_config.check(cfg), lambda: run_config.load(tmp_path)):
         with pytest.raises(
             ConfigError, match=r"^tracker\._target_=ganlab\.trackers\.NoTracker: must stand under a name"
         ):
@@ -498,5 +500,5 @@ def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line
 )
 def test_what_wandb_would_not_take_is_refused_before_the_run(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        build.check(config.compose([f"tracker.wandb.{override}"]))
+        build.check(run_config.compose([f"tracker.wandb.{override}"]))
     assert message in str(refused.value)

@@ -14,27 +14,30 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_run, save_config
+from omegaconf import DictConfig
 from torch import nn
 
-from ganlab import config, load_run, optimizers
-from ganlab.__main__ import train
+from ganlab import load_run, optimizers
 from ganlab.build import build
-from ganlab.cadence import first_due, is_due
-from ganlab.checkpoints import Checkpoints, read
+from ganlab.config import run_config
 from ganlab.data.batches import Batches
 from ganlab.data.points import Circle
-from ganlab.ema import AveragedGenerator
 from ganlab.errors import CheckpointError, Diverged, OperationalError, Stopped
 from ganlab.game import Game
-from ganlab.latents import Normal
-from ganlab.learner import Learner, descend
 from ganlab.models import spectral_norm
 from ganlab.models.dcgan_small import DCGANDiscriminator
+from ganlab.models.latents import Normal
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.models.resnet import ResNetGenerator
 from ganlab.penalties import R1
-from ganlab.randomness import Draws, Noise, seeded
-from ganlab.runs import RunFolder
+from ganlab.rng import Draws, seeded
+from ganlab.runs.checkpoints import Checkpoints, read
+from ganlab.runs.folder import RunFolder
+from ganlab.train import train
+from ganlab.training.cadence import first_due, is_due
+from ganlab.training.ema import AveragedGenerator
+from ganlab.training.noise import Noise
+from ganlab.training.step import Learner, descend
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -110,7 +113,7 @@ def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tm
     short = ("trainer.steps=30", "trainer.log_every=0.05", "trainer.evaluate_every=0.13")  # 3 and 8 of 62 steps
     measured = (*short, "metrics=default", "metrics.num=100", "metrics.num_real=100")
     whole = make_run(tmp_path / "whole", *measured)
-    cfg = config.compose(["tracker=none", *measured])
+    cfg = run_config.compose(["tracker=none", *measured])
     folder = tmp_path / "paused"
     save_config(cfg, folder)
     train(cfg, folder, until=0.3)
@@ -133,7 +136,7 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null"
     )
-    cfg = config.load(folder)
+    cfg = run_config.load(folder)
     untrained = build(cfg, RunFolder(tmp_path / "untrained")).learner.generator
     before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
     after = share_on_circle(load_run(folder).sample(2000).numpy())
@@ -155,14 +158,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(how: str, choices: tuple[str, ..
     cadence = ("trainer.log_every=0.05", "trainer.checkpoint_every=0.08")  # 3 and 4 of 56 steps
     whole = make_run(tmp_path / "whole", *overrides, *cadence)
     folder = tmp_path / "interrupted"
-    cfg = config.compose(["tracker=none", "metrics=none", *overrides, *cadence])
+    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides, *cadence])
     save_config(cfg, folder)
     if how == "a signal":
         stop_at(folder, cfg, step=7)
     else:
         crash_at(folder, cfg, step=7)
         assert [record["step"] for record in history(folder)] == [3, 6]  # 6 is after the checkpoint of step 4
-    train(config.load(folder), folder, resume=True)
+    train(run_config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
     assert json.loads((folder / "result.json").read_text())["status"] == "done"
     mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
@@ -176,13 +179,13 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
     overrides = ("trainer.steps=12", "trainer.log_every=0.05", "trainer.checkpoint_every=null")
     whole = make_run(tmp_path / "whole", *overrides)
     folder = tmp_path / "crashed"
-    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
     save_config(cfg, folder)
-    monkeypatch.setattr("ganlab.trainer.AT_RISK", 0.0)
+    monkeypatch.setattr("ganlab.training.trainer.AT_RISK", 0.0)
     crash_at(folder, cfg, step=9)
     assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
     assert read(folder / "checkpoints" / "last.pt")["step"] == 8
-    train(config.load(folder), folder, resume=True)
+    train(run_config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
     mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
     for part in ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer"):
@@ -196,14 +199,16 @@ def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pyt
     overrides = ("trainer.steps=9", "trainer.checkpoint_every=0.048", "trainer.sample_every=null")  # 3 of 62 steps
     make_run(tmp_path / "slow", *overrides)
     assert saved == []
-    monkeypatch.setattr("ganlab.trainer.AT_RISK", 0.0)
+    monkeypatch.setattr("ganlab.training.trainer.AT_RISK", 0.0)
     make_run(tmp_path / "quick", *overrides)
     assert saved == [1, 2, 4, 5, 7, 8]
 
 
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
-    learner = build(config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")).learner
+    learner = build(
+        run_config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")
+    ).learner
     assert learner.last_step == 1797 // 32 // 3
     drawn: list[int] = []
     batches = learner.batches
@@ -219,7 +224,9 @@ def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path
 
 def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "penalty.r1.interval=2")
-    learner = build(config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run")).learner
+    learner = build(
+        run_config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run")
+    ).learner
     seen = []
     loss = Game.discriminator_loss
     with pytest.MonkeyPatch.context() as patch:
@@ -243,7 +250,7 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
 
 def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
-    trainer = build(config.compose(choices), RunFolder(tmp_path / "run"))
+    trainer = build(run_config.compose(choices), RunFolder(tmp_path / "run"))
     trainer.learner.update()
     measured = trainer.dynamics.measure()
     for player in ("generator", "discriminator"):
@@ -258,7 +265,7 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
         "tracker=none",
         "metrics=none",
     ]
-    learner = build(config.compose(choices), RunFolder(tmp_path / "run")).learner
+    learner = build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
     vectors = [buffer for name, buffer in learner.discriminator.named_buffers() if name.endswith(".right")]
     before = [vector.clone() for vector in vectors]
     for _ in range(5):
@@ -274,16 +281,16 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
 
 def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2")
-    cfg = config.load(folder)
-    config.override(cfg, ["trainer.steps=4", "optimizer.generator.lr=0.25"])
+    cfg = run_config.load(folder)
+    run_config.override(cfg, ["trainer.steps=4", "optimizer.generator.lr=0.25"])
     train(cfg, folder, resume=True)
     content = read(folder / "checkpoints" / "last.pt")
     assert content["generator_optimizer"]["param_groups"][0]["lr"] == 0.25
-    assert config.load(folder).optimizer.generator.lr == 0.25
-    assert config.load(folder).trainer.steps == 4
+    assert run_config.load(folder).optimizer.generator.lr == 0.25
+    assert run_config.load(folder).trainer.steps == 4
 
 
-def crash_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
+def crash_at(folder: Path, cfg: DictConfig, step: int) -> None:
     update = Learner.update
 
     def crash(learner: Learner) -> dict[str, torch.Tensor]:
@@ -297,7 +304,7 @@ def crash_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
-def stop_at(folder: Path, cfg: config.DictConfig, step: int) -> None:
+def stop_at(folder: Path, cfg: DictConfig, step: int) -> None:
     """Train until a signal comes in the middle of a step."""
     update = Learner.update
 
@@ -318,7 +325,7 @@ def test_a_run_without_a_checkpoint_starts_over(tmp_path: Path) -> None:
     expected = history(folder)
     for file in (folder / "checkpoints").iterdir():
         file.unlink()
-    train(config.load(folder), folder, resume=True)
+    train(run_config.load(folder), folder, resume=True)
     assert history(folder) == expected
 
 
@@ -338,20 +345,20 @@ def test_resume_names_a_file_that_is_broken(file: str, content: bytes, tmp_path:
     folder = make_run(tmp_path / "run", "trainer=smoke", "trainer.sample_every=null")
     (folder / file).write_bytes(content)
     with pytest.raises(CheckpointError, match=file):
-        train(config.load(folder), folder, resume=True)
+        train(run_config.load(folder), folder, resume=True)
 
 
 def test_resume_makes_folders_that_are_gone(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer=smoke")
     for name in ("samples", "figures", "checkpoints"):
         shutil.rmtree(folder / name)
-    train(config.load(folder), folder, resume=True)
+    train(run_config.load(folder), folder, resume=True)
     assert (folder / "figures" / "final.png").exists()
 
 
 def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2")
-    cfg = config.load(folder)
+    cfg = run_config.load(folder)
     cfg.model.generator.width = 9
     with pytest.raises(CheckpointError, match=r"last.pt: generator.layers.0.weight: shape \[8, 2\], expected \[9, 2\]"):
         train(cfg, folder, resume=True)
@@ -366,7 +373,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
         "trainer.checkpoint_every=0.08",
         "trainer.log_every=0.16",
     ]
-    cfg = config.compose(overrides)
+    cfg = run_config.compose(overrides)
     save_config(cfg, folder)
     update = Learner.update
 
@@ -384,7 +391,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    cfg = config.compose(
+    cfg = run_config.compose(
         ["tracker=none", "metrics=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
     )
     save_config(cfg, folder)

@@ -15,14 +15,14 @@ import torch
 from conftest import make_run, save_config
 from torch import Tensor
 
-from ganlab import config
-from ganlab.__main__ import train
 from ganlab.build import build
-from ganlab.checkpoints import read
+from ganlab.config import run_config
 from ganlab.errors import Diverged, Stopped
-from ganlab.learner import Learner
-from ganlab.runs import RunFolder
-from ganlab.trainer import Trainer
+from ganlab.runs.checkpoints import read
+from ganlab.runs.folder import RunFolder
+from ganlab.train import train
+from ganlab.training.step import Learner
+from ganlab.training.trainer import Trainer
 from ganlab.watchdog import Watchdog
 
 HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
@@ -151,7 +151,7 @@ def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Learner, "update", constant_from(10))
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
-    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
     save_config(cfg, tmp_path / "run")
     train(cfg, tmp_path / "run", until=0.2)
     assert RunFolder(tmp_path / "run").history()[-1]["step"] == 9
@@ -176,7 +176,7 @@ def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
     monkeypatch.setattr(Learner, "update", broken)
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.16")  # 10 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
-    cfg = config.compose(["tracker=none", "metrics=none", *overrides])
+    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
     folder = tmp_path / "run"
     save_config(cfg, folder)
     if left_by == "pause":
@@ -208,7 +208,7 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
 
 def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "update", constant_from(10))
-    cfg = config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
+    cfg = run_config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
     save_config(cfg, tmp_path / "run")
     trainers: list[Trainer] = []
     monkeypatch.setattr("ganlab.build.build", lambda *a, **k: trainers.append(build(*a, **k)) or trainers[-1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganlab.errors import ConfigError
-from ganlab.randomness import generator
+from ganlab.rng import generator
 
 
 def to_model_range(data: Tensor) -> Tensor:

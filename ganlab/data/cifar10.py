@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ganlab.config.ranges import Seconds
 from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
 from ganlab.data.folders import cache_folder, check_folder
 from ganlab.errors import DataError
-from ganlab.ranges import Seconds
 
 
 class CIFAR10:

@@ -6,19 +6,26 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 from annotated_types import Ge, Le
 from pydantic import with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from ganlab.config.entries import STRICT
+from ganlab.config.ranges import Positive
 from ganlab.data.units import AS_INSIDE, Units
-from ganlab.entries import STRICT
 from ganlab.errors import DataError
-from ganlab.ranges import Positive
 
 log = logging.getLogger(__name__)
+
+
+class Samples(NamedTuple):
+    """Examples as they look outside, images in [0, 1] [B, C, H, W] or points [B, D], and the classes [B] asked for."""
+
+    x: Tensor
+    label: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from ganlab.config.ranges import Seconds
 from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
 from ganlab.data.folders import cache_folder, check_folder
-from ganlab.ranges import Seconds
 
 
 class IdxFiles:

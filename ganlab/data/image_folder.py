@@ -21,10 +21,10 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from ganlab.config.ranges import Side
 from ganlab.data.dataset import Examples
 from ganlab.data.folders import cache_folder, check_folder, locked
 from ganlab.errors import ConfigError, DataError
-from ganlab.ranges import Side
 
 log = logging.getLogger(__name__)
 

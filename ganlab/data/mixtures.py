@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from ganlab.config.ranges import NumExamples, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.points import FAR, Drawn
 from ganlab.data.units import Units
-from ganlab.ranges import NumExamples, Seed
 
 
 class Mixture(Drawn):

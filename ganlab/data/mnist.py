@@ -12,11 +12,11 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from ganlab.config.ranges import NumExamples, Seconds, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.idx import IdxFiles
 from ganlab.errors import ConfigError, DataError
-from ganlab.randomness import generator
-from ganlab.ranges import NumExamples, Seconds, Seed
+from ganlab.rng import generator
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ganlab.config.ranges import Factor, Few, Noise, NumExamples, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.units import Units
-from ganlab.randomness import generator
-from ganlab.ranges import Factor, Few, Noise, NumExamples, Seed
+from ganlab.rng import generator
 
 FAR = 5  # standard deviations: one coordinate in two million lies beyond
 NEAR = 0.05  # of a curve without noise; of one with noise 3 standard deviations are near

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganlab.data.dataset import Samples
 from ganlab.data.image_folder import SUFFIXES, UNREADABLE, to_channels
 from ganlab.errors import DataError
-from ganlab.game import Samples
-from ganlab.randomness import generator
+from ganlab.rng import generator
 
 AT_A_TIME = 500
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ganlab.data.batches import to_model_range
 from ganlab.data.units import Units
 from ganlab.figures import animation, curves
-from ganlab.game import Players, sample
-from ganlab.randomness import generator as random_generator
-from ganlab.runs import RunFolder
+from ganlab.game import Players
+from ganlab.rng import generator as random_generator
+from ganlab.runs.folder import RunFolder
+from ganlab.sampling import sample
 
 COLUMNS = ROWS = 6
 SIDE = 84  # pixels that a small image is enlarged to, at least

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from ganlab.data.units import Units
 from ganlab.figures import GENERATED, REAL, animation, curves
-from ganlab.game import Players, judge, sample
-from ganlab.runs import RunFolder
+from ganlab.game import Players
+from ganlab.runs.folder import RunFolder
+from ganlab.sampling import judge, sample
 
 SHOWN, FINAL = 1000, 5000  # generated points in a snapshot and in the final picture
 RESOLUTION = 80  # of the decision surface, along each side

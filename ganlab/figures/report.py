@@ -12,10 +12,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ganlab.errors import CheckpointError, DataError
-from ganlab.markup import Html, content_policy
+from ganlab.figures.markup import Html, content_policy
+from ganlab.files import replace_file
 from ganlab.metrics.catalogue import METRICS
-from ganlab.runs import RunFolder, replace_file
-from ganlab.scores import Score, comparisons
+from ganlab.runs.folder import RunFolder
+from ganlab.runs.scores import Score, comparisons
 
 HERE = Path(__file__).parent
 ORDER = ("final", "real", "training", "before", "curves")

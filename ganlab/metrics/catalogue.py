@@ -16,7 +16,7 @@ from ganlab.metrics.kernel import Estimate, kernel_distance, mmd
 from ganlab.metrics.neighbours import neighbour_quality
 from ganlab.metrics.transport import sliced_wasserstein, wasserstein
 from ganlab.metrics.vendi import vendi_score
-from ganlab.scores import Better
+from ganlab.runs.scores import Better
 
 
 class Metric(NamedTuple):

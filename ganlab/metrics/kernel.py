@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganlab.config.ranges import Count
 from ganlab.errors import DataError
 from ganlab.metrics.distances import rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair, draws
-from ganlab.ranges import Count
 
 MEDIAN_OF = 1000  # samples whose distances give the median
 

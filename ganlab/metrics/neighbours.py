@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ganlab.config.ranges import Count
 from ganlab.metrics.distances import blocks, exact, rounding_error, rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair
-from ganlab.ranges import Count
 
 SPARE = 3  # more neighbours than needed, so that rough distances miss none
 LARGE = 1e15  # features whose squares float32 still holds, with all their dimensions

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from ganlab.config.ranges import Count
 from ganlab.errors import DataError
 from ganlab.metrics.features import checked_pair, draws
-from ganlab.ranges import Count
 
 PIVOTS = 10_000_000  # of the network simplex, far more than 5,000 points need
 

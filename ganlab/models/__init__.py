@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ganlab.ranges import Few, Width
+from ganlab.config.ranges import Few, Width
 
 
 class ShapeError(ValueError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ganlab.config.ranges import Count, Width
 from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import Stack, batch_norm, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, check_attention, halved
-from ganlab.ranges import Count, Width
 
 
 def doubling(inputs: int, outputs: int, num_classes: int) -> list[nn.Module]:

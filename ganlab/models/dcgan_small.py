@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ganlab.config.ranges import Width
 from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import Stack, batch_norm, projection
@@ -11,7 +12,6 @@ from ganlab.models.convolutions import ToImage
 from ganlab.models.dcgan import doubling, halving
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved
-from ganlab.ranges import Width
 
 
 def stages(shape: tuple[int, ...]) -> tuple[int, Size]:

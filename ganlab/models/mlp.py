@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ganlab.config.ranges import FewOrNone, Width
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import WithLabel, projection
-from ganlab.ranges import FewOrNone, Width
 
 Activation = Literal["tanh", "relu", "leaky_relu", "gelu", "silu"]
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {

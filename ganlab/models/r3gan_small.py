@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganlab.config.ranges import Few, Width
 from ganlab.models.conditional import WithLabel, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved_to_about_4
-from ganlab.ranges import Few, Width
 
 SLOPE = 0.2
 RELU_GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # undoes what the leaky ReLU takes from the second moment (He et al., 2015)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganlab.config.ranges import Count, Width
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import Conditional, Stack, batch_norm, projection
 from ganlab.models.convolutions import ToImage
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import check_attention, halved, halved_to_about_4
-from ganlab.ranges import Count, Width
 
 # A 1x1 convolution and a change of size may change places; in the shortcuts it comes where the map is smaller.
 

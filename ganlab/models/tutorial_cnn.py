@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganlab.config.ranges import Width
 from ganlab.models import ShapeError
 from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
-from ganlab.ranges import Width
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -15,9 +15,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from ganlab.config.signatures import check_value, shown
 from ganlab.errors import ConfigError
-from ganlab.scores import Better
-from ganlab.signatures import check_value, shown
+from ganlab.runs.scores import Better
 
 Factor = Annotated[float, Ge(2), Le(1000)]
 RungList = Annotated[list[Annotated[float, Gt(0), Lt(1)]], MinLen(1)]

@@ -17,11 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ganlab import command_line, config
-from ganlab.composition import composition
+from ganlab.config import command_line, run_config
 from ganlab.errors import CheckpointError, GanlabError, Stopped
-from ganlab.runs import RESULT, holds_a_run, read_result, status_of
-from ganlab.signals import requeue
+from ganlab.runs.folder import RESULT, holds_a_run, read_result, status_of
+from ganlab.runs.hydra_record import composition
+from ganlab.train import train
+from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,6 @@ def job(cfg: DictConfig, until: float | None = None) -> float | int:
 
 def run_alone(cfg: DictConfig, folder: Path) -> int:
     """One run; its exit code."""
-    from ganlab.__main__ import train  # imported late: it is the program that imports us
-
     try:
         train(cfg, folder)
     except GanlabError as error:
@@ -65,8 +64,6 @@ def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: floa
     A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
     is done.
     """
-    from ganlab.__main__ import train  # as above
-
     try:
         if not is_done(cfg, folder):
             train(cfg, folder, resume=holds_a_run(folder), keep=True, until=until)
@@ -90,7 +87,7 @@ def is_done(cfg: DictConfig, folder: Path) -> bool:
     if not holds_a_run(folder):
         return False
     result = read_result(folder)
-    if result.get("config_hash") != config.config_hash(cfg):
+    if result.get("config_hash") != run_config.config_hash(cfg):
         raise CheckpointError(f"{folder}: holds a run already, with another config; choose another sweep_dir=")
     if result["status"] not in ("done", "running", "stopped"):
         raise CheckpointError(f"{folder}: holds a run already, which has {result['status']}; choose another sweep_dir=")
@@ -152,7 +149,7 @@ def _read(folder: Path) -> Job:
     config_hash = result.get("config_hash")
     if config_hash is None:
         with suppress(CheckpointError):  # it has no config either
-            config_hash = config.config_hash(config.read(folder))
+            config_hash = run_config.config_hash(run_config.read(folder))
     return Job(
         folder=folder,
         number=int(folder.name) if folder.name.isdecimal() else None,
@@ -162,11 +159,6 @@ def _read(folder: Path) -> Job:
         exit_code=code if isinstance(code := result.get("exit_code"), int) and code else 1,
         overrides=composition(folder)[1],
     )
-
-
-def identity(cfg: DictConfig) -> dict[str, Any]:
-    """What tells a run from others, for the record of one that could not even begin."""
-    return {"seed": cfg.seed, "config_hash": config.config_hash(cfg)}
 
 
 def failures(jobs: Iterable[Job]) -> list[Job]:

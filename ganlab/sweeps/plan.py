@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ganlab import config as configs
+from ganlab.config import run_config as configs
 from ganlab.errors import ConfigError
 from ganlab.sweeps.jobs import Job, jobs_in
 

@@ -29,16 +29,17 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab.config.ranges import Count
+from ganlab.config.signatures import check_value
 from ganlab.errors import CheckpointError, GanlabError
-from ganlab.ranges import Count
-from ganlab.runs import RunFolder, read_result, status_of
-from ganlab.signals import StopSignal, block_stop_signals, unblock_stop_signals
-from ganlab.signatures import check_value
-from ganlab.sweeps.forecast import refuse_if_all_would_be
+from ganlab.runs.folder import RunFolder, read_result, status_of
 from ganlab.sweeps.halving import Factor, Halving, RungList
-from ganlab.sweeps.jobs import identity, objective, shown
+from ganlab.sweeps.jobs import objective, shown
 from ganlab.sweeps.plan import ALWAYS_TOLD, STATES, Plan, Planned, without_hydra
+from ganlab.sweeps.preflight import refuse_if_all_would_be
 from ganlab.sweeps.rungs import Rungs
+from ganlab.train import identity
+from ganlab.training.signals import StopSignal, block_stop_signals, unblock_stop_signals
 
 log = logging.getLogger(__name__)
 

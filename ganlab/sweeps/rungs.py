@@ -15,17 +15,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ganlab import config as configs
-from ganlab.cadence import first_due
-from ganlab.composition import settings_of
+from ganlab.config import run_config as configs
 from ganlab.errors import CheckpointError, ConfigError, DataError
-from ganlab.runs import RunFolder, read_result, status_of
-from ganlab.scores import Score
-from ganlab.sweeps import trials
+from ganlab.leaderboard import run_record
+from ganlab.leaderboard.table import duration, plural
+from ganlab.leaderboard.table import number as shown_number
+from ganlab.runs.folder import RunFolder, read_result, status_of
+from ganlab.runs.hydra_record import settings_of
+from ganlab.runs.scores import Score
 from ganlab.sweeps.halving import Halving, Standing, in_order
 from ganlab.sweeps.plan import Planned, without_hydra
-from ganlab.sweeps.table import duration, plural
-from ganlab.sweeps.table import number as shown_number
+from ganlab.training.cadence import first_due
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Rungs:
                 if score is None:
                     continue
                 first = first or (planned.folder, score)
-                trials.refuse_unlike_runs(
+                run_record.refuse_unlike_runs(
                     first, (planned.folder, score), "; hydra.launcher.halving=null goes on without"
                 )
                 values.append(score.value)
@@ -231,7 +231,7 @@ def score_at(folder: Path, rung: float, metric: str | None) -> Score | None:
     step = position.step_of(rung)
     if step is None or position.status in LOST or not position.has_met(rung):
         return None
-    return trials.read(folder).best_until(step, metric)
+    return run_record.read(folder).best_until(step, metric)
 
 
 def shares(positions: Sequence[Position], rung: float) -> str:
@@ -256,8 +256,8 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
     """Refuse a metric that a job will not measure, before any is run."""
     from ganlab.build import instantiate  # late: only a halved sweep pays for torch in the launcher
     from ganlab.data.dataset import Dataset
-    from ganlab.evaluation import Metrics, measurable
     from ganlab.metrics.catalogue import main_metric
+    from ganlab.metrics.evaluator import Metrics, measurable
 
     seen: list[Any] = []
     for job in planned:

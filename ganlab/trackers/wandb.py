@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import StringConstraints
 
+from ganlab.config.ranges import Seconds
 from ganlab.errors import ConfigError
-from ganlab.ranges import Seconds
 from ganlab.trackers import Watched, one_line, summary
 
 log = logging.getLogger(__name__)

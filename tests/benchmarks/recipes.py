@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from ganlab import config, load_run
-from ganlab.__main__ import train
+from ganlab import load_run
 from ganlab.build import instantiate
+from ganlab.config import run_config
 from ganlab.data.dataset import Dataset
 from ganlab.metrics.plane import circle_quality, mixture_quality
-from ganlab.runs import RESULT
+from ganlab.runs.folder import RESULT
+from ganlab.train import train
 
 SAMPLES = 2500
 
@@ -34,7 +35,7 @@ def scores(name: str, seed: int, overrides: Sequence[str]) -> tuple[dict[str, fl
     """Train once; the scores of samples, and what the watchdog said."""
     quick = ["tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
     experiment = [] if name == "none" else [f"experiment={name}"]
-    cfg = config.compose([*experiment, f"seed={seed}", *quick, *overrides])
+    cfg = run_config.compose([*experiment, f"seed={seed}", *quick, *overrides])
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"

@@ -27,11 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from ganlab import config
 from ganlab.build import build, instantiate
+from ganlab.config import run_config
 from ganlab.data.dataset import Dataset
-from ganlab.runs import RunFolder
-from ganlab.signals import StopSignal
+from ganlab.runs.folder import RunFolder
+from ganlab.training.signals import StopSignal
 
 EPOCHS = {"circle": 10, "mnist5": 1}  # a turn
 
@@ -108,7 +108,7 @@ class NoPictures:
 
 def ganlab(which: str) -> Iterator[int]:
     """ganlab's training, its logging, progress and checkpoints included; yields the steps of each turn."""
-    cfg = config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none"])
+    cfg = run_config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none"])
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(cfg, RunFolder(folder))
         trainer.pictures = NoPictures()
@@ -127,7 +127,7 @@ def timed(turns: Iterator[int]) -> float:
 
 def serve(which: str, pipe: Connection) -> None:
     """The tutorial's loop, a turn whenever it is asked for one."""
-    examples = instantiate(config.compose([f"experiment={which}_tutorial"]), "dataset", Dataset).load()
+    examples = instantiate(run_config.compose([f"experiment={which}_tutorial"]), "dataset", Dataset).load()
     turns = tutorial(examples.data.float() / (255 if which == "mnist5" else 1), which)
     while pipe.recv():
         pipe.send(timed(turns))

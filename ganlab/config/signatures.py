@@ -1,0 +1,172 @@
+"""The schema of the config: the Python signatures that its nodes name.
+
+Every node with a `_target_` is bound to the signature of that function or class, and its values are validated against
+the annotations there (see `ganlab.config.ranges`). In ganlab, what a partial node is given at run time has no default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any
+
+from ganlab.errors import ConfigError
+
+HYDRA_KEYS = {"_target_", "_partial_"}  # the only allowed ones; Hydra's others would bypass this check
+
+VALUE_TYPES = (bool, int, float, str, bytes, NoneType, typing.Literal, list, tuple, dict, Sequence, Mapping)
+
+
+def check_node(key: str, node: Any) -> None:
+    """Bind every call that a node of the config describes, however deep.
+
+    Raises:
+        ConfigError: the first that does not fit, with its key, value and what is allowed.
+    """
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            check_node(f"{key}[{index}]", child)
+    elif isinstance(node, Mapping) and "_target_" in node:
+        _check_call(key, node)
+    elif isinstance(node, Mapping):
+        for name, child in node.items():
+            check_node(f"{key}.{name}", child)
+
+
+def _check_call(key: str, node: Mapping[str, Any]) -> None:
+    given = {name: value for name, value in node.items() if name not in HYDRA_KEYS}
+    special = next(filter(is_reserved, given), None)
+    if special:
+        raise ConfigError(f"{key}.{special}: no such key; pass arguments by name")
+    check_value(f"{key}._partial_", node.get("_partial_", False), bool)
+    bind(
+        locate(key, node["_target_"]),
+        given,
+        node["_target_"],
+        prefix=f"{key}.",
+        partial=bool(node.get("_partial_")),
+    )
+
+
+def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", partial: bool = False) -> None:
+    """Check that a function or class can be called with the given values.
+
+    Args:
+        name: what the message calls it.
+        prefix: of the keys, in the message.
+        partial: whether more arguments will be given later.
+
+    Raises:
+        ConfigError: an argument that it does not have, lacks, or whose annotation the value does not meet.
+    """
+    if not callable(function):
+        raise ConfigError(f"{prefix}_target_={name}: must be a function or class")
+    parameters = _parameters(function)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    ours = str(getattr(function, "__module__", "")).startswith("ganlab.")
+    mine = [n for n, p in parameters.items() if not (partial and ours) or p.default is not p.empty]
+    for key, value in given.items():
+        if key not in mine and not takes_any:
+            raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine) or 'none'}")
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_call(f"{prefix}{key}", value)
+            if key in parameters:
+                _check_kind(f"{prefix}{key}", value, parameters[key].annotation)
+        elif key in parameters:
+            check_value(f"{prefix}{key}", value, parameters[key].annotation)
+            check_node(f"{prefix}{key}", value)
+    for key, parameter in parameters.items():
+        optional = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if not partial and not optional and parameter.default is parameter.empty and key not in given:
+            raise ConfigError(f"{prefix}{key}: missing; {name} needs it")
+
+
+def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
+    """Refuse a node whose object does not fit the parameter: it takes a plain value, or an object of another class."""
+    if not takes_object(annotation):
+        raise ConfigError(f"{key}._target_={node['_target_']}: must be a plain value, not an object")
+    target = locate(key, node["_target_"])
+    allowed = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [kind for kind in allowed if inspect.isclass(kind) and kind is not type(None)]
+    if inspect.isclass(target) and kinds and not node.get("_partial_") and not issubclass(target, tuple(kinds)):
+        raise ConfigError(f"{key}._target_={node['_target_']}: does not make a {kinds[0].__name__}")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a key has the form that Hydra reserves, as `_args_`, and is not one of `HYDRA_KEYS`."""
+    return name.startswith("_") and name.endswith("_") and name not in HYDRA_KEYS
+
+
+def takes_object(annotation: Any) -> bool:
+    """Whether a parameter with this annotation accepts an object, not only strings, numbers and collections of them."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return takes_object(typing.get_args(annotation)[0])
+    if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
+        return any(takes_object(part) for part in typing.get_args(annotation))
+    kind = typing.get_origin(annotation) or annotation
+    return kind not in VALUE_TYPES
+
+
+def locate(key: str, target: str) -> Any:
+    """The object that a `_target_` names.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ConfigError(f"{key}._target_={target}: cannot be imported: {' '.join(str(error).split())}") from error
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or class, their annotations resolved."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):  # a third party's annotation that only its type checker can resolve
+        hints = {}
+    signature = inspect.signature(target)
+    return {n: p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()}
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Validate a value against an annotation, strictly: a string is no number, 1.5 is no int.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return
+    rules = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=rules)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return  # a third party's annotation: its own constructor will have to judge
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
+        where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
+        allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
+        optional = " or null" if type(None) in typing.get_args(annotation) and not where else ""
+        value_shown = shown(details[0]["input"])
+        if details[0]["type"] in ("list_type", "sequence_str"):
+            allowed = f"must be a list, like [{value_shown}]"
+        raise ConfigError(
+            f"{key}{where}={value_shown}: {allowed.replace(' after validation', '')}{optional}"
+        ) from error
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

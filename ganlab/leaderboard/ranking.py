@@ -1,0 +1,229 @@
+"""The leaderboard: configurations ranked by the mean of their best scores, and compared seed by seed with the first."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ganlab.errors import ConfigError, DataError
+from ganlab.leaderboard import run_record
+from ganlab.leaderboard.config_groups import Configuration, group, swept_keys
+from ganlab.leaderboard.run_record import Trial
+from ganlab.runs.hydra_record import short_names
+from ganlab.runs.scores import Score
+
+RESAMPLES = 10_000
+MIN_SEEDS = 5  # with fewer, bootstrap intervals are too narrow
+FINISHED = "done"
+UNFINISHED = ("running", "stopped")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a configuration from the best one, over the seeds that both have.
+
+    Attributes:
+        mean: this one's best scores less the best configuration's.
+        low, high: 95 % bootstrap interval of it; None: of fewer than two seeds.
+        num_seeds: that both have.
+        excludes_zero: whether the interval excludes zero; None: there are fewer than five common seeds.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    num_seeds: int
+
+    @property
+    def excludes_zero(self) -> bool | None:
+        if self.low is None or self.high is None or self.num_seeds < MIN_SEEDS:
+            return None
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration.
+
+    Attributes:
+        values: of the swept keys.
+        best, last: seed -> score, of the trials that are done and were scored.
+        counts: how many trials ended each way (a halted one is not counted as stopped), and how many of all collapsed.
+        steps_per_second: median.
+        difference: from the best configuration; None: it is the best, or they share no seed.
+    """
+
+    configuration: Configuration
+    values: tuple[Any, ...]
+    best: dict[Any, float]
+    last: dict[Any, float]
+    counts: Counter[str]
+    steps_per_second: float | None
+    difference: Difference | None = None
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        return self.configuration.trials
+
+    @property
+    def best_mean(self) -> float | None:
+        return mean(self.best)
+
+    @property
+    def last_mean(self) -> float | None:
+        return mean(self.last)
+
+    @property
+    def unfinished(self) -> int:
+        return sum(self.counts[status] for status in UNFINISHED)
+
+    @property
+    def failed(self) -> int:
+        return self.counts["failed"] + self.counts["damaged"]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All runs below a folder.
+
+    Attributes:
+        folder: that they lie below.
+        keys: the swept ones.
+        rows: the best first, those without a score last.
+        score: one of those ranked, for what they all have in common; None: no run was scored.
+        floors: lowest and highest of the runs; None: none has one.
+        trials: all.
+    """
+
+    folder: Path
+    keys: tuple[str, ...]
+    rows: tuple[Row, ...]
+    score: Score | None
+    floors: tuple[float, float] | None
+    trials: tuple[Trial, ...]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The swept keys, short: `generator.lr` for `optimizer.generator.lr`."""
+        return short_names(self.keys, {key for trial in self.trials for key in trial.settings or {}})
+
+    @property
+    def lost(self) -> list[Trial]:
+        """The trials that are not done, whatever kept them."""
+        return [trial for trial in self.trials if trial.status != FINISHED]
+
+    @property
+    def halted(self) -> list[Trial]:
+        """Those of the lost that a sweep stopped early. Their scores, of less training, are not ranked."""
+        return [trial for trial in self.trials if trial.status == "halted"]
+
+    @property
+    def repeated(self) -> int:
+        return sum(len(row.configuration.repeated) for row in self.rows)
+
+    @property
+    def misplaced(self) -> int:
+        """Trials without a readable config, which belong to no row."""
+        return sum(trial.settings is None for trial in self.trials)
+
+
+def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Leaderboard:
+    """The leaderboard of all runs below a folder; arguments and errors are those of `ganlab.leaderboard.write`."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; must be a sweep's, or any above the folders of runs")
+    found = [run_record.read(path, seeds_key) for path in run_record.find(folder)]
+    if not found:
+        raise DataError(f"{folder}: no runs at or below it; a run's folder has .hydra/config.yaml or result.json")
+    scores = _comparable(found, folder, metric)
+    name = scores[0].metric if scores else None
+    configurations = group(found)
+    keys = swept_keys(configurations)
+    rows = [_row(configuration, keys, name) for configuration in configurations]
+    if scores:
+        rows = _compare(_in_order(rows, scores[0].better))
+    floors = [score.floor for score in scores if score.floor is not None]
+    ends = (min(floors), max(floors)) if floors else None
+    return Leaderboard(folder, tuple(keys), tuple(rows), scores[0] if scores else None, ends, tuple(found))
+
+
+def _comparable(found: Sequence[Trial], folder: Path, metric: str | None) -> list[Score]:
+    """Every score, last and best, that would be ranked."""
+    names = list(dict.fromkeys(name for trial in found for name in trial.scores))
+    if metric is not None and metric not in names:
+        raise ConfigError(
+            f"metric={metric}: no run below {folder} has it; must be one of {', '.join(names)}"
+            if names
+            else f"metric={metric}: no run below {folder} was scored, so metric must be left out"
+        )
+    first: tuple[Path, Score] | None = None
+    scores = []
+    for trial in found:
+        name = metric or trial.main_metric
+        for score in (trial.last_score(name), trial.best_score(name)) if name else ():
+            if score is None:
+                continue
+            first = first or (trial.folder, score)
+            choose = "; choose one with metric=" if metric is None and first[1].metric != score.metric else ""
+            run_record.refuse_unlike_runs(first, (trial.folder, score), choose)
+            scores.append(score)
+    return scores
+
+
+def _row(configuration: Configuration, keys: Sequence[str], metric: str | None) -> Row:
+    done = [trial for trial in configuration.trials if trial.status == FINISHED]
+    best = {t.seed: score.value for t in done if metric and (score := t.best_score(metric))}
+    last = {t.seed: score.value for t in done if metric and (score := t.last_score(metric))}
+    counts = Counter(trial.status for trial in configuration.trials)
+    counts["collapsed"] = sum(trial.collapsed is not None for trial in configuration.trials)
+    speeds = [t.steps_per_second for t in configuration.trials if t.steps_per_second is not None]
+    speed = statistics.median(speeds) if speeds else None
+    return Row(configuration, configuration.values(keys), best, last, counts, speed)
+
+
+def _in_order(rows: Sequence[Row], better: str) -> list[Row]:
+    def place(row: Row) -> tuple[bool, float]:
+        value = row.best_mean
+        return value is None, 0.0 if value is None else value if better == "lower" else -value
+
+    return sorted(rows, key=place)
+
+
+def _compare(rows: Sequence[Row]) -> list[Row]:
+    best = rows[0].best
+    return [rows[0], *(replace(row, difference=paired_difference(row.best, best)) for row in rows[1:])]
+
+
+def paired_difference(scores: Mapping[Any, float], reference: Mapping[Any, float]) -> Difference | None:
+    """The mean difference over common seeds, with a percentile bootstrap interval over them (Efron & Tibshirani 1993).
+
+    Args:
+        scores, reference: seed -> score.
+
+    Returns:
+        None where no seed is common.
+    """
+    common = [seed for seed in scores if seed in reference]
+    if not common:
+        return None
+    differences = np.array([scores[seed] - reference[seed] for seed in common])  # [seeds]
+    if len(common) < 2:
+        return Difference(float(differences.mean()), None, None, 1)
+    draws = np.random.default_rng(0).integers(len(common), size=(RESAMPLES, len(common)))
+    low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
+    return Difference(float(differences.mean()), float(low), float(high), len(common))
+
+
+def mean(scores: Mapping[Any, float]) -> float | None:
+    return statistics.fmean(scores.values()) if scores else None
+
+
+def deviation(scores: Mapping[Any, float]) -> float | None:
+    """Standard deviation over seeds, of n - 1; None of fewer than two."""
+    return statistics.stdev(scores.values()) if len(scores) > 1 else None

@@ -1,0 +1,116 @@
+"""One run, from its config to its result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from ganlab.config import run_config
+from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
+from ganlab.runs.folder import RunFolder
+from ganlab.training.signals import StopSignal
+
+if TYPE_CHECKING:
+    from ganlab.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
+) -> None:
+    """Train one run in its folder, and leave there how it ended.
+
+    Args:
+        until: a fraction of the run, at whose next evaluation it is left as `stopped`; None: train to the end.
+        keep: also of a run that fails before its first step, which otherwise leaves no folder.
+
+    Raises:
+        GanlabError: as its kind says.
+    """
+    from ganlab.runs.run_names import title
+    from ganlab.trackers import Watched
+
+    run = RunFolder(folder)
+    with StopSignal() as stop:
+        cfg, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
+        log.info("Run folder: %s", os.path.relpath(folder))
+        log.info("%s", trainer.learner.summary())
+        try:
+            trainer.trackers.start(
+                Watched(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
+            )
+            trainer.train(stop, until)
+        except BaseException as error:
+            ended = as_ganlab_error(error)
+            finish(cfg, run, trainer, ended.status, str(ended), ended.exit_code)
+            if ended is error:
+                raise
+            raise ended from error
+        status = "done" if trainer.step == trainer.last_step else "stopped"
+        finish(cfg, run, trainer, status, None, 0)
+
+
+def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
+    """Check the config, and build or restore everything that the first step needs.
+
+    A run that fails here leaves no folder unless `keep`. A run that is stopped here leaves none either, as there is
+    nothing to save.
+
+    Returns:
+        The checked config with all interpolations resolved, and the trainer built from it.
+    """
+    try:
+        with stop.raising():
+            from ganlab.build import build  # takes seconds; a signal may arrive meanwhile
+
+            if not resume:
+                run.claim()
+            cfg = run_config.check(cfg)
+            trainer = build(cfg, run, resume=resume)
+    except BaseException as error:
+        if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
+            with suppress(CheckpointError):  # another process is using the folder
+                run.fail(str(ended), ended.exit_code, identity(cfg))
+            raise ended from error
+        if not resume:
+            logging.shutdown()
+            run.discard()
+        run.close()
+        raise
+    run_config.save(cfg, run.path)
+    return cfg, trainer
+
+
+def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
+    """Write down how a run ended, and say so."""
+    from ganlab.figures import report
+
+    run.update(status=status, error=error, exit_code=exit_code)
+    trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
+    report.write(run, run_config.plain(cfg))
+    run.close()
+    log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
+
+
+def as_ganlab_error(error: BaseException) -> GanlabError:
+    """What ended a run, as an error with a message, a status and an exit code. The unexpected leaves its traceback."""
+    if isinstance(error, GanlabError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Stopped("stopped at once by a second signal", signal.SIGINT)
+    if isinstance(error, OSError):
+        return OperationalError(str(error))
+    log.error("The run failed", exc_info=error)
+    return OperationalError(f"{type(error).__name__}: {error} (traceback above and in ganlab.log)")
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """What tells a run from others, for the record of one that could not even begin."""
+    return {"seed": cfg.seed, "config_hash": run_config.config_hash(cfg)}
