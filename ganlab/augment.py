@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganlab.config.ranges import Fraction
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 
 
 class Augment(ABC):
     @abstractmethod
-    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, x: Tensor, draws: StepRNG) -> Tensor:
         """Examples [B, ...] changed at random, each in its own way, differentiable with respect to them."""
 
 
 class Unchanged(Augment):
     """No augmentation."""
 
-    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, x: Tensor, draws: StepRNG) -> Tensor:
         return x
 
 
@@ -39,7 +39,7 @@ class DiffAugment(Augment):
     def __init__(self, color: bool = True, translation: Fraction = 0.125, cutout: Fraction = 0.5) -> None:
         self.color, self.translation, self.cutout = color, translation, cutout
 
-    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, x: Tensor, draws: StepRNG) -> Tensor:
         if x.dim() != 4:
             return x
         if self.color:
@@ -49,7 +49,7 @@ class DiffAugment(Augment):
         return cut_out(x, self.cutout, draws) if self.cutout else x
 
 
-def change_color(x: Tensor, draws: Draws) -> Tensor:
+def change_color(x: Tensor, draws: StepRNG) -> Tensor:
     """Brightness by up to 1/2, saturation by a factor of up to 2, contrast by one between 1/2 and 3/2."""
     brightness, saturation, contrast = draws.uniform(3, len(x), 1, 1, 1)
     x = x + (brightness - 0.5)
@@ -59,7 +59,7 @@ def change_color(x: Tensor, draws: Draws) -> Tensor:
     return mean + (x - mean) * (contrast + 0.5)
 
 
-def translate(x: Tensor, share: float, draws: Draws) -> Tensor:
+def translate(x: Tensor, share: float, draws: StepRNG) -> Tensor:
     """Each image shifted by whole pixels, at most that share of its sides."""
     size = x.shape[2:]
     reach = [round(side * share) for side in size]
@@ -73,7 +73,7 @@ def translate(x: Tensor, share: float, draws: Draws) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def cut_out(x: Tensor, share: float, draws: Draws) -> Tensor:
+def cut_out(x: Tensor, share: float, draws: StepRNG) -> Tensor:
     """A square of each image, its centre anywhere in it, set to 0."""
     height, width = x.shape[2:]
     place = draws.uniform(2, len(x), 1)

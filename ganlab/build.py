@@ -20,7 +20,7 @@ from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
-from ganlab.game import Game, Players, packed, told
+from ganlab.game import Game, Players, bind_label, packed
 from ganlab.losses import Loss
 from ganlab.metrics.evaluator import Metrics
 from ganlab.models import Model, ShapeError, spectral_norm
@@ -152,8 +152,8 @@ def trial(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size, torch.S
     """The shapes of what the generator makes of two latents, and of the discriminator's verdict on two examples."""
     label = torch.zeros(2, dtype=torch.int64) if players.num_classes else None
     with evaluating(players.generator) as generator, evaluating(players.discriminator) as discriminator:
-        made = told(generator, label)(torch.zeros(2, players.latent_dim))
-        logit = told(discriminator, label)(packed(torch.zeros(2 * players.pack, *shape), players.pack))
+        made = bind_label(generator, label)(torch.zeros(2, players.latent_dim))
+        logit = bind_label(discriminator, label)(packed(torch.zeros(2 * players.pack, *shape), players.pack))
     return made.shape, logit.shape
 
 

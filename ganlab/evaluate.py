@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ganlab.config import command_line, run_config
-from ganlab.config.ranges import Few, NumSamples
+from ganlab.config.ranges import NumSamples, SmallCount
 from ganlab.config.terminal import printable
 from ganlab.errors import ConfigError, DataError
 from ganlab.files import replace_file
@@ -36,7 +36,7 @@ def evaluate(
     num: NumSamples | None = None,
     num_real: NumSamples | None = None,
     split: Literal["train", "held_out"] = "train",
-    seeds: Few = 1,
+    seeds: SmallCount = 1,
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",

@@ -13,7 +13,7 @@ from ganlab.augment import Augment, Unchanged
 from ganlab.losses import Loss
 from ganlab.models.latents import Latent, Normal
 from ganlab.penalties import Discriminator, Penalty
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 from ganlab.rng import generator as random_generator
 
 
@@ -45,7 +45,7 @@ class Players:
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """Where in training an update of a player is.
 
     Attributes:
@@ -56,10 +56,10 @@ class Moment:
 
     update: int
     progress: float
-    draws: Draws
+    draws: StepRNG
 
 
-class Verdict(NamedTuple):
+class DiscriminatorStats(NamedTuple):
     """How well the discriminator tells real from fake, as scalars; a guess has 1/2, 1/2 and 0.
 
     Attributes:
@@ -86,7 +86,7 @@ class DiscriminatorLoss:
     total: Tensor
     adversarial: Tensor
     penalties: dict[str, Tensor]
-    verdict: Verdict
+    verdict: DiscriminatorStats
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Game:
     pack: int = 1
 
     def discriminator_loss(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: StepContext
     ) -> DiscriminatorLoss:
         """Of a batch of real and of (detached) fake examples, [B, ...] each."""
         real, fake = self._shown(real, moment), self._shown(fake, moment)
@@ -112,7 +112,7 @@ class Game:
         total = sum(penalties.values(), start=adversarial)
         return DiscriminatorLoss(total, adversarial, penalties, verdict(real_logit, fake_logit, self.loss.boundary))
 
-    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: Moment) -> Tensor:
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: StepContext) -> Tensor:
         """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
         fake_logit = discriminator(self._shown(fake, moment))
         real_logit = None
@@ -121,12 +121,12 @@ class Game:
                 real_logit = discriminator(self._shown(real, moment))
         return self.loss.generator(real_logit, fake_logit).mean()
 
-    def _shown(self, x: Tensor, moment: Moment) -> Tensor:
+    def _shown(self, x: Tensor, moment: StepContext) -> Tensor:
         """What the discriminator sees of examples: each augmented in its own way, then packed."""
         return packed(self.augment(x, moment.draws), self.pack)
 
 
-def told(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:
+def bind_label(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The network as a function of its input alone, the classes [B] being given if it is one that is told them."""
     return network if label is None else lambda x: network(x, label)
 
@@ -136,7 +136,7 @@ def packed(x: Tensor, pack: int) -> Tensor:
     return x if pack == 1 else x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
 
 
-def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Verdict:
+def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> DiscriminatorStats:
     """Of logits [B] of real and of fake examples.
 
     Args:
@@ -144,4 +144,4 @@ def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> Verdict
     """
     real, fake = real.detach(), fake.detach()
     limit = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
-    return Verdict((real >= limit).float().mean(), (fake < limit).float().mean(), (real - fake).mean())
+    return DiscriminatorStats((real >= limit).float().mean(), (fake < limit).float().mean(), (real - fake).mean())

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ganlab.config.ranges import Count, Factor, Weight
-from ganlab.rng import Draws
+from ganlab.config.ranges import Factor, PositiveInt, Weight
+from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Schedule
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -25,13 +25,13 @@ class Penalty(ABC):
         schedule: maps the share of training done to a factor on the weight.
     """
 
-    def __init__(self, weight: Weight, interval: Count = 1, schedule: Schedule | None = None) -> None:
+    def __init__(self, weight: Weight, interval: PositiveInt = 1, schedule: Schedule | None = None) -> None:
         self.weight = weight
         self.interval = interval
         self.schedule = schedule or Constant()
 
     @abstractmethod
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         """The penalty of each example, [B], for a batch of real and of fake ones, [B, ...] each."""
 
     def is_due(self, update: int) -> bool:
@@ -58,7 +58,7 @@ def gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(gradients(discriminator, x), dim=1)
 
 
-def interpolates(real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+def interpolates(real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
     """A point on the line from each real example to its fake one, evenly distributed."""
     share = draws.uniform(len(real)).view(-1, *[1] * (real.dim() - 1))  # [B, 1, ...]
     return real + share * (fake - real)
@@ -67,21 +67,21 @@ def interpolates(real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
 class R1(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at real x (Mescheder, Geiger and Nowozin, 2018, eq. 9)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.weight / 2 * squared_gradient_norm(discriminator, real)
 
 
 class R2(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at fake x (Mescheder, Geiger and Nowozin, 2018, eq. 10)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.weight / 2 * squared_gradient_norm(discriminator, fake)
 
 
 class GradientPenalty(Penalty):
     """weight * (|| dD(x)/dx || - 1)^2 at x between real and fake (WGAN-GP: Gulrajani et al., 2017, eq. 3)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.weight * (gradient_norm(discriminator, interpolates(real, fake, draws)) - 1).square()
 
 
@@ -93,12 +93,12 @@ class DRAGAN(Penalty):
     """
 
     def __init__(
-        self, weight: Weight, noise: Factor = 0.5, interval: Count = 1, schedule: Schedule | None = None
+        self, weight: Weight, noise: Factor = 0.5, interval: PositiveInt = 1, schedule: Schedule | None = None
     ) -> None:
         super().__init__(weight, interval, schedule)
         self.noise = noise
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         around = real + self.noise * real.std(correction=0) * draws.normal(*real.shape)
         return self.weight * (gradient_norm(discriminator, around) - 1).square()
 
@@ -106,5 +106,5 @@ class DRAGAN(Penalty):
 class ZeroCentered(Penalty):
     """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, draws))

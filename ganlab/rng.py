@@ -35,7 +35,7 @@ def seeded(seed: int, stream: str) -> Iterator[None]:
         yield
 
 
-class Draws:
+class StepRNG:
     """What an update draws besides its batch and latents: tensors on the device, in the order in which it asks."""
 
     def __init__(self, seed: int, stream: str, index: int, device: torch.device) -> None:

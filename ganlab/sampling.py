@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.data.dataset import Samples
-from ganlab.data.units import AS_INSIDE, Units
-from ganlab.game import Players, packed, told
+from ganlab.data.units import AS_INSIDE, AffineUnits
+from ganlab.game import Players, bind_label, packed
 from ganlab.rng import BLOCK
 
 
@@ -25,7 +25,7 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     network.train(was_training)
 
 
-def judge(players: Players, x: Tensor) -> Tensor:
+def class_averaged_logits(players: Players, x: Tensor) -> Tensor:
     """The discriminator's logits of examples [N, ...]: [N]; over its classes, their mean.
 
     A discriminator of packs is given packs of the same example.
@@ -44,7 +44,7 @@ class Sampler:
 
     generator: nn.Module
     players: Players
-    units: Units = AS_INSIDE
+    units: AffineUnits = AS_INSIDE
 
     def batches(self, num: int, seed: int, label: int | None = None, size: int = 500) -> Iterator[Samples]:
         """`num` samples, `size` at a time. Sample number i depends on the seed and i alone.
@@ -64,10 +64,10 @@ class Sampler:
 
 
 def sample(
-    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: Units = AS_INSIDE, batch_size: int = 500
+    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: AffineUnits = AS_INSIDE, batch_size: int = 500
 ) -> Tensor:
     """Examples for latents [N, latent_dim], as they look outside: images in [0, 1] [N, C, H, W], points [N, D]."""
     labels = [None] * len(z.split(batch_size)) if label is None else label.split(batch_size)
     with evaluating(generator):
-        parts = [told(generator, y)(part) for part, y in zip(z.split(batch_size), labels, strict=True)]
+        parts = [bind_label(generator, y)(part) for part, y in zip(z.split(batch_size), labels, strict=True)]
     return units.outside(torch.cat(parts)).contiguous()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor, nn
 
-    from ganlab.data.units import Units
+    from ganlab.data.units import AffineUnits
     from ganlab.game import Players
     from ganlab.sampling import Sampler
 
@@ -35,7 +35,7 @@ class TrainedGenerator:
         self,
         players: Players,
         classes: tuple[str, ...],
-        units: Units,
+        units: AffineUnits,
         weights: str,
         step: int,
         device: torch.device,

@@ -10,7 +10,7 @@ from pydantic import StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from ganlab.config.entries import STRICT
-from ganlab.config.ranges import Count, FewOrNone, Fraction, Positive
+from ganlab.config.ranges import Fraction, Positive, PositiveInt, SmallCountOrZero
 
 MODES = ("modes", "classes")  # scores that count them
 HIGHEST = ("diversity", *MODES)
@@ -89,9 +89,9 @@ class Watchdog:
         diversity: Fraction = 0.2,
         logit_gap: Positive = 20.0,
         modes: Fraction = 0.5,
-        patience: Count = 3,
+        patience: PositiveInt = 3,
         stops: bool = False,
-        roll_backs: FewOrNone = 0,
+        roll_backs: SmallCountOrZero = 0,
     ) -> None:
         self.diversity, self.logit_gap, self.modes, self.patience = diversity, logit_gap, modes, patience
         self.stops, self.roll_backs = stops, roll_backs

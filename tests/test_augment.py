@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ganlab.augment import DiffAugment, Unchanged, change_color, cut_out, translate
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 
 
-def draws(index: int = 0) -> Draws:
-    return Draws(0, "test", index, torch.device("cpu"))
+def draws(index: int = 0) -> StepRNG:
+    return StepRNG(0, "test", index, torch.device("cpu"))
 
 
 def images(num: int = 64, channels: int = 3, height: int = 16, width: int = 24) -> Tensor:

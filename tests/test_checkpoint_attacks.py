@@ -28,7 +28,7 @@ from ganlab.errors import CheckpointError, ConfigError
 from ganlab.optimizers import check_num_updates, check_optimizer_state, restore_optimizer
 from ganlab.runs.checkpoints import MAX_DEPTH, read
 from ganlab.runs.folder import RunFolder
-from ganlab.training.step import descend
+from ganlab.training.step import optimizer_step
 from ganlab.training.trainer import Trainer
 
 Keys = tuple[Any, ...]
@@ -621,7 +621,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 def updates(network: nn.ModuleDict, optimizer: torch.optim.Optimizer, num: int) -> None:
     for _ in range(num):
-        descend(network["used"](torch.ones(4, 3)).square().mean(), list(network.parameters()), optimizer)
+        optimizer_step(network["used"](torch.ones(4, 3)).square().mean(), list(network.parameters()), optimizer)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

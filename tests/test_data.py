@@ -29,7 +29,7 @@ from ganlab.data.digits import Digits
 from ganlab.data.idx import KMNIST, FashionMNIST
 from ganlab.data.mnist import MNIST, StackedMNIST
 from ganlab.data.points import Circle
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.errors import DataError
 
 
@@ -68,7 +68,7 @@ def test_two_datasets_have_two_fingerprints() -> None:
 def test_points_in_other_units_are_other_data() -> None:
     points = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(100, dtype=torch.int64)
-    one, other = (Examples.of_points(points * scale, labels, "", Units(scale=scale)) for scale in (1.0, 16.0))
+    one, other = (Examples.of_points(points * scale, labels, "", AffineUnits(scale=scale)) for scale in (1.0, 16.0))
     assert torch.equal(one.data, other.data)
     assert one.fingerprint != other.fingerprint
 

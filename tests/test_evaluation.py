@@ -31,8 +31,8 @@ from ganlab.evaluate import GROUPS, evaluate
 from ganlab.leaderboard import run_record
 from ganlab.metrics.catalogue import METRICS, measure
 from ganlab.metrics.evaluator import Evaluator
-from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.metrics.extractors import Coordinates
+from ganlab.metrics.sample_pair import DatasetInfo, FeatureSet, SamplePair
 from ganlab.metrics.transport import sliced_wasserstein
 from ganlab.runs.checkpoints import read
 from ganlab.runs.folder import RunFolder
@@ -181,12 +181,12 @@ def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCap
 def test_what_is_no_finite_number_is_not_measured() -> None:
     features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
-    facts = Facts(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
+    facts = DatasetInfo(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
     with pytest.raises(DataError, match="the examples lack 1 of the classes that samples have"):
-        measure("class_kl", Evidence(seen, seen, facts))
+        measure("class_kl", SamplePair(seen, seen, facts))
     far, other = (FeatureSet(torch.full((10, 2), limit, dtype=torch.float64)) for limit in (-1.7e308, 1.7e308))
     with pytest.raises(DataError, match=r"is (inf|nan), must be a finite number"):
-        measure("sliced_wasserstein", Evidence(far, other, facts))
+        measure("sliced_wasserstein", SamplePair(far, other, facts))
 
 
 class Points:
@@ -237,12 +237,12 @@ def test_what_is_judged_by_class_is_judged_within_each() -> None:
     features = torch.randn(400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     label = torch.arange(400) % 2
     features[label == 1] += 100
-    facts = Facts(is_image=True, num_classes=2, shares=torch.tensor([0.5, 0.5]))
+    facts = DatasetInfo(is_image=True, num_classes=2, shares=torch.tensor([0.5, 0.5]))
     real, right, swapped = (
         FeatureSet(features, torch.eye(2)[label].double(), asked) for asked in (label, label, 1 - label)
     )
     for fake, accuracy, coverage in ((right, 1.0, 1.0), (swapped, 0.0, 0.0)):
-        evidence = Evidence(real, fake, facts)
+        evidence = SamplePair(real, fake, facts)
         assert measure("label_accuracy", evidence).value == accuracy
         assert measure("intra_coverage", evidence).value == coverage
         assert measure("coverage", evidence).value == 1.0

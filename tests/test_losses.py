@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.augment import DiffAugment
-from ganlab.game import Game, Moment, packed, verdict
+from ganlab.game import Game, StepContext, packed, verdict
 from ganlab.losses import (
     Hinge,
     LeastSquares,
@@ -21,7 +21,7 @@ from ganlab.losses import (
     Wasserstein,
 )
 from ganlab.penalties import R1
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 
 CPU = torch.device("cpu")
 LOSSES: list[Loss] = [
@@ -30,8 +30,8 @@ LOSSES: list[Loss] = [
 ]
 
 
-def moment(update: int = 0, progress: float = 0.0) -> Moment:
-    return Moment(update, progress, Draws(0, "test", update, CPU))
+def moment(update: int = 0, progress: float = 0.0) -> StepContext:
+    return StepContext(update, progress, StepRNG(0, "test", update, CPU))
 
 
 def logits() -> tuple[Tensor, Tensor]:

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganlab.game import Game, Moment
+from ganlab.game import Game, StepContext
 from ganlab.losses import NonSaturating
 from ganlab.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty, ZeroCentered, interpolates
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Cosine, LinearDecay
 
 CPU = torch.device("cpu")
 WEIGHTS = torch.tensor([3.0, -4.0])  # of norm 5
 
 
-def draws() -> Draws:
-    return Draws(0, "test", 0, CPU)
+def draws() -> StepRNG:
+    return StepRNG(0, "test", 0, CPU)
 
 
 def linear(x: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def test_a_lazy_penalty_counts_as_much_as_one_of_every_update() -> None:
 
     def values(penalty: Penalty) -> list[float]:
         game = Game(NonSaturating(), {"p": penalty})
-        moments = (Moment(update, update / 8, draws()) for update in range(8))
+        moments = (StepContext(update, update / 8, draws()) for update in range(8))
         return [game.discriminator_loss(linear, real, real, m).penalties["p"].item() for m in moments]
 
     always, lazy = values(R1(weight=1.0)), values(R1(weight=1.0, interval=4))

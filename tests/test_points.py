@@ -14,7 +14,7 @@ from ganlab.data.dataset import Dataset, Examples
 from ganlab.data.mixtures import Grid25, Mixture, Ring8
 from ganlab.data.point_file import PointFile
 from ganlab.data.points import Checkerboard, Moons, Spiral, SwissRoll
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.errors import ConfigError, DataError
 
 DRAWN = (Ring8, Grid25, Moons, SwissRoll, Spiral, Checkerboard)
@@ -140,7 +140,7 @@ def test_points_of_a_csv_keep_their_shape(text: str, tmp_path: Path) -> None:
     assert (dataset.shape, dataset.classes) == ((3,), ())
     examples = dataset.load()
     assert examples.data.tolist() == [[-1, -0.25, -0.5], [1, -0.25, -0.5], [0, 0.25, 0.5]]
-    assert (examples.units, examples.source) == (Units((2, 10.5, 6), 2), "p.csv")
+    assert (examples.units, examples.source) == (AffineUnits((2, 10.5, 6), 2), "p.csv")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "uint8", ">f4"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ganlab.data.batches import Batches, to_model_range
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.models.latents import Normal, Truncated, Uniform
-from ganlab.rng import BLOCK, Draws, generator, seed_of, seeded
+from ganlab.rng import BLOCK, StepRNG, generator, seed_of, seeded
 from ganlab.training.noise import Noise
 
 
@@ -59,16 +59,16 @@ def test_bytes_become_minus_one_to_one_and_come_back() -> None:
     inside = to_model_range(images)
     assert inside.min().item() == -1
     assert inside.max().item() == 1
-    torch.testing.assert_close((Units().outside(inside) * 255).round().to(torch.uint8), images)
+    torch.testing.assert_close((AffineUnits().outside(inside) * 255).round().to(torch.uint8), images)
 
 
 def test_points_leave_in_the_units_of_their_data_and_come_back() -> None:
     points = torch.tensor([[-1.0, 0.5], [1.0, 0.0]])
-    units = Units((10.0, 20.0), 4.0)
+    units = AffineUnits((10.0, 20.0), 4.0)
     torch.testing.assert_close(units.outside(points), torch.tensor([[6.0, 22.0], [14.0, 20.0]]))
     torch.testing.assert_close(units.inside(units.outside(points)), points)
     far = torch.tensor([[1e9 + 3]], dtype=torch.float64)  # more digits than a float32 has
-    assert Units((1e9 + 1,)).inside(far).item() == 2
+    assert AffineUnits((1e9 + 1,)).inside(far).item() == 2
 
 
 def test_labels_and_mirroring_go_with_their_examples() -> None:
@@ -103,10 +103,10 @@ def test_latents_have_the_distribution_of_their_name() -> None:
 
 def test_draws_are_those_of_their_source_whatever_else_was_drawn() -> None:
     cpu = torch.device("cpu")
-    first = Draws(0, "discriminator", 7, cpu)
+    first = StepRNG(0, "discriminator", 7, cpu)
     numbers = first.uniform(3), first.normal(2)
     torch.rand(5)
-    again = Draws(0, "discriminator", 7, cpu)
+    again = StepRNG(0, "discriminator", 7, cpu)
     assert torch.equal(again.uniform(3), numbers[0])
     assert torch.equal(again.normal(2), numbers[1])
-    assert not torch.equal(Draws(0, "generator", 7, cpu).uniform(3), numbers[0])
+    assert not torch.equal(StepRNG(0, "generator", 7, cpu).uniform(3), numbers[0])

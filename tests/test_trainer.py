@@ -30,14 +30,14 @@ from ganlab.models.latents import Normal
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.models.resnet import ResNetGenerator
 from ganlab.penalties import R1
-from ganlab.rng import Draws, seeded
+from ganlab.rng import StepRNG, seeded
 from ganlab.runs.checkpoints import Checkpoints, read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
 from ganlab.training.cadence import first_due, is_due
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
-from ganlab.training.step import Learner, descend
+from ganlab.training.step import Learner, optimizer_step
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -243,7 +243,7 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
     layer = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     before = torch.cat([p.detach().clone().flatten() for p in layer.parameters()])
-    descend(100 * layer(torch.ones(1, 4)).sum(), list(layer.parameters()), optimizer, clip=0.25)
+    optimizer_step(100 * layer(torch.ones(1, 4)).sum(), list(layer.parameters()), optimizer, clip=0.25)
     after = torch.cat([p.detach().flatten() for p in layer.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.25, rel=1e-4)
 
@@ -436,9 +436,9 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
     x = torch.rand(16, 1, 28, 28)
     for network in (first, last):
         before = {name: value.clone() for name, value in network.named_parameters()}
-        loss = (network(x) + R1(weight=1.0)(network, x, x, Draws(0, "", 0, x.device))).mean()
+        loss = (network(x) + R1(weight=1.0)(network, x, x, StepRNG(0, "", 0, x.device))).mean()
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
-        descend(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
+        optimizer_step(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):
             against = (before[name] - after) * gradient  # the first step of both goes against the gradient's sign
             assert (against >= 0).all(), name

@@ -10,13 +10,13 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-Count = Annotated[int, Ge(1), Le(10**9)]
+PositiveInt = Annotated[int, Ge(1), Le(10**9)]
 NumExamples = Annotated[int, Ge(1), Le(10**8)]
 NumSamples = Annotated[int, Ge(10), Le(10**6)]  # that a score is told from
 Width = Annotated[int, Ge(1), Le(2**14)]  # units, channels, numbers of a latent or of an embedding
 Side = Annotated[int, Ge(1), Le(2**13)]  # pixels
-Few = Annotated[int, Ge(1), Le(1000)]  # of what is made one by one
-FewOrNone = Annotated[int, Ge(0), Le(1000)]
+SmallCount = Annotated[int, Ge(1), Le(1000)]  # of what is made one by one
+SmallCountOrZero = Annotated[int, Ge(0), Le(1000)]
 Positive = Annotated[float, Gt(0)]
 Factor = Annotated[float, Gt(0), Le(1000)]  # of numbers that are about 1 without it
 Noise = Annotated[float, Ge(0), Le(1000)]  # a standard deviation, the data being of the size of 1

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from ganlab.config.entries import STRICT
 from ganlab.config.ranges import Positive
-from ganlab.data.units import AS_INSIDE, Units
+from ganlab.data.units import AS_INSIDE, AffineUnits
 from ganlab.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ class Examples:
     data: Tensor
     labels: Tensor
     source: str
-    units: Units = AS_INSIDE
+    units: AffineUnits = AS_INSIDE
     flip: bool = False
 
     @classmethod
-    def of_points(cls, points: Tensor, labels: Tensor, source: str, units: Units = AS_INSIDE) -> Examples:
+    def of_points(cls, points: Tensor, labels: Tensor, source: str, units: AffineUnits = AS_INSIDE) -> Examples:
         """The examples of points [N, D] in units of their own."""
         return cls(units.inside(points).float(), labels, source, units)
 
@@ -93,7 +93,7 @@ class Description:
     name: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
-    units: Units
+    units: AffineUnits
 
     def plain(self) -> DescriptionEntry:
         """As lists and numbers, for a file."""
@@ -102,7 +102,7 @@ class Description:
 
     @classmethod
     def read(cls, entry: DescriptionEntry) -> Description:
-        units = Units(tuple(entry["units"]["center"]), entry["units"]["scale"])
+        units = AffineUnits(tuple(entry["units"]["center"]), entry["units"]["scale"])
         return cls(entry["name"], tuple(entry["shape"]), tuple(entry["classes"]), units)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganlab.config.ranges import NumExamples, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.points import FAR, Drawn
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 
 
 class Mixture(Drawn):
@@ -40,7 +40,7 @@ class Mixture(Drawn):
         points = self.modes[mode] + self.sigma * torch.randn(num, 2, generator=rng)
         # From the formula, not from the points: the same units whatever the seed
         scale = self.modes.abs().max().item() + FAR * self.sigma
-        return Examples.of_points(points, mode, "drawn", Units(scale=scale))
+        return Examples.of_points(points, mode, "drawn", AffineUnits(scale=scale))
 
 
 class Ring8(Mixture):

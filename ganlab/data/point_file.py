@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ganlab.data.dataset import Examples
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.errors import ConfigError, DataError
 
 
@@ -61,7 +61,7 @@ class PointFile:
                 f"dataset.path={self.path}: must have at least 2 different points; all {len(points)} are equal"
             )
         labels = torch.zeros(len(points), dtype=torch.int64)
-        units = Units(tuple(center.tolist()), scale)
+        units = AffineUnits(tuple(center.tolist()), scale)
         return Examples.of_points(torch.from_numpy(points), labels, self.path.name, units)
 
     @property

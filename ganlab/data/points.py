@@ -9,9 +9,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ganlab.config.ranges import Factor, Few, Noise, NumExamples, Seed
+from ganlab.config.ranges import Factor, Noise, NumExamples, Seed, SmallCount
 from ganlab.data.dataset import Examples
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.rng import generator
 
 FAR = 5  # standard deviations: one coordinate in two million lies beyond
@@ -118,7 +118,7 @@ class Moons(Drawn):
         points = torch.where(moon[:, None] == 0, upper, torch.tensor([1.0, 0.5]) - upper)
         points += self.noise * torch.randn(points.shape, generator=rng)
         # Without noise they fill [-1, 2] x [-0.5, 1]
-        return Examples.of_points(points, moon, "drawn", Units((0.5, 0.25), 1.5 + FAR * self.noise))
+        return Examples.of_points(points, moon, "drawn", AffineUnits((0.5, 0.25), 1.5 + FAR * self.noise))
 
 
 class SwissRoll(Drawn):
@@ -145,7 +145,7 @@ class SwissRoll(Drawn):
         points = _polar(angle, angle) + self.noise * torch.randn(num, 2, generator=rng)
         labels = torch.zeros(num, dtype=torch.int64)
         outer_end = 4.5 * math.pi
-        return Examples.of_points(points, labels, "drawn", Units(scale=outer_end + FAR * self.noise))
+        return Examples.of_points(points, labels, "drawn", AffineUnits(scale=outer_end + FAR * self.noise))
 
 
 class Spiral(Drawn):
@@ -162,7 +162,7 @@ class Spiral(Drawn):
     def __init__(
         self,
         num_examples: NumExamples = 100_000,
-        arms: Few = 2,
+        arms: SmallCount = 2,
         turns: Factor = 1.5,
         noise: Noise = 0.02,
         seed: Seed = 0,
@@ -185,7 +185,7 @@ class Spiral(Drawn):
         radius = torch.rand(num, generator=rng).sqrt()  # even along the arm, but for its inner end
         points = _polar(radius, 2 * math.pi * (self.turns * radius + arm / self.arms))
         points += self.noise * torch.randn(points.shape, generator=rng)
-        return Examples.of_points(points, arm, "drawn", Units(scale=1 + FAR * self.noise))
+        return Examples.of_points(points, arm, "drawn", AffineUnits(scale=1 + FAR * self.noise))
 
 
 class Checkerboard(Drawn):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Units:
+class AffineUnits:
     """What points are measured in outside: inside * scale + center. Inside they lie within [-1, 1].
 
     Attributes:
@@ -33,4 +33,4 @@ class Units:
         return torch.tensor(self.center or 0.0, dtype=like.dtype, device=like.device)
 
 
-AS_INSIDE = Units()
+AS_INSIDE = AffineUnits()

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from ganlab.data.batches import to_model_range
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.figures import animation, curves
 from ganlab.game import Players
 from ganlab.rng import generator as random_generator
@@ -63,7 +63,7 @@ class ImagePictures:
         real: all real images, bytes [N, C, H, W].
     """
 
-    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: Units, seed: int) -> None:
+    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: AffineUnits, seed: int) -> None:
         self.run = run
         self.columns = min(players.num_classes, 10) or COLUMNS
         num = ROWS * self.columns

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.figures import GENERATED, REAL, animation, curves
 from ganlab.game import Players
 from ganlab.runs.folder import RunFolder
-from ganlab.sampling import judge, sample
+from ganlab.sampling import class_averaged_logits, sample
 
 SHOWN, FINAL = 1000, 5000  # generated points in a snapshot and in the final picture
 RESOLUTION = 80  # of the decision surface, along each side
@@ -71,7 +71,7 @@ class PointPictures:
         real: all real points [N, 2].
     """
 
-    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: Units, seed: int) -> None:
+    def __init__(self, run: RunFolder, real: Tensor, players: Players, units: AffineUnits, seed: int) -> None:
         self.run, self.players, self.units = run, players, units
         self.inside = real[:FINAL]
         self.real = on_plane(units.outside(self.inside))
@@ -110,8 +110,8 @@ class PointPictures:
         if self.plane is None:  # the discriminator judges more than can be drawn
             return Snapshot(epoch, points, np.full((RESOLUTION, RESOLUTION), 0.5, dtype=np.float32))
         seen = (self.inside, self.units.inside(generated))
-        middle = torch.stack([judge(self.players, x).mean() for x in seen]).mean()
-        surface = (judge(self.players, self.plane) - middle).sigmoid()
+        middle = torch.stack([class_averaged_logits(self.players, x).mean() for x in seen]).mean()
+        surface = (class_averaged_logits(self.players, self.plane) - middle).sigmoid()
         return Snapshot(epoch, points, surface.view(RESOLUTION, RESOLUTION).cpu().numpy())
 
     @staticmethod

@@ -13,11 +13,11 @@ from PIL import Image
 
 from ganlab.figures.markup import Html, content_policy
 from ganlab.leaderboard import svg, table
-from ganlab.leaderboard.config_groups import ABSENT
+from ganlab.leaderboard.configurations import ABSENT
 from ganlab.leaderboard.curves import COLOURED, Curves
 from ganlab.leaderboard.maps import MOST_KEYS, Maps
 from ganlab.leaderboard.ranking import Difference, Leaderboard, Row
-from ganlab.leaderboard.run_record import Trial
+from ganlab.leaderboard.run_record import RunRecord
 from ganlab.leaderboard.table import interval, number, shorten, shown, signed
 
 HERE = Path(__file__).parent
@@ -219,7 +219,7 @@ def _figure(board: Leaderboard, index: int, picture: Html) -> Html:
     return Html('<figure data-row="{}">{}{}</figure>').format(index, _caption(board, index), picture)
 
 
-def _shrunk(trial: Trial, side: int) -> bytes | None:
+def _shrunk(trial: RunRecord, side: int) -> bytes | None:
     """The final picture as a JPEG, on white; None: it cannot be read."""
     try:
         with Image.open(trial.picture or "") as picture:
@@ -299,7 +299,7 @@ def _lost(board: Leaderboard) -> Html:
 </thead><tbody>{}</tbody></table></div>""").format(Html("").join(rows))
 
 
-def _lost_row(board: Leaderboard, trial: Trial, status: str, error: str | None) -> Html:
+def _lost_row(board: Leaderboard, trial: RunRecord, status: str, error: str | None) -> Html:
     folder = trial.folder.relative_to(board.folder)
     overrides = " ".join(trial.overrides) or ABSENT
     return Html("""<tr><td><code>{}</code></td><td class="lost">{}</td>

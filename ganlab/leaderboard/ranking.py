@@ -14,8 +14,8 @@ import numpy as np
 
 from ganlab.errors import ConfigError, DataError
 from ganlab.leaderboard import run_record
-from ganlab.leaderboard.config_groups import Configuration, group, swept_keys
-from ganlab.leaderboard.run_record import Trial
+from ganlab.leaderboard.configurations import Configuration, group, swept_keys
+from ganlab.leaderboard.run_record import RunRecord
 from ganlab.runs.hydra_record import short_names
 from ganlab.runs.scores import Score
 
@@ -69,7 +69,7 @@ class Row:
     difference: Difference | None = None
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[RunRecord, ...]:
         return self.configuration.trials
 
     @property
@@ -107,7 +107,7 @@ class Leaderboard:
     rows: tuple[Row, ...]
     score: Score | None
     floors: tuple[float, float] | None
-    trials: tuple[Trial, ...]
+    trials: tuple[RunRecord, ...]
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -115,12 +115,12 @@ class Leaderboard:
         return short_names(self.keys, {key for trial in self.trials for key in trial.settings or {}})
 
     @property
-    def lost(self) -> list[Trial]:
+    def lost(self) -> list[RunRecord]:
         """The trials that are not done, whatever kept them."""
         return [trial for trial in self.trials if trial.status != FINISHED]
 
     @property
-    def halted(self) -> list[Trial]:
+    def halted(self) -> list[RunRecord]:
         """Those of the lost that a sweep stopped early. Their scores, of less training, are not ranked."""
         return [trial for trial in self.trials if trial.status == "halted"]
 
@@ -153,7 +153,7 @@ def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Le
     return Leaderboard(folder, tuple(keys), tuple(rows), scores[0] if scores else None, ends, tuple(found))
 
 
-def _comparable(found: Sequence[Trial], folder: Path, metric: str | None) -> list[Score]:
+def _comparable(found: Sequence[RunRecord], folder: Path, metric: str | None) -> list[Score]:
     """Every score, last and best, that would be ranked."""
     names = list(dict.fromkeys(name for trial in found for name in trial.scores))
     if metric is not None and metric not in names:

@@ -22,7 +22,7 @@ INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorb
 
 
 @dataclass(frozen=True)
-class Trial:
+class RunRecord:
     """One run.
 
     Attributes:
@@ -105,7 +105,7 @@ def find(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(set(folders) - INSIDE_A_RUN, key=lambda name: (len(name) if name.isdigit() else 0, name))
 
 
-def read(folder: Path, seeds_key: str = "seed") -> Trial:
+def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
     """The run in a folder. What is damaged is told in the trial's status and error, not raised.
 
     Args:
@@ -114,14 +114,14 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
     try:
         refuse_links(folder)
     except CheckpointError as link:
-        return Trial(folder, "damaged", _line(str(link)), None, None, {}, [])
+        return RunRecord(folder, "damaged", _line(str(link)), None, None, {}, [])
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
     runtime, overrides = composition(folder)
     known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
-        return Trial(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
+        return RunRecord(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
     try:
         result = json.loads((folder / RESULT).read_text())
         scores = {name: _score(tree) for name, tree in (result.get("scores") or {}).items()}
@@ -131,13 +131,13 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         status, error = str(status_of(result)), result.get("error") or result.get("halted")
         speed = float(result["steps_per_second"]) if is_number(result.get("steps_per_second")) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
-        return Trial(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
+        return RunRecord(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
     if settings is None:
-        return Trial(folder, "damaged", problem, *known)
+        return RunRecord(folder, "damaged", problem, *known)
     error, collapsed = (_line(what) if what else None for what in (error, result.get("collapsed")))
     main = result.get("main_metric")
     main = main if isinstance(main, str) else None
-    return Trial(folder, status, error, *known, speed, scores, best, history, collapsed, main)
+    return RunRecord(folder, status, error, *known, speed, scores, best, history, collapsed, main)
 
 
 def _score(tree: Any) -> Score:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ganlab.config.terminal import printable
-from ganlab.leaderboard.config_groups import ABSENT
+from ganlab.leaderboard.configurations import ABSENT
 from ganlab.leaderboard.ranking import MIN_SEEDS, Difference, Leaderboard, Row, deviation
 
 WIDTH = 100  # columns of a terminal

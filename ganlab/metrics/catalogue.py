@@ -10,10 +10,10 @@ import torch
 
 from ganlab.errors import DataError
 from ganlab.metrics.classes import inception_score
-from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.metrics.frechet import frechet_distance
 from ganlab.metrics.kernel import Estimate, kernel_distance, mmd
 from ganlab.metrics.neighbours import neighbour_quality
+from ganlab.metrics.sample_pair import DatasetInfo, FeatureSet, SamplePair
 from ganlab.metrics.transport import sliced_wasserstein, wasserstein
 from ganlab.metrics.vendi import vendi_score
 from ganlab.runs.scores import Better
@@ -36,9 +36,9 @@ class Metric(NamedTuple):
     """
 
     better: Better
-    suits: Callable[[Facts], bool]
+    suits: Callable[[DatasetInfo], bool]
     about: str
-    measure: Callable[[Evidence], float | Estimate]
+    measure: Callable[[SamplePair], float | Estimate]
     quick: bool = True
     against: Literal["split", "memory"] = "split"
     at_most: int | None = None
@@ -49,39 +49,39 @@ class Metric(NamedTuple):
         return num if self.at_most is None else min(num, self.at_most)
 
 
-def _images(facts: Facts) -> bool:
+def _images(facts: DatasetInfo) -> bool:
     return facts.is_image
 
 
-def _points(facts: Facts) -> bool:
+def _points(facts: DatasetInfo) -> bool:
     return not facts.is_image
 
 
-def _mixture(facts: Facts) -> bool:
+def _mixture(facts: DatasetInfo) -> bool:
     return facts.modes is not None
 
 
-def _curve(facts: Facts) -> bool:
+def _curve(facts: DatasetInfo) -> bool:
     return facts.manifold is not None
 
 
-def _classified(facts: Facts) -> bool:
+def _classified(facts: DatasetInfo) -> bool:
     return facts.is_classified
 
 
-def _own_classes(facts: Facts) -> bool:
+def _own_classes(facts: DatasetInfo) -> bool:
     return facts.shares is not None
 
 
-def _told(facts: Facts) -> bool:
+def _told(facts: DatasetInfo) -> bool:
     return facts.is_image and facts.num_classes > 1
 
 
-def _told_and_own_classes(facts: Facts) -> bool:
+def _told_and_own_classes(facts: DatasetInfo) -> bool:
     return _told(facts) and _own_classes(facts)
 
 
-def _held_out(facts: Facts) -> bool:
+def _held_out(facts: DatasetInfo) -> bool:
     return facts.held_out is not None
 
 
@@ -93,15 +93,15 @@ def _coverage(real: FeatureSet, fake: FeatureSet) -> float:
     return neighbour_quality(real.features, fake.features).coverage
 
 
-def _kernel(e: Evidence) -> Estimate:
+def _kernel(e: SamplePair) -> Estimate:
     return kernel_distance(e.real.features, e.fake.features)
 
 
-def _sliced(e: Evidence) -> float:
+def _sliced(e: SamplePair) -> float:
     return sliced_wasserstein(e.real.features, e.fake.features)
 
 
-def _label_accuracy(e: Evidence) -> float:
+def _label_accuracy(e: SamplePair) -> float:
     if e.fake.label is None:
         raise DataError("the samples have no classes")
     return (e.fake.predicted == e.fake.label).double().mean().item()
@@ -155,7 +155,7 @@ METRICS = {
 # fmt: on
 
 
-def suitable(facts: Facts, *, quick: bool) -> tuple[str, ...]:
+def suitable(facts: DatasetInfo, *, quick: bool) -> tuple[str, ...]:
     """The names of the metrics that suit a dataset.
 
     Args:
@@ -180,7 +180,7 @@ class Measured(NamedTuple):
     error: float | None
 
 
-def measure(name: str, evidence: Evidence) -> Measured:
+def measure(name: str, evidence: SamplePair) -> Measured:
     """One metric.
 
     Raises:

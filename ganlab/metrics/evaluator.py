@@ -18,8 +18,8 @@ from ganlab.data.dataset import Dataset, Examples, HasFresh, Samples
 from ganlab.errors import ConfigError, DataError
 from ganlab.metrics.catalogue import METRICS, Measured, main_metric, measure, suitable
 from ganlab.metrics.classes import class_shares
-from ganlab.metrics.evidence import Evidence, Facts, FeatureSet
 from ganlab.metrics.extractors import Extractor, extractor_of
+from ganlab.metrics.sample_pair import DatasetInfo, FeatureSet, SamplePair
 from ganlab.rng import generator
 from ganlab.runs.scores import Score
 
@@ -184,11 +184,11 @@ class Evaluator:
         real, others = chosen.part(0, num_real), chosen.part(num_real, None)
         return real, others if len(others) == num else None
 
-    def _evidence(self, against: str, samples: FeatureSet) -> Evidence:
+    def _evidence(self, against: str, samples: FeatureSet) -> SamplePair:
         reference = self.references[against]
-        return Evidence(reference.real, samples.part(0, reference.num), self.facts)
+        return SamplePair(reference.real, samples.part(0, reference.num), self.facts)
 
-    def _facts(self, dataset: Dataset, examples: Examples, probabilities: Tensor | None) -> Facts:
+    def _facts(self, dataset: Dataset, examples: Examples, probabilities: Tensor | None) -> DatasetInfo:
         num_own = len(dataset.classes)
         is_classified = probabilities is not None and varied(num_own)
         # An extractor does not name its classes: as many as the dataset has are taken to be these
@@ -283,9 +283,9 @@ def sizes_with_floor(
     return fitting
 
 
-def known_facts(dataset: Dataset) -> Facts:
+def known_facts(dataset: Dataset) -> DatasetInfo:
     """What is known of a dataset before its data are read."""
-    return Facts(
+    return DatasetInfo(
         is_image=len(dataset.shape) == 3,
         modes=getattr(dataset, "modes", None),
         sigma=getattr(dataset, "sigma", 0.0),

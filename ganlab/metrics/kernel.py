@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganlab.config.ranges import Count
+from ganlab.config.ranges import PositiveInt
 from ganlab.errors import DataError
 from ganlab.metrics.distances import rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair, draws
@@ -64,7 +64,7 @@ def contributions(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]
 
 
 def kernel_distance(
-    real: Tensor, fake: Tensor, subset_size: Count = 1000, num_subsets: Count = 100, seed: int = 0
+    real: Tensor, fake: Tensor, subset_size: PositiveInt = 1000, num_subsets: PositiveInt = 100, seed: int = 0
 ) -> Estimate:
     """KID of features [N, D] and [M, D]: the unbiased MMD^2 with a cubic kernel (Binkowski et al., 2018, section 4).
 

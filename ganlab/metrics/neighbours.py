@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganlab.config.ranges import Count
+from ganlab.config.ranges import PositiveInt
 from ganlab.metrics.distances import blocks, exact, rounding_error, rows_at_a_time, squared_distances
 from ganlab.metrics.features import checked_pair
 
@@ -119,7 +119,7 @@ def screening(x: Tensor) -> Tensor:
     return x.float() if full and x.abs().max() < LARGE else x
 
 
-def neighbour_quality(real: Tensor, fake: Tensor, k: Count = 5) -> NeighbourQuality:
+def neighbour_quality(real: Tensor, fake: Tensor, k: PositiveInt = 5) -> NeighbourQuality:
     """Of features [N, D] and [M, D]. A point on the surface of a ball is not inside, as in the authors' prdc.
 
     Raises:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from ganlab.config.ranges import Count
+from ganlab.config.ranges import PositiveInt
 from ganlab.errors import DataError
 from ganlab.metrics.features import checked_pair, draws
 
@@ -22,7 +22,7 @@ def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
     return (apart * values.diff(dim=0)).sum(0)
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, num_projections: Count = 256, seed: int = 0) -> float:
+def sliced_wasserstein(a: Tensor, b: Tensor, num_projections: PositiveInt = 256, seed: int = 0) -> float:
     """The mean W1 of random one-dimensional projections of a [N, D] and b [M, D] (Bonneel et al., 2015, with p = 1).
 
     Holds [N + M, projections] numbers a few times over. At most W1 itself, and about 1 / sqrt(D) of it.

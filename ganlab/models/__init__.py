@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ganlab.config.ranges import Few, Width
+from ganlab.config.ranges import SmallCount, Width
 
 
 class ShapeError(ValueError):
@@ -31,4 +31,4 @@ class Model:
     latent_dim: Width
     generator: Callable[..., nn.Module]
     discriminator: Callable[..., nn.Module]
-    pack: Few = 1
+    pack: SmallCount = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ganlab.config.ranges import Count, Width
+from ganlab.config.ranges import PositiveInt, Width
 from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.attention import SelfAttention
@@ -51,7 +51,7 @@ class DCGANGenerator(nn.Module):
         num_classes: int,
         width: Width = 64,
         spectral_norm: bool = False,
-        attention: Count | None = None,
+        attention: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         sizes = sizes_of(shape, attention)
@@ -94,7 +94,7 @@ class DCGANDiscriminator(nn.Module):
         num_classes: int,
         width: Width = 64,
         spectral_norm: bool = False,
-        attention: Count | None = None,
+        attention: PositiveInt | None = None,
         minibatch_std: bool = False,
     ) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ganlab.config.ranges import FewOrNone, Width
+from ganlab.config.ranges import SmallCountOrZero, Width
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import WithLabel, projection
 
@@ -40,7 +40,7 @@ class MLPGenerator(nn.Module):
         shape: tuple[int, ...],
         num_classes: int,
         width: Width = 8,
-        depth: FewOrNone = 2,
+        depth: SmallCountOrZero = 2,
         activation: Activation = "tanh",
     ) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class MLPDiscriminator(nn.Module):
         shape: tuple[int, ...],
         num_classes: int,
         width: Width = 8,
-        depth: FewOrNone = 2,
+        depth: SmallCountOrZero = 2,
         activation: Activation = "tanh",
         spectral_norm: bool = False,
     ) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganlab.config.ranges import Few, Width
+from ganlab.config.ranges import SmallCount, Width
 from ganlab.models.conditional import WithLabel, projection
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved_to_about_4
@@ -130,7 +130,7 @@ class R3GANGenerator(nn.Module):
         num_classes: int,
         width: Width = 32,
         max_width: Width = 128,
-        blocks: Few = 1,
+        blocks: SmallCount = 1,
         group_size: Width = 16,
     ) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class R3GANDiscriminator(nn.Module):
         num_classes: int,
         width: Width = 32,
         max_width: Width = 128,
-        blocks: Few = 1,
+        blocks: SmallCount = 1,
         group_size: Width = 16,
         minibatch_std: bool = False,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganlab.config.ranges import Count, Width
+from ganlab.config.ranges import PositiveInt, Width
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import Conditional, Stack, batch_norm, projection
@@ -79,7 +79,7 @@ class ResNetGenerator(nn.Module):
         width: Width = 64,
         max_width: Width = 64,
         spectral_norm: bool = False,
-        attention: Count | None = None,
+        attention: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         *sizes, start = halved_to_about_4(shape, "resnet")
@@ -123,7 +123,7 @@ class ResNetDiscriminator(nn.Module):
         width: Width = 64,
         max_width: Width = 64,
         spectral_norm: bool = True,
-        attention: Count | None = None,
+        attention: PositiveInt | None = None,
         minibatch_std: bool = False,
     ) -> None:
         super().__init__()

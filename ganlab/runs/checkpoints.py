@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ganlab.config.entries import STRICT, check_type, entry_path, short_repr
-from ganlab.config.ranges import Count, FewOrNone
+from ganlab.config.ranges import PositiveInt, SmallCountOrZero
 from ganlab.data.dataset import DescriptionEntry
 from ganlab.errors import CheckpointError
 from ganlab.files import replace_file
@@ -46,7 +46,7 @@ class Metadata(TypedDict):
     step: Step
     seconds: Duration
     evaluation_seconds: Duration
-    roll_backs: FewOrNone
+    roll_backs: SmallCountOrZero
     config: dict[str, Any]
     config_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
     data: DescriptionEntry
@@ -68,7 +68,7 @@ class Checkpoints:
         keep: how many of the latest numbered ones stay, besides the best and the one that `save` is told of; None: all.
     """
 
-    def __init__(self, folder: Path, keep: Count | None = None) -> None:
+    def __init__(self, folder: Path, keep: PositiveInt | None = None) -> None:
         self.folder = folder
         self.keep = keep
 

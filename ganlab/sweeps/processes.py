@@ -29,7 +29,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab.config.ranges import Count
+from ganlab.config.ranges import PositiveInt
 from ganlab.config.signatures import check_value
 from ganlab.errors import CheckpointError, GanlabError
 from ganlab.runs.folder import RunFolder, read_result, status_of
@@ -83,14 +83,14 @@ class Sweep:
         context: HydraContext,
         task: TaskFunction,
         config: DictConfig,
-        jobs: Count = 1,
-        cores: Count | None = None,
+        jobs: PositiveInt = 1,
+        cores: PositiveInt | None = None,
         halving: Factor | None = None,
         rungs: RungList | None = None,
         metric: str | None = None,
     ) -> None:
-        check_value("hydra.launcher.jobs", jobs, Count)
-        check_value("hydra.launcher.cores", cores, Count | None)
+        check_value("hydra.launcher.jobs", jobs, PositiveInt)
+        check_value("hydra.launcher.cores", cores, PositiveInt | None)
         self.context, self.task, self.config, self.num_at_once = context, task, config, jobs
         self.halving = Halving.read(halving, rungs, metric)
         self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # they would again

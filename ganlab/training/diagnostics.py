@@ -19,7 +19,7 @@ from ganlab.sampling import sample
 COUNT = 128  # of samples whose diversity is measured
 
 
-class Dynamics:
+class Diagnostics:
     """Gradient norms of the last update, after clipping, and the diversity of samples of fixed noise.
 
     Args:

@@ -26,7 +26,7 @@ class MeansState(TypedDict):
     count: Annotated[int, Ge(0), Le(10**15)]
 
 
-class Means:
+class RunningMeans:
     """Means over steps, summed on the device: nothing waits for it until `values` is asked."""
 
     def __init__(self) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ganlab.config.entries import check_structure, entry_path
 from ganlab.data.batches import Batches
 from ganlab.errors import Diverged
-from ganlab.game import Game, Moment, Players, Verdict, told
+from ganlab.game import DiscriminatorStats, Game, Players, StepContext, bind_label
 from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers, check_num_updates, check_optimizer_state, restore_optimizer
-from ganlab.rng import Draws
+from ganlab.rng import StepRNG
 from ganlab.runs.checkpoints import Stateful, restore_network
 from ganlab.schedules import Schedule
 from ganlab.training.ema import AveragedGenerator
@@ -127,7 +127,7 @@ class Learner:
     def update_keys(self) -> list[str]:
         """The keys of the dictionary that `update` returns."""
         penalties = [f"penalty_{name}" for name in self.game.penalties]
-        return ["loss_discriminator", "loss_generator", *Verdict._fields, *penalties]
+        return ["loss_discriminator", "loss_generator", *DiscriminatorStats._fields, *penalties]
 
     def summary(self) -> str:
         """One line on what is going to be trained."""
@@ -147,15 +147,15 @@ class Learner:
         seen = []
         for index in range(first, first + self.discriminator_steps):
             real, label = self.batches(index)
-            fake = told(self.generator, label)(self.noise(index))
-            discriminator = told(self.discriminator, label)
+            fake = bind_label(self.generator, label)(self.noise(index))
+            discriminator = bind_label(self.discriminator, label)
 
             d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._moment("discriminator", index))
-            descend(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
+            optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
             seen.append(d)
 
         generator_loss = self.game.generator_loss(discriminator, real, fake, self._moment("generator", self.step))
-        descend(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
+        optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
 
         self.step += 1
         if self.average:
@@ -163,12 +163,12 @@ class Learner:
         return {
             "loss_discriminator": mean([d.adversarial for d in seen]),
             "loss_generator": generator_loss.detach(),
-            **{name: mean([getattr(d.verdict, name) for d in seen]) for name in Verdict._fields},
+            **{name: mean([getattr(d.verdict, name) for d in seen]) for name in DiscriminatorStats._fields},
             **{f"penalty_{name}": mean([d.penalties[name] for d in seen]) for name in d.penalties},
         }
 
-    def _moment(self, player: str, update: int) -> Moment:
-        return Moment(update, self.step / self.last_step, Draws(self.seed, player, update, self.device))
+    def _moment(self, player: str, update: int) -> StepContext:
+        return StepContext(update, self.step / self.last_step, StepRNG(self.seed, player, update, self.device))
 
     def _set_learning_rates(self) -> None:
         factor = self.schedule(self.step / self.last_step) / 2**self.roll_backs
@@ -187,7 +187,7 @@ class Learner:
                 raise Diverged(f"weights of the {name} not finite at step {self.step}")
 
 
-def descend(
+def optimizer_step(
     loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, clip: float | None = None
 ) -> None:
     """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from ganlab.config.entries import check_equal, check_keys, check_state, check_structure
-from ganlab.config.ranges import Count, Epochs, Positive
+from ganlab.config.ranges import Epochs, Positive, PositiveInt
 from ganlab.data.batches import Batches
-from ganlab.data.units import Units
+from ganlab.data.units import AffineUnits
 from ganlab.errors import CheckpointError, ConfigError, DataError, Diverged, Stopped
 from ganlab.figures import Pictures
-from ganlab.game import Game, Players, Verdict
+from ganlab.game import DiscriminatorStats, Game, Players
 from ganlab.metrics.evaluator import Evaluator
 from ganlab.optimizers import Optimizers
 from ganlab.runs.checkpoints import FORMAT, Checkpoints, Metadata, Stateful, check_metadata, read
@@ -28,17 +28,19 @@ from ganlab.sampling import Sampler
 from ganlab.schedules import Schedule
 from ganlab.trackers import Trackers
 from ganlab.training.cadence import first_due, is_due
-from ganlab.training.diagnostics import Dynamics
+from ganlab.training.diagnostics import Diagnostics
 from ganlab.training.progress import Progress, progress
-from ganlab.training.running_means import Means
+from ganlab.training.running_means import RunningMeans
 from ganlab.training.signals import StopSignal
 from ganlab.training.step import Learner
 from ganlab.watchdog import Guard, Watchdog
 
 log = logging.getLogger(__name__)
 
-HIDDEN = Verdict._fields  # from log lines and the bar, which have little room
-AT_RISK = 300.0  # seconds of training that the death of a machine may cost, however far apart the checkpoints are
+HIDDEN = DiscriminatorStats._fields  # from log lines and the bar, which have little room
+MAX_SECONDS_UNSAVED = (
+    300.0  # seconds of training that the death of a machine may cost, however far apart the checkpoints are
+)
 
 
 class Trainer:
@@ -75,15 +77,15 @@ class Trainer:
         run: RunFolder,
         trackers: Trackers,
         pictures: Pictures,
-        units: Units,
+        units: AffineUnits,
         evaluator: Evaluator | None,
         best: str | None,
         watchdog: Guard,
         facts: Mapping[str, Any],
-        batch_size: Count = 64,
-        epochs: Count = 100,
-        steps: Count | None = None,
-        discriminator_steps: Count = 1,
+        batch_size: PositiveInt = 64,
+        epochs: PositiveInt = 100,
+        steps: PositiveInt | None = None,
+        discriminator_steps: PositiveInt = 1,
         clip_gradient: Positive | None = None,
         ema_half_life: Positive | None = 5000,
         ema_ramp: Positive | None = 0.05,
@@ -91,7 +93,7 @@ class Trainer:
         sample_every: Epochs | None = 2,
         evaluate_every: Epochs | None = 5,
         checkpoint_every: Epochs | None = 10,
-        keep_checkpoints: Count | None = None,
+        keep_checkpoints: PositiveInt | None = None,
     ) -> None:
         drawn = batches(batch_size)
         self.steps_per_epoch = drawn.per_epoch / discriminator_steps
@@ -114,9 +116,9 @@ class Trainer:
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         self.evaluator, self.watchdog = evaluator, watchdog
         self.main_metric = best or (evaluator.main_metric if evaluator else None)
-        self.dynamics = Dynamics(players, drawn.data, seed)
+        self.dynamics = Diagnostics(players, drawn.data, seed)
         self.seconds = self.saved_after = self.evaluated_before = 0.0
-        self.means = Means()
+        self.means = RunningMeans()
 
     @property
     def step(self) -> int:
@@ -164,7 +166,7 @@ class Trainer:
                 number = stop.number  # one that comes from here on is obeyed after the next step
                 try:
                     self._follow_up(shown)
-                    if number or self._may_pause(until) or self.seconds - self.saved_after > AT_RISK:
+                    if number or self._may_pause(until) or self.seconds - self.saved_after > MAX_SECONDS_UNSAVED:
                         self._save_for_later()
                 except Diverged as error:
                     self._roll_back(error)

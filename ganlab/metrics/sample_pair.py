@@ -67,7 +67,7 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetInfo:
     """What is known of the distribution that is learnt.
 
     Attributes:
@@ -93,16 +93,16 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SamplePair:
     """All that metrics judge by. What several of them need is worked out once."""
 
     real: FeatureSet
     fake: FeatureSet
-    facts: Facts
+    facts: DatasetInfo
 
-    def first(self, num: int) -> Evidence:
+    def first(self, num: int) -> SamplePair:
         """Of the first examples of each set alone, whose order is random."""
-        return Evidence(self.real.part(0, num), self.fake.part(0, num), self.facts)
+        return SamplePair(self.real.part(0, num), self.fake.part(0, num), self.facts)
 
     @cached_property
     def neighbours(self) -> NeighbourQuality:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ganlab.leaderboard.run_record import Trial
+from ganlab.leaderboard.run_record import RunRecord
 from ganlab.runs.hydra_record import is_of_a_run
 
 ABSENT = "-"
@@ -22,8 +22,8 @@ class Configuration:
         repeated: the others.
     """
 
-    trials: tuple[Trial, ...]
-    repeated: tuple[Trial, ...]
+    trials: tuple[RunRecord, ...]
+    repeated: tuple[RunRecord, ...]
 
     def value(self, key: str) -> Any:
         """Of a group: the option's name; of a leaf: its value; where it has neither: `-`."""
@@ -37,16 +37,16 @@ class Configuration:
         return tuple(self.value(key) for key in keys)
 
 
-def group(trials: Sequence[Trial]) -> list[Configuration]:
+def group(trials: Sequence[RunRecord]) -> list[Configuration]:
     """The configurations of all trials whose settings are known, in the order of their first."""
-    alike: dict[str, list[Trial]] = {}
+    alike: dict[str, list[RunRecord]] = {}
     for trial in trials:
         if trial.settings is not None:
             alike.setdefault(_key(trial.settings), []).append(trial)
     return [_one_per_seed(members) for members in alike.values()]
 
 
-def _one_per_seed(trials: Sequence[Trial]) -> Configuration:
+def _one_per_seed(trials: Sequence[RunRecord]) -> Configuration:
     # A run made twice is no second seed: counted twice, it would make the spread look small.
     latest_last = sorted(trials, key=lambda trial: (trial.status == "done", trial.folder.stat().st_mtime))
     chosen = {_key(trial.seed): trial for trial in latest_last}
