@@ -58,6 +58,8 @@ def logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
     root.setLevel(level)
     root.handlers[:] = handlers
 

@@ -61,7 +61,7 @@ def test_what_most_metrics_compare_is_told_first() -> None:
     first, second = comparisons({"memorisation": copies, "fid": SCORE, "kid": replace(SCORE, metric="kid")})
     assert first == "2,500 samples of step 100, ema weights (1 seed) against 5,000 real (train)"
     assert second.startswith("memorisation: 2,500 samples of step 100")
-    assert second.endswith("against 60,000 real (train); no floor, which would take 62,500 real examples")
+    assert second.endswith("against 60,000 real (train); no floor: it needs 62,500 real examples")
     assert comparisons({}) == []
 
 
