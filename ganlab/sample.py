@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 from ganlab import command_line, config
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.ranges import Seed
+from ganlab.runs import read_result
 from ganlab.terminal import printable
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class TrainedGenerator:
         path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
         content = read(path)
         check_facts(path, content)
+        refuse_mixed(Path(folder), cfg, path, content["config_hash"])
         kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
         chosen = weights or kept[0]
         if chosen not in kept:
@@ -120,6 +122,21 @@ class TrainedGenerator:
                 raise ConfigError(f"label={label}: must be {allowed}")
             number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
+
+
+def refuse_mixed(folder: Path, cfg: DictConfig, checkpoint: Path, checkpoint_hash: str) -> None:
+    """Refuse a folder whose config, result and checkpoint are of different runs.
+
+    The two hashes may differ: a resume may change the config, and `result.json` lists every one that the run has had.
+
+    Raises:
+        CheckpointError: the config or the checkpoint is of another run.
+    """
+    hashes = read_result(folder).get("config_hashes")
+    known = hashes if isinstance(hashes, list) else [checkpoint_hash]
+    for file, found in ((folder / ".hydra" / "config.yaml", config.config_hash(cfg)), (checkpoint, checkpoint_hash)):
+        if found not in known:
+            raise CheckpointError(f"{file}: config_hash {found} is not one of this run's, {', '.join(map(str, known))}")
 
 
 def refuse_infinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
