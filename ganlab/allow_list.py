@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import yaml
@@ -114,8 +113,9 @@ class _Check(NamedTuple):
         for end in range(1, len(path) + 1):  # from the top, as looking for a module imports the packages around it
             self.outside(key, ".".join(path[:end]))
         found = locate(key, target)
-        if isinstance(found, type | FunctionType | BuiltinFunctionType) and not self.trusts(f"{found.__module__}."):
-            raise CheckpointError(f"{key}={target}: is defined in {found.__module__}, which trust= does not name")
+        module = getattr(found, "__module__", None)
+        if hasattr(found, "__name__") and not self.trusts(f"{module}."):  # a definition, not an instance
+            raise CheckpointError(f"{key}={target}: is defined in {module}, which trust= does not name")
 
     def trusts(self, name: str) -> bool:
         return any(name.startswith(f"{module}.") for module in self.trust)
