@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -91,10 +92,10 @@ def config_hash(cfg: DictConfig | Mapping[str, Any]) -> str:
     tree = plain(cfg) if isinstance(cfg, DictConfig) else copy.deepcopy(dict(cfg))
     for key in WITHOUT_EFFECT:
         group, _, name = key.partition(".")
-        if name:
-            tree.get(group, {}).pop(name, None)
-        else:
+        if not name:
             tree.pop(group, None)
+        elif isinstance(tree.get(group), dict):
+            tree[group].pop(name, None)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -144,6 +145,9 @@ def _refuse_interpolations(tree: Mapping[str, Any]) -> None:
 
 def _refuse_unnamed(tree: Mapping[str, Any]) -> None:
     for group in NAMED:
+        for name in tree[group] if isinstance(tree.get(group), Mapping) else ():
+            if not re.fullmatch(r"[\w-]+", str(name)):  # others have a meaning in the path of a key
+                raise ConfigError(f"{group}.{name}: a name may have letters, digits, _ and - only")
         if isinstance(tree.get(group), Mapping) and "_target_" in tree[group]:  # as tracker was at first
             target = tree[group]["_target_"]
             raise ConfigError(f"{group}._target_={target}: must stand under a name, as {group}.NAME._target_ does")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -131,6 +132,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         put("metrics", calls("ganlab.evaluation.EvaluateSamples", extractor="payload.Net")), "metrics.extractor"),
     "a module of the standard library": (put("loss", calls("os.system", command="true")), "loss._target_=os.system"),
     "a key of another kind": (lambda tree: tree.update({3: "x"}), "no text"),
+    "a name that is a path of keys": (put("penalty", {"a.b": calls("ganlab.penalties.R1")}), r"penalty\.a\.b"),
     "partial as text": (put("model.generator._partial_", "yes"), "_partial_"),
 }  # fmt: skip
 
@@ -221,11 +223,66 @@ def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Pat
     assert json.loads((run / "result.json").read_text())["step"] == 4
 
 
+# Results -----------------------------------------------------------------------------------------------------
+
+DAMAGED_RESULTS = {
+    "a list of names": '["id", "seed", "dataset", "step", "config_hash", "config_hashes"]',
+    "brackets without an end": "[" * 100_000,
+    "hashes that are a number": {"config_hashes": 5},
+    "scores that are a list": {"scores": ["x"]},
+    "steps that are text": {"scores_since": {"fid": "x"}},
+    "steps that are a list": {"scores_since": [1]},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_RESULTS)
+def test_a_damaged_result_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
+    change = DAMAGED_RESULTS[kind]
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(change if isinstance(change, str) else json.dumps({**result, **change}))
+    with pytest.raises(CheckpointError, match=r"result\.json: cannot be read"):
+        resume([f"resume={run}", "trainer.steps=4"])
+    assert trials.read(run).status in ("damaged", "done")
+    assert [job.folder for job in jobs.failures(jobs.jobs_in(run.parent))] in ([run], [])
+    with suppress(CheckpointError):  # where no hash is left that the config could have
+        evaluate(run=str(run), num=20)
+
+
+@pytest.mark.parametrize("records", ['{"step": "x", "epoch": 1}\n' * 2, "[" * 100_000 + "\n{}\n"])
+def test_damaged_metrics_are_refused(records: str, run: Path) -> None:
+    (run / "metrics.jsonl").write_text(records)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 1 is damaged"):
+        resume([f"resume={run}", "trainer.steps=4"])
+
+
+@pytest.mark.parametrize("dataset", [5, "x", ["x"], None])
+def test_a_group_of_another_kind_does_not_end_a_sweep_or_an_evaluation(dataset: Any, run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "dataset": dataset, "config_hash": ["x"]}))
+    evaluate(run=str(run), num=20)
+    assert [job.status for job in jobs.jobs_in(run.parent)] == ["done"]
+    (run / "result.json").unlink()
+    edit(run, put("dataset", dataset))
+    assert [job.status for job in jobs.failures(jobs.jobs_in(run.parent))] == ["failed"]
+
+
+@pytest.mark.parametrize("file", [".hydra/config.yaml", "checkpoints/last.pt", "result.json"])
+@pytest.mark.parametrize("command", ["sample", "evaluate", "load_run"])
+def test_no_samples_are_drawn_from_files_of_two_runs(command: str, file: str, run: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
+    (run / file).write_bytes((other / file).read_bytes())
+    with pytest.raises(CheckpointError, match=r"config_hash \w+ is not one of this run's"):
+        COMMANDS[command](run)
+
+
 # Modules of the user's own -----------------------------------------------------------------------------------
 
 OWN = """
-from os import system
+from os import environ, system
 from pathlib import Path
+from random import randint
+
+from numpy import save
 from torch import nn
 
 Path(__file__).with_suffix(".imported").touch()
@@ -252,9 +309,10 @@ def test_a_trusted_module_lends_only_what_it_defines(
         config.load(run)
     assert not (tmp_path / "own_of_a_test.imported").exists()
     assert config.load(run, trust=["own_of_a_test"]).model.discriminator._target_ == node["_target_"]
-    edit(run, put("model.discriminator", calls("own_of_a_test.system", command="true")))
-    with pytest.raises(CheckpointError, match=r"own_of_a_test\.system: is defined in "):
-        config.load(run, trust=["own_of_a_test"])
+    for name in ("system", "save", "randint", "environ"):
+        edit(run, put("model.discriminator", calls(f"own_of_a_test.{name}", command="true")))
+        with pytest.raises(Refused, match=rf"own_of_a_test\.{name}: (is defined in|must be a function)"):
+            config.load(run, trust=["own_of_a_test"])
     edit(run, put("model.discriminator", node))
     edit(run, put("model.latent_dim", node))
     with pytest.raises(Refused, match=r"model\.latent_dim"):

@@ -19,6 +19,8 @@ from ganlab.runs import RESULT, RunFolder, refuse_links, status_of
 from ganlab.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
+# What a damaged result raises
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def read(folder: Path, seeds_key: str = "seed") -> Trial:
         result["status"]  # without one it is damaged
         status, error = str(status_of(result)), result.get("error") or result.get("halted")
         speed = float(result["steps_per_second"]) if is_number(result.get("steps_per_second")) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
+    except (*UNREADABLE, DataError, CheckpointError) as damage:
         return Trial(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
     if settings is None:
         return Trial(folder, "damaged", problem, *known)
