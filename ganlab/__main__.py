@@ -71,6 +71,7 @@ def resume(arguments: list[str]) -> None:
     try:
         cfg = config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
         run.refuse_other(".hydra/config.yaml", cfg.seed, config.config_hash(cfg))
+        config.go_offline(cfg)
         config.override(cfg, [f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)

@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import json
+import logging
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from ganlab.explain import explain, first_line
 from ganlab.ranges import Seed
 from ganlab.runs import replace_file
 from ganlab.signatures import check_node, check_value, shown
+
+log = logging.getLogger(__name__)
 
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
 GROUPS = (
@@ -194,9 +197,23 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
     tree = read(Path(folder))
     _refuse_unnamed(tree)  # first: such old configs name classes that were removed
     refuse_foreign(tree, Path(folder), trust)
-    if isinstance(tree.get("dataset"), dict) and "mirror" in tree["dataset"]:
-        tree["dataset"]["mirror"] = None  # the user says whom this machine contacts, not a file
+    if isinstance(tree.get("dataset"), dict):
+        own = {"mirror", "cache"} & set(tree["dataset"])  # the user says whom this machine contacts and where it writes
+        tree["dataset"].update(dict.fromkeys(own))
     return check(OmegaConf.create(tree))
+
+
+def go_offline(cfg: DictConfig) -> None:
+    """Set trackers that a run's folder has online to offline: only the user decides what leaves this machine."""
+    for name, tracker in cfg.tracker.items():
+        if tracker.get("mode") == "online":
+            tracker.mode = "offline"
+            place = "/".join(str(tracker[key]) for key in ("entity", "project") if tracker.get(key))
+            log.warning(
+                "WARNING: tracker.%s.mode=online is not taken from the run's folder; "
+                "to upload to %s, add tracker.%s.mode=online",
+                *(name, place, name),
+            )
 
 
 def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -222,7 +239,7 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if known is None and key not in _leaves(cfg):
             raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")
         kept = next((k for k in KEPT if f"{key}.".startswith(f"{k}.")), None)
-        if kept or isinstance(known, DictConfig):
+        if (kept and key not in WITHOUT_EFFECT) or isinstance(known, DictConfig):
             raise ConfigError(f"{change.input_line}: a run keeps its {kept or key} when it is resumed")
         OmegaConf.update(cfg, key, change.value())
 

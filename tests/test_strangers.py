@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, SAMPLE, make_run
+from PIL import Image
+from wandb_server import serving
 
 from ganlab import config, load_run
 from ganlab.__main__ import resume
@@ -214,6 +216,32 @@ def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "dataset=mnist5", *SAMPLE, "model.generator.width=2", "trainer=smoke")
     edit(run, put("dataset.mirror", "http://127.0.0.1:9/"))
     assert config.load(run).dataset.mirror is None
+
+
+def test_a_file_does_not_say_where_pictures_are_cached(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(pictures / name)
+    data = (f"dataset.path={pictures}", "dataset.size=4", "dataset.channels=1")
+    small = ("trainer.batch_size=2", "trainer.steps=2", "model.generator.width=2")
+    run = make_run(tmp_path / "run", "dataset=image_folder", *data, *small, f"dataset.cache={tmp_path / 'own'}")
+    edit(run, put("dataset.cache", str(tmp_path / "elsewhere")))
+    assert config.load(run).dataset.cache is None
+    resume([f"resume={run}", "trainer.steps=4", f"dataset.cache={tmp_path / 'own'}"])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("by", ["file", "user"])
+def test_a_run_is_tracked_online_only_if_the_user_says_so(by: str, run: Path, ganlab: Callable[..., Any]) -> None:
+    node = calls("ganlab.trackers.wandb.Wandb", mode="online", entity="stranger", project="open")
+    edit(run, put("tracker", {"wandb": node}))
+    said = ["tracker.wandb.mode=online"] if by == "user" else []
+    with serving() as server:
+        done = ganlab("resume=run", "trainer.steps=4", *said, **server.environment)
+    assert done.returncode == 0, done.stderr
+    assert "to upload to stranger/open, add tracker.wandb.mode=online" in done.stderr
+    assert ("UpsertBucket" in server.queries) == (by == "user")
 
 
 def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Path) -> None:
