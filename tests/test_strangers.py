@@ -25,7 +25,7 @@ from wandb_server import serving
 from ganlab import config, load_run
 from ganlab.__main__ import resume
 from ganlab.compare import compare
-from ganlab.errors import CheckpointError, GanlabError, Refused
+from ganlab.errors import CheckpointError, GanlabError, OperationalError, Refused
 from ganlab.evaluate import evaluate
 from ganlab.sample import sample
 from ganlab.sweeps import jobs, trials
@@ -280,6 +280,12 @@ def test_a_damaged_result_is_refused_and_shown_as_damaged(kind: str, run: Path) 
 def test_damaged_metrics_are_refused(records: str, run: Path) -> None:
     (run / "metrics.jsonl").write_text(records)
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 1 is damaged"):
+        resume([f"resume={run}", "trainer.steps=4"])
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(run: Path) -> None:
+    (run / "ganlab.log").mkdir()
+    with pytest.raises(OperationalError, match=r"ganlab\.log: cannot be written"):
         resume([f"resume={run}", "trainer.steps=4"])
 
 
