@@ -68,6 +68,7 @@ def resume(arguments: list[str]) -> None:
     try:
         cfg = run_config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
         run.check_same_run(".hydra/config.yaml", cfg.seed, run_config.config_hash(cfg))
+        run_config.go_offline(cfg)
         run_config.override(cfg, [f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)

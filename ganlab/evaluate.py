@@ -148,14 +148,14 @@ def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: t
     cfg = run_config.load(run, trust)
     generator = TrainedGenerator.build(cfg, run, weights=weights, checkpoint=checkpoint, device=device)
     dataset = instantiate(cfg, "dataset", Dataset)
-    learnt = read_result(Path(run)).get("dataset") or {}
+    learnt = read_result(Path(run)).get("dataset")
     return Subject(
         generator.sampler,
         dataset,
         num_classes=len(generator.classes),
         weights=generator.weights,
         step=generator.step,
-        dataset_hash=learnt.get("hash"),
+        dataset_hash=learnt.get("hash") if isinstance(learnt, dict) else None,
     )
 
 

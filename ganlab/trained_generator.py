@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError
+from ganlab.runs.folder import read_result
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,7 @@ class TrainedGenerator:
         path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
         content = read(path)
         check_metadata(path, content)
+        refuse_mixed(Path(folder), cfg, path, content["config_hash"])
         kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
         chosen = weights or kept[0]
         if chosen not in kept:
@@ -115,6 +117,22 @@ class TrainedGenerator:
                 raise ConfigError(f"label={label}: must be {allowed}")
             number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
+
+
+def refuse_mixed(folder: Path, cfg: DictConfig, checkpoint: Path, checkpoint_hash: str) -> None:
+    """Refuse a folder whose config, result and checkpoint are of different runs.
+
+    The two hashes may differ: a resume may change the config, and `result.json` lists every one that the run has had.
+
+    Raises:
+        CheckpointError: the config or the checkpoint is of another run.
+    """
+    hashes = read_result(folder).get("config_hashes")
+    known = hashes if isinstance(hashes, list) else [checkpoint_hash]
+    config_file = folder / ".hydra" / "config.yaml"
+    for file, found in ((config_file, run_config.config_hash(cfg)), (checkpoint, checkpoint_hash)):
+        if found not in known:
+            raise CheckpointError(f"{file}: config_hash {found} is not one of this run's, {', '.join(map(str, known))}")
 
 
 def refuse_nonfinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:

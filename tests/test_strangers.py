@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, SAMPLE, make_run
+from PIL import Image
+from wandb_server import serving
 
 from ganlab import load_run
 from ganlab.__main__ import resume
 from ganlab.compare import compare
 from ganlab.config import run_config
-from ganlab.errors import CheckpointError, GanlabError, Refused
+from ganlab.errors import CheckpointError, GanlabError, OperationalError, Refused
 from ganlab.evaluate import evaluate
 from ganlab.leaderboard import run_record
 from ganlab.sample import sample
@@ -134,6 +137,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         put("metrics", calls(METRICS, extractor="payload.Net")), "metrics.extractor"),
     "a module of the standard library": (put("loss", calls("os.system", command="true")), "loss._target_=os.system"),
     "a key of another kind": (lambda tree: tree.update({3: "x"}), "not a string"),
+    "a name that is a path of keys": (put("penalty", {"a.b": calls("ganlab.penalties.R1")}), r"penalty\.a\.b"),
     "partial as text": (put("model.generator._partial_", "yes"), "_partial_"),
 }  # fmt: skip
 
@@ -217,6 +221,32 @@ def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
     assert run_config.load(run).dataset.mirror is None
 
 
+def test_a_file_does_not_say_where_pictures_are_cached(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(pictures / name)
+    data = (f"dataset.path={pictures}", "dataset.size=4", "dataset.channels=1")
+    small = ("trainer.batch_size=2", "trainer.steps=2", "model.generator.width=2")
+    run = make_run(tmp_path / "run", "dataset=image_folder", *data, *small, f"dataset.cache={tmp_path / 'own'}")
+    edit(run, put("dataset.cache", str(tmp_path / "elsewhere")))
+    assert run_config.load(run).dataset.cache is None
+    resume([f"resume={run}", "trainer.steps=4", f"dataset.cache={tmp_path / 'own'}"])
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("by", ["file", "user"])
+def test_a_run_is_tracked_online_only_if_the_user_says_so(by: str, run: Path, ganlab: Callable[..., Any]) -> None:
+    node = calls("ganlab.trackers.wandb.Wandb", mode="online", entity="stranger", project="open")
+    edit(run, put("tracker", {"wandb": node}))
+    said = ["tracker.wandb.mode=online"] if by == "user" else []
+    with serving() as server:
+        done = ganlab("resume=run", "trainer.steps=4", *said, **server.environment)
+    assert done.returncode == 0, done.stderr
+    assert "to upload to stranger/open, add tracker.wandb.mode=online" in done.stderr
+    assert ("UpsertBucket" in server.queries) == (by == "user")
+
+
 def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Path) -> None:
     (run / ".hydra" / "hydra.yaml").write_text("hydra: [1, 2]\n")
     (run / ".hydra" / "overrides.yaml").write_text("{a: 1}\n")
@@ -224,11 +254,72 @@ def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Pat
     assert json.loads((run / "result.json").read_text())["step"] == 4
 
 
+# Results -----------------------------------------------------------------------------------------------------
+
+DAMAGED_RESULTS = {
+    "a list of names": '["id", "seed", "dataset", "step", "config_hash", "config_hashes"]',
+    "brackets without an end": "[" * 100_000,
+    "hashes that are a number": {"config_hashes": 5},
+    "scores that are a list": {"scores": ["x"]},
+    "steps that are text": {"scores_since": {"fid": "x"}},
+    "steps that are a list": {"scores_since": [1]},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_RESULTS)
+def test_a_damaged_result_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
+    change = DAMAGED_RESULTS[kind]
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(change if isinstance(change, str) else json.dumps({**result, **change}))
+    with pytest.raises(CheckpointError, match=r"result\.json: cannot be read"):
+        resume([f"resume={run}", "trainer.steps=4"])
+    assert run_record.read(run).status in ("damaged", "done")
+    assert [job.folder for job in jobs.failures(jobs.jobs_in(run.parent))] in ([run], [])
+    with suppress(CheckpointError):  # where no hash is left that the config could have
+        evaluate(run=str(run), num=20)
+
+
+@pytest.mark.parametrize("records", ['{"step": "x", "epoch": 1}\n' * 2, "[" * 100_000 + "\n{}\n"])
+def test_damaged_metrics_are_refused(records: str, run: Path) -> None:
+    (run / "metrics.jsonl").write_text(records)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: line 1 is damaged"):
+        resume([f"resume={run}", "trainer.steps=4"])
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(run: Path) -> None:
+    (run / "ganlab.log").mkdir()
+    with pytest.raises(OperationalError, match=r"ganlab\.log: cannot be written"):
+        resume([f"resume={run}", "trainer.steps=4"])
+
+
+@pytest.mark.parametrize("dataset", [5, "x", ["x"], None])
+def test_a_group_of_another_kind_does_not_end_a_sweep_or_an_evaluation(dataset: Any, run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "dataset": dataset, "config_hash": ["x"]}))
+    evaluate(run=str(run), num=20)
+    assert [job.status for job in jobs.jobs_in(run.parent)] == ["done"]
+    (run / "result.json").unlink()
+    edit(run, put("dataset", dataset))
+    assert [job.status for job in jobs.failures(jobs.jobs_in(run.parent))] == ["failed"]
+
+
+@pytest.mark.parametrize("file", [".hydra/config.yaml", "checkpoints/last.pt", "result.json"])
+@pytest.mark.parametrize("command", ["sample", "evaluate", "load_run"])
+def test_no_samples_are_drawn_from_files_of_two_runs(command: str, file: str, run: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
+    (run / file).write_bytes((other / file).read_bytes())
+    with pytest.raises(CheckpointError, match=r"config_hash \w+ is not one of this run's"):
+        COMMANDS[command](run)
+
+
 # Modules of the user's own -----------------------------------------------------------------------------------
 
 OWN = """
-from os import system
+from os import environ, system
 from pathlib import Path
+from random import randint
+
+from numpy import save
 from torch import nn
 
 Path(__file__).with_suffix(".imported").touch()
@@ -255,9 +346,10 @@ def test_a_trusted_module_lends_only_what_it_defines(
         run_config.load(run)
     assert not (tmp_path / "own_of_a_test.imported").exists()
     assert run_config.load(run, trust=["own_of_a_test"]).model.discriminator._target_ == node["_target_"]
-    edit(run, put("model.discriminator", calls("own_of_a_test.system", command="true")))
-    with pytest.raises(CheckpointError, match=r"own_of_a_test\.system: is defined in "):
-        run_config.load(run, trust=["own_of_a_test"])
+    for name in ("system", "save", "randint", "environ"):
+        edit(run, put("model.discriminator", calls(f"own_of_a_test.{name}", command="true")))
+        with pytest.raises(Refused, match=rf"own_of_a_test\.{name}: (is defined in|must be a function)"):
+            run_config.load(run, trust=["own_of_a_test"])
     edit(run, put("model.discriminator", node))
     edit(run, put("model.latent_dim", node))
     with pytest.raises(Refused, match=r"model\.latent_dim"):

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import yaml
@@ -117,8 +116,9 @@ class _ConfigChecker(NamedTuple):
         for end in range(1, len(path) + 1):  # outermost first: find_spec imports the parent packages
             self.check_outside_folder(key, ".".join(path[:end]))
         found = locate(key, target)
-        if isinstance(found, type | FunctionType | BuiltinFunctionType) and not self.is_trusted(f"{found.__module__}."):
-            raise CheckpointError(f"{key}={target}: is defined in {found.__module__}, which must be named in trust=")
+        module = getattr(found, "__module__", None)
+        if hasattr(found, "__name__") and not self.is_trusted(f"{module}."):  # a definition, not an instance
+            raise CheckpointError(f"{key}={target}: is defined in {module}, which must be named in trust=")
 
     def is_trusted(self, name: str) -> bool:
         return any(name.startswith(f"{module}.") for module in self.trust)

@@ -24,7 +24,7 @@ from ganlab.config.conf_files import CONFIG_NAME, conf_dir
 from ganlab.config.hydra_errors import explain, first_line
 from ganlab.config.signatures import bind
 from ganlab.config.terminal import LogFormatter, printable, printable_traceback
-from ganlab.errors import ConfigError, GanlabError
+from ganlab.errors import ConfigError, GanlabError, OperationalError
 
 
 def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
@@ -151,7 +151,14 @@ def log_warnings_to_stderr() -> None:
 
 
 def configure_logging(folder: Path) -> None:
-    """Log as Hydra does for a new run: messages to the terminal, dated to the run's `ganlab.log`."""
+    """Log as Hydra does for a new run: messages to the terminal, dated to the run's `ganlab.log`.
+
+    Raises:
+        OperationalError: the log cannot be written.
+    """
     settings = OmegaConf.load(conf_dir() / "hydra" / "job_logging" / "ganlab.yaml")
     OmegaConf.update(settings, "handlers.file.filename", str(folder / "ganlab.log"))
-    logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+    try:
+        logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+    except ValueError as error:  # as Python wraps what the handler of the file raises
+        raise OperationalError(f"{folder / 'ganlab.log'}: cannot be written: {error.__cause__}") from error

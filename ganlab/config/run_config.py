@@ -6,6 +6,8 @@ import copy
 import difflib
 import hashlib
 import json
+import logging
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,8 @@ from ganlab.config.ranges import Seed
 from ganlab.config.signatures import check_node, check_value, shown
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.files import read_yaml, replace_file, values_in
+
+log = logging.getLogger(__name__)
 
 VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
 GROUPS = (
@@ -91,10 +95,10 @@ def config_hash(cfg: DictConfig | Mapping[str, Any]) -> str:
     tree = plain(cfg) if isinstance(cfg, DictConfig) else copy.deepcopy(dict(cfg))
     for key in WITHOUT_EFFECT:
         group, _, name = key.partition(".")
-        if name:
-            tree.get(group, {}).pop(name, None)
-        else:
+        if not name:
             tree.pop(group, None)
+        elif isinstance(tree.get(group), dict):
+            tree[group].pop(name, None)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -144,6 +148,9 @@ def _refuse_interpolations(tree: Mapping[str, Any]) -> None:
 
 def _refuse_unnamed(tree: Mapping[str, Any]) -> None:
     for group in NAMED:
+        for name in tree[group] if isinstance(tree.get(group), Mapping) else ():
+            if not re.fullmatch(r"[\w-]+", str(name)):  # others have a meaning in the path of a key
+                raise ConfigError(f"{group}.{name}: a name may have letters, digits, _ and - only")
         if isinstance(tree.get(group), Mapping) and "_target_" in tree[group]:  # as tracker was at first
             target = tree[group]["_target_"]
             raise ConfigError(f"{group}._target_={target}: must stand under a name, as {group}.NAME._target_ does")
@@ -190,9 +197,24 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
     tree = read(Path(folder))
     _refuse_unnamed(tree)  # first: configs of that age also name classes that were removed
     refuse_disallowed(tree, Path(folder), trust)
-    if isinstance(tree.get("dataset"), dict) and "mirror" in tree["dataset"]:
-        tree["dataset"]["mirror"] = None  # a file must not choose which server this machine contacts
+    if isinstance(
+        tree.get("dataset"), dict
+    ):  # the user decides which server is contacted and where pictures are cached
+        tree["dataset"].update(dict.fromkeys({"mirror", "cache"} & set(tree["dataset"])))
     return check(OmegaConf.create(tree))
+
+
+def go_offline(cfg: DictConfig) -> None:
+    """Set trackers that a run's folder has online to offline: only the user decides what leaves this machine."""
+    for name, tracker in cfg.tracker.items():
+        if tracker.get("mode") == "online":
+            tracker.mode = "offline"
+            place = "/".join(str(tracker[key]) for key in ("entity", "project") if tracker.get(key))
+            log.warning(
+                "WARNING: tracker.%s.mode=online is not taken from the run's folder; "
+                "to upload to %s, add tracker.%s.mode=online",
+                *(name, place, name),
+            )
 
 
 def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -218,7 +240,7 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if known is None and key not in _leaves(cfg):
             raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")
         kept = next((k for k in KEPT if f"{key}.".startswith(f"{k}.")), None)
-        if kept or isinstance(known, DictConfig):
+        if (kept and key not in WITHOUT_EFFECT) or isinstance(known, DictConfig):
             raise ConfigError(f"{change.input_line}: a run keeps its {kept or key} when it is resumed")
         OmegaConf.update(cfg, key, change.value())
 

@@ -19,6 +19,8 @@ from ganlab.runs.hydra_record import choices, composition, settings_of
 from ganlab.runs.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
+# What a damaged result raises
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
         result["status"]  # without one it is damaged
         status, error = str(status_of(result)), result.get("error") or result.get("halted")
         speed = float(result["steps_per_second"]) if is_number(result.get("steps_per_second")) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError, CheckpointError) as damage:
+    except (*UNREADABLE, DataError, CheckpointError) as damage:
         return RunRecord(folder, "damaged", f"cannot be read: {_line(repr(damage))}", *known)
     if settings is None:
         return RunRecord(folder, "damaged", problem, *known)

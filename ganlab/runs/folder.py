@@ -30,7 +30,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """A run's result.json; empty where there is none that can be read."""
     try:
         result = json.loads((folder / RESULT).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return result if isinstance(result, dict) else {}
 
@@ -98,13 +98,10 @@ class RunFolder:
         self._acquire_lock()
         try:
             self.result = json.loads((self.path / RESULT).read_text())
-            missing = {"id", "seed", "dataset", "step", "config_hash", "config_hashes"} - set(self.result)
-        except (OSError, ValueError, TypeError) as error:
+            refuse_damaged(self.result)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             self.close()
             raise CheckpointError(f"{self.path / RESULT}: cannot be read: {error}") from error
-        if missing:
-            self.close()
-            raise CheckpointError(f"{self.path / RESULT}: damaged, it lacks {', '.join(sorted(missing))}")
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
 
@@ -225,9 +222,11 @@ class RunFolder:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                record["step"], record["epoch"]
+                record["epoch"]
+                if not isinstance(record["step"], int):
+                    raise TypeError("its step is not a whole number")
                 records.append(record)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 if number < len(lines):
                     raise CheckpointError(f"{self.path / METRICS}: line {number} is damaged: {error}") from error
         return records
@@ -256,6 +255,24 @@ class RunFolder:
         for folder in (self.path, self.path.parent):
             if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
                 folder.rmdir()
+
+
+def refuse_damaged(result: Any) -> None:
+    """Refuse a result without what resuming reads, or of the wrong type there.
+
+    Raises:
+        TypeError: with what is wrong.
+    """
+    if not isinstance(result, dict):
+        raise TypeError("not a JSON object")
+    missing = {"id", "seed", "dataset", "step", "config_hash", "config_hashes"} - set(result)
+    if missing:
+        raise TypeError(f"damaged, it lacks {', '.join(sorted(missing))}")
+    for name, kind in {"config_hashes": list, "scores": dict, "scores_since": dict}.items():
+        if not isinstance(result.get(name, kind()), kind):
+            raise TypeError(f"damaged, {name} is not a {kind.__name__}")
+    if not all(isinstance(step, int) for step in result.get("scores_since", {}).values()):
+        raise TypeError("damaged, scores_since has more than steps")
 
 
 def refuse_links(folder: Path) -> None:

@@ -147,7 +147,8 @@ def _read(folder: Path) -> Job:
     result = read_result(folder)
     status = status_of(result) or "failed"  # also of one that was killed before it wrote any
     config_hash = result.get("config_hash")
-    if config_hash is None:
+    if not isinstance(config_hash, str):
+        config_hash = None
         with suppress(CheckpointError):  # it has no config either
             config_hash = run_config.config_hash(run_config.read(folder))
     return Job(
