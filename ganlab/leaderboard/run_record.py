@@ -116,7 +116,7 @@ def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
     try:
         refuse_links(folder)
     except CheckpointError as link:
-        return RunRecord(folder, "damaged", _line(str(link)), None, None, {}, [])
+        return RunRecord(folder, "damaged", _line(str(link).removeprefix(f"{folder}/")), None, None, {}, [])
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
