@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -401,6 +402,17 @@ def test_a_sweep_that_goes_on_says_escaped_what_its_folder_says(ganlab: Command,
     assert r"jobs in sweep\x1b[31m\u202e" in done.stdout
     for log in sweep.glob("*/ganlab.log"):
         hostile.assert_printable(log.read_text())
+
+
+def test_an_error_of_a_checkout_below_a_folder_named_hydra_is_not_taken_for_one_of_hydra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hydra").mkdir()
+    (tmp_path / "hydra" / "own_of_a_checkout.py").write_text("def fail():\n    raise KeyError('weights')\n")
+    monkeypatch.syspath_prepend(tmp_path / "hydra")
+    fail = importlib.import_module("own_of_a_checkout").fail
+    assert command_line.run(fail, ["optimizer.generator.lr=1e-4"]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_traceback_in_a_log_is_indented_and_printable(tmp_path: Path) -> None:

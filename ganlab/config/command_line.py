@@ -46,12 +46,18 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     except OSError as error:
         return _say(str(error), 1)
     except Exception as error:  # noqa: BLE001
-        if f"{os.sep}hydra{os.sep}" in traceback.extract_tb(error.__traceback__)[-1].filename:
+        if raised_in(error).partition(".")[0] == "hydra":
             return _say(explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
         # a defect of ours or of the user's own modules, to be shown whole
         print(printable_traceback(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
+
+
+def raised_in(error: Exception) -> str:
+    """The name of the module that raised an error; its path would not do, as a checkout may lie below any folder."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def say(error: GanlabError, job: str = "") -> int:
