@@ -228,9 +228,9 @@ BAD = {
     **{
         f"{key}._target_={target}": (f"{key}._target_={target}", f"does not make a {kind}")
         for key, target, kind in (
-            ("schedule", "ganlab.augment.Unchanged", "Schedule"),
+            ("schedule", "ganlab.augment.NoAugment", "Schedule"),
             ("augment", "ganlab.schedules.Constant", "Augment"),
-            ("latent", "ganlab.augment.Unchanged", "Latent"),
+            ("latent", "ganlab.augment.NoAugment", "Latent"),
             ("init", "ganlab.schedules.Constant", "Init"),
         )
     },

@@ -252,7 +252,7 @@ def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
     trainer = build(run_config.compose(choices), RunFolder(tmp_path / "run"))
     trainer.learner.update()
-    measured = trainer.dynamics.measure()
+    measured = trainer.diagnostics.measure()
     for player in ("generator", "discriminator"):
         assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
 
