@@ -124,7 +124,7 @@ class Watchdog:
         highest = self.highest.get("diversity", 0.0)
         reference = min(1.0, highest)  # samples more diverse than the data are no reference
         if record.get("diversity", reference) < self.diversity * reference:
-            return f"samples are too similar: diversity {record['diversity']:.3f}, at best {highest:.3f}"
+            return f"samples are too similar: diversity fell from {highest:.3f} to {record['diversity']:.3f}"
         if saturates and record["accuracy"] > 0.999 and record["logit_gap"] > self.logit_gap:
             gap = f"the gap between real and fake logits is {record['logit_gap']:.0f}"
             return f"the discriminator is always right: {gap}"

@@ -189,7 +189,7 @@ BAD = {
     "loss=5": ("loss=5", "must be one of bce, hinge"),
     "loss=hinge loss._target_=ganlab.schedules.Constant": (
         "loss._target_=ganlab.schedules.Constant",
-        "does not make a Loss",
+        "must create a Loss",
     ),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),
     "+penalty.x=5": ("penalty.x=5", "must have a _target_"),
@@ -226,7 +226,7 @@ BAD = {
     "penalty=[r1,nope]": ("penalty=nope", "gradient_penalty"),
     "optimizer=sgd optimizer.generator.nesterov=true": ("nesterov=true", "momentum"),
     **{
-        f"{key}._target_={target}": (f"{key}._target_={target}", f"does not make a {kind}")
+        f"{key}._target_={target}": (f"{key}._target_={target}", f"must create a {kind}")
         for key, target, kind in (
             ("schedule", "ganlab.augment.NoAugment", "Schedule"),
             ("augment", "ganlab.schedules.Constant", "Augment"),
@@ -236,7 +236,7 @@ BAD = {
     },
     "penalty=r1 penalty.r1.schedule._target_=ganlab.losses.Wasserstein": (
         "penalty.r1.schedule._target_=ganlab.losses.Wasserstein",
-        "does not make a Schedule",
+        "must create a Schedule",
     ),
     "dataset=ring8 dataset.num_examples=99999999999": ("dataset.num_examples=99999999999", "less than or equal to"),
     "loss=[hinge,bce]": ("loss=[hinge,bce]", "must be one of bce"),

@@ -415,7 +415,7 @@ def test_discriminators_are_kept(kind: str) -> None:
 
 @pytest.mark.parametrize("network", [DCGANDiscriminator, ResNetDiscriminator])
 def test_attention_where_no_map_is_names_those_that_are(network: type[nn.Module]) -> None:
-    with pytest.raises(ShapeError, match="attention=9: must be the height of a feature map, 14, 7"):
+    with pytest.raises(ShapeError, match="attention=9: must be the height of a feature map: 14, 7"):
         network((1, 28, 28), 0, width=4, attention=9)
 
 

@@ -39,13 +39,13 @@ def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
     assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
     (message,) = look(dog, {"diversity": 0.1})
-    assert "0.100 and was 0.900" in message
+    assert "from 0.900 to 0.100" in message
 
 
 def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> None:
     assert look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
     (message,) = look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
-    assert "0.100 and was 90.000" in message
+    assert "from 90.000 to 0.100" in message
 
 
 def test_what_passes_is_no_collapse() -> None:

@@ -64,7 +64,7 @@ class Learner:
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
         }
         for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
-            spectral_norm.follow(network, optimizer)
+            spectral_norm.update_after_each_step(network, optimizer)
         self.average = (
             AveragedGenerator(self.generator, ema_half_life, batches.batch_size * discriminator_steps, ema_ramp)
             if ema_half_life

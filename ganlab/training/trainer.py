@@ -79,7 +79,7 @@ class Trainer:
         evaluator: Evaluator | None,
         best: str | None,
         watchdog: Guard,
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         batch_size: PositiveInt = 64,
         epochs: PositiveInt = 100,
         steps: PositiveInt | None = None,
@@ -108,7 +108,7 @@ class Trainer:
             ema_half_life=ema_half_life,
             ema_ramp=ema_ramp,
         )
-        self.run, self.trackers, self.pictures, self.units, self.facts = run, trackers, pictures, units, facts
+        self.run, self.trackers, self.pictures, self.units, self.metadata = run, trackers, pictures, units, metadata
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
@@ -317,7 +317,7 @@ class Trainer:
 
     def _checkpoint_metadata(self) -> dict[str, Any]:
         return {
-            **self.facts,
+            **self.metadata,
             "seconds": self.seconds,
             "evaluation_seconds": self.evaluation_seconds,
             "roll_backs": self.learner.roll_backs,
@@ -344,9 +344,8 @@ class Trainer:
         self.run.rewind(self.step)
         self.trackers.rewind(self.step)
         self.learner.roll_backs = roll_backs
-        self.checkpoints.save_last(
-            self.step, self.state, self._checkpoint_metadata()
-        )  # so that resuming remembers the roll-back
+        # So that resuming remembers the roll-back
+        self.checkpoints.save_last(self.step, self.state, self._checkpoint_metadata())
         self.run.update(roll_backs=roll_backs, **self._progress())
         log.warning(
             "WARNING: %s; rolled back to step %d, learning rates divided by %d", error, self.step, 2**roll_backs
@@ -394,7 +393,7 @@ class Trainer:
         step, means, watchdog = content["step"], content["means"], content["watchdog"]
         if step > self.last_step:
             raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")
-        check_equal(f"{where}data", content["data"], self.facts["data"])
+        check_equal(f"{where}data", content["data"], self.metadata["data"])
         check_state(f"{where}means", means, self.means)
         names = self.learner.update_keys if means["count"] else []
         if means["names"] != names:
