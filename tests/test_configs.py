@@ -182,7 +182,7 @@ BAD = {
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
     "model.generator.activation=selu": ("model.generator.activation=selu", "'tanh', 'relu'"),
     "dataset=digits model=dcgan": ("digits with examples of shape [1, 8, 8]", "even sides of 28 to 128"),
-    "dataset=mnist model=dcgan model.generator.attention=8": ("attention=8", "height of a feature map, 14, 7"),
+    "dataset=mnist model=dcgan model.generator.attention=8": ("attention=8", "height of a feature map: 14, 7"),
     "dataset=mnist model=r3gan_small model.generator.group_size=24": ("group_size=24", "twice the channels"),
     "+model.generator.num_classes=3": ("model.generator.num_classes=3", "width, depth"),
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),

@@ -1,4 +1,4 @@
-"""Cadence of periodic actions: every so many steps, and always after the last step."""
+"""Cadence of periodic actions: at regular intervals of steps, and always after the last step."""
 
 from __future__ import annotations
 
