@@ -1,6 +1,6 @@
-"""From a config to objects, in the order in which they need each other. The only room that calls `instantiate`.
+"""Builds the objects of a run from its config. Only this module calls `instantiate`.
 
-What comes out holds no config: every object was handed what it uses.
+The objects receive the values they use, never the config.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ Kind = TypeVar("Kind")
 
 
 def instantiate(cfg: DictConfig, key: str, kind: type[Kind]) -> Kind:
-    """The object that a node of the config describes.
+    """Create the object that a node of the config describes.
 
     Raises:
-        ConfigError: its constructor refused the values, or it is not of that kind.
+        ConfigError: the constructor refused the values, or the object is not a `kind`.
     """
     node = OmegaConf.select(cfg, key)
     try:
-        made = hydra_instantiate(node, _convert_="all")
+        instance = hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, GanlabError):
             raise error.__cause__ from error
         raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
-    if not isinstance(made, kind):
-        raise ConfigError(f"{key}._target_={node._target_}: does not make a {kind.__name__}")
-    return made
+    if not isinstance(instance, kind):
+        raise ConfigError(f"{key}._target_={node._target_}: must create a {kind.__name__}")
+    return instance
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse a config that cannot be run, before any data are read or a device is touched.
+    """Check a config without reading data or using a device.
 
     Raises:
-        ConfigError: with the key, its value and what is allowed.
+        ConfigError: names the key, its value and what is allowed.
     """
     cfg = run_config.check(cfg)
     dataset = instantiate(cfg, "dataset", Dataset)
@@ -78,11 +78,11 @@ def check(cfg: DictConfig) -> None:
     instantiate(cfg, "watchdog", Guard)
     build_trackers(cfg)
     devices.resolve(cfg.device)
-    check_optimizers(cfg)  # last: PyTorch's first optimizer takes seconds to import what it may need
+    check_optimizers(cfg)  # last, since PyTorch's first optimizer imports for seconds
 
 
 def check_optimizers(cfg: DictConfig) -> None:
-    """Make both for one number, as their settings are judged only when they are given parameters."""
+    """Construct both optimizers for one dummy parameter, since PyTorch checks hyperparameters on construction."""
     optimizers = instantiate(cfg, "optimizer", Optimizers)
     for player in ("generator", "discriminator"):
         try:
@@ -101,10 +101,10 @@ def build_trackers(cfg: DictConfig) -> Trackers:
 
 
 def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
-    """Both players, sized by the dataset's shape, with initial weights that depend on the seed alone.
+    """Build both networks for the shape and classes of a dataset, with initial weights that depend only on the seed.
 
     Raises:
-        ConfigError: they cannot make or judge examples of that shape, or be told of its classes.
+        ConfigError: the networks do not fit the shape or the classes.
     """
     model, condition = instantiate(cfg, "model", Model), instantiate(cfg, "condition", Conditioning)
     num_classes = len(dataset.classes) if condition.uses_classes else 0
@@ -113,7 +113,7 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     check_pack(model.pack, num_classes, cfg.trainer.batch_size)
     initialise, latent = instantiate(cfg, "init", Init), instantiate(cfg, "latent", Latent)
     shape = tuple(dataset.shape)
-    misfit = f"model does not fit dataset {dataset.name} with examples of shape {list(shape)}"
+    prefix = f"model does not fit dataset {dataset.name} with examples of shape {list(shape)}"
     with seeded(cfg.seed, "weights"):
         try:
             generator = condition.generator(model, shape, num_classes)
@@ -122,48 +122,55 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
                 initialise(network)
                 spectral_norm.update(network, num_iterations=15)
             players = Players(generator, discriminator, model.latent_dim, latent, num_classes, model.pack)
-            made, logit = trial(players, shape)
+            example_shape, logit_shape = output_shapes(players, shape)
         except (ShapeError, RuntimeError, ValueError, TypeError) as error:
-            raise ConfigError(f"{misfit}: {' '.join(str(error).split())}") from error
-    if made != (2, *shape):
-        raise ConfigError(f"{misfit}: the generator makes {list(made[1:])}")
-    if logit != (2,):
-        raise ConfigError(f"{misfit}: the discriminator must give one logit an example, [2], not {list(logit)}")
+            raise ConfigError(f"{prefix}: {' '.join(str(error).split())}") from error
+    if example_shape != (2, *shape):
+        raise ConfigError(f"{prefix}: the generator returns shape {list(example_shape[1:])}")
+    if logit_shape != (2,):
+        raise ConfigError(
+            f"{prefix}: the discriminator must return one logit per example, [2], not {list(logit_shape)}"
+        )
     return players
 
 
 def check_classes(num_classes: int, dataset: str, condition: str) -> None:
-    """Refuse a condition, called by its `_target_`, on a dataset without classes."""
+    """Refuse to condition on the classes of a dataset that has fewer than two.
+
+    Args:
+        condition: `_target_` of the condition, for the error message.
+    """
     if num_classes < 2:
         raise ConfigError(
-            f"condition._target_={condition}: dataset {dataset} has no classes to tell apart; use condition=none"
+            f"condition._target_={condition}: dataset {dataset} has no classes, or only one; use condition=none"
         )
 
 
 def check_pack(pack: int, num_classes: int, batch_size: int) -> None:
+    """Refuse packs for conditional networks, or of a size that does not divide the batch."""
     if num_classes and pack > 1:
-        raise ConfigError(f"model.pack={pack}: packs are of no single class; use condition=none, or model.pack=1")
+        raise ConfigError(f"model.pack={pack}: must be 1 for conditional networks; use model.pack=1 or condition=none")
     if batch_size % pack:
         raise ConfigError(f"model.pack={pack}: must divide trainer.batch_size={batch_size}")
 
 
 @torch.no_grad()
-def trial(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size, torch.Size]:
-    """The shapes of what the generator makes of two latents, and of the discriminator's verdict on two examples."""
+def output_shapes(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size, torch.Size]:
+    """Return the shapes of two generated examples and of the discriminator's logits for two examples."""
     label = torch.zeros(2, dtype=torch.int64) if players.num_classes else None
     with evaluating(players.generator) as generator, evaluating(players.discriminator) as discriminator:
-        made = bind_label(generator, label)(torch.zeros(2, players.latent_dim))
-        logit = bind_label(discriminator, label)(packed(torch.zeros(2 * players.pack, *shape), players.pack))
-    return made.shape, logit.shape
+        examples = bind_label(generator, label)(torch.zeros(2, players.latent_dim))
+        logits = bind_label(discriminator, label)(packed(torch.zeros(2 * players.pack, *shape), players.pack))
+    return examples.shape, logits.shape
 
 
 def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
-    """All of a run, ready to train; `run` is opened, or reopened to `resume`.
+    """Build the trainer of a run, and start or resume the record in its folder.
 
     Raises:
-        ConfigError: something does not fit.
-        ganlab.errors.DataError: the data cannot be had.
-        ganlab.errors.CheckpointError: there is nothing to resume, or it does not fit.
+        ConfigError: the config is invalid or does not fit the data.
+        ganlab.errors.DataError: the data are missing or unreadable.
+        ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
     cfg = run_config.check(cfg)
     device = devices.resolve(cfg.device)
@@ -175,14 +182,14 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     is_image = len(dataset.shape) == 3
     for network in (players.generator, players.discriminator):
         network.to(device)
-        if is_image:  # on the CPU a third faster than channels first
+        if is_image:  # a third faster than channels first on the CPU
             network.to(memory_format=torch.channels_last)
 
     examples = dataset.load()
     data = examples.data.to(device)
     labels = examples.labels.to(device) if players.num_classes else None
     batches = partial(Batches, data, seed=cfg.seed, labels=labels, flip=examples.flip)
-    facts = {
+    metadata = {
         "config": run_config.plain(cfg),
         "config_hash": run_config.config_hash(cfg),
         "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
@@ -196,7 +203,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     if resume:
         run.reopen()
         if run.result["dataset"] != about_data:
-            raise ConfigError(f"dataset: the run was trained on {run.result['dataset']}, and here is {about_data}")
+            raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {about_data}")
 
     metrics = instantiate(cfg, "metrics", Metrics)
     evaluator = metrics.evaluator(dataset, examples, players.num_classes, device)
@@ -216,14 +223,14 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         evaluator=evaluator,
         best=metrics.best,
         watchdog=instantiate(cfg, "watchdog", Guard),
-        facts=facts,
+        metadata=metadata,
     )
     if resume:
         trainer.restore()
-        hashes = [*(h for h in run.result["config_hashes"] if h != facts["config_hash"]), facts["config_hash"]]
-        about_config = {"config_hash": facts["config_hash"], "config_hashes": hashes}
+        hashes = [*(h for h in run.result["config_hashes"] if h != metadata["config_hash"]), metadata["config_hash"]]
+        about_config = {"config_hash": metadata["config_hash"], "config_hashes": hashes}
         run.update(**about_config, status="running", error=None, halted=None, **trainer.plan)
     else:
-        about_run = {"seed": cfg.seed, "config_hash": facts["config_hash"], "provenance": provenance(device)}
+        about_run = {"seed": cfg.seed, "config_hash": metadata["config_hash"], "provenance": provenance(device)}
         run.start({**about_run, "dataset": about_data, **trainer.plan})
     return trainer

@@ -1,4 +1,4 @@
-"""What can end a run early, each with the exit code that the command line gives it."""
+"""Errors that end a run early, each with its exit code and the status in `result.json`."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ class GanlabError(Exception):
     """An error whose message is meant for the user: one line, no traceback."""
 
     exit_code = 1
-    status = "failed"  # what `result.json` says of a run that ends so
+    status = "failed"  # of the run, in `result.json`
 
 
 class OperationalError(GanlabError):
-    """The machine let the run down: disk, network."""
+    """Operational failure: disk, memory or network."""
 
 
 class Refused(GanlabError):
-    """The run was asked for something that cannot be done."""
+    """The request is invalid, so nothing was done."""
 
     exit_code = 2
 
 
 class ConfigError(Refused):
-    """A key, value or choice of the config that does not fit."""
+    """Invalid key or value in the config."""
 
 
 class DataError(Refused):
-    """Data that cannot be had or read."""
+    """Data are missing, unreadable or unsuitable."""
 
 
 class CheckpointError(Refused):
-    """A checkpoint that is missing, damaged, or of another run."""
+    """A checkpoint is missing, damaged or belongs to another run."""
 
 
 class Diverged(GanlabError):
-    """A loss left the range of finite numbers."""
+    """Training diverged: a loss or weight is not finite, or the watchdog stopped a collapsed run."""
 
     exit_code = 3
     status = "diverged"
 
 
 class Stopped(GanlabError):
-    """A signal asked the run to stop."""
+    """A signal stopped the run."""
 
     status = "stopped"
 

@@ -1,4 +1,4 @@
-"""Files that are replaced whole, and YAML files that are read as data."""
+"""Atomic replacement of files, and safe reading of YAML files."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import yaml
 from ganlab.errors import CheckpointError
 
 MAX_BYTES = 2**20  # of a YAML file in a run's folder; a typical config has 5,000
-MAX_VALUES = 10_000  # of a YAML file, aliases expanded: a short file can hold billions
+MAX_VALUES = 10_000  # in a YAML file with aliases expanded; a short file can expand to billions
 MAX_DEPTH = 40
-MAX_DIGITS = 40  # of a number; longer ones may take hours to convert, or overflow when they are shown
-# What PyYAML raises on a damaged file; the last four on tags whose values do not fit, as in `!!bool maybe`
+MAX_DIGITS = 40  # of a number; longer ones may take hours to convert or overflow when formatted
+# Raised by PyYAML on damaged files; the last four on tags with invalid values, such as `!!bool maybe`
 UNREADABLE = (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, ArithmeticError)
-SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
 
 
 class YamlLoader(SafeLoader):
-    """PyYAML's safe loader with limits on numbers, and without merge keys, which multiply entries like aliases."""
+    """PyYAML's safe loader with a limit on the length of numbers and without merge keys.
+
+    Merge keys are refused because they multiply entries, as aliases do.
+    """
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leave `<<` in place, where it has no constructor and is refused."""
+        """Leave `<<` in the tree: it has no constructor, so loading fails."""
 
     def construct_short_int(self, node: yaml.ScalarNode) -> int:
         return int(self.construct_yaml_int(short(node)))
@@ -38,17 +41,21 @@ YamlLoader.add_constructor("tag:yaml.org,2002:float", YamlLoader.construct_short
 
 
 def short(number: yaml.ScalarNode) -> yaml.ScalarNode:
-    """The same node; refuses a number of more than `MAX_DIGITS` characters."""
+    """Return the node unchanged.
+
+    Raises:
+        ValueError: the number has more than `MAX_DIGITS` characters.
+    """
     if len(number.value) > MAX_DIGITS:
         raise ValueError(f"line {number.start_mark.line + 1}: a number of more than {MAX_DIGITS} digits")
     return number
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that whenever the power fails, the old or the new one is there, whole."""
+    """Replace a file atomically: after a power failure, either the old or the new content is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
-    with temporary.open("xb") as file:  # follows no symbolic link
+    with temporary.open("xb") as file:  # does not follow symbolic links
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -56,10 +63,10 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def read_yaml(file: Path) -> Any:
-    """The content of a YAML file as dictionaries, lists, strings, numbers, booleans and None, nothing resolved.
+    """Read a YAML file as dictionaries, lists, strings, numbers, booleans and None; interpolations are not resolved.
 
     Raises:
-        CheckpointError: the file cannot be read, is too large or too deeply nested, or has values of other types.
+        CheckpointError: the file cannot be read, is too large or too deeply nested, or contains other types.
     """
     try:
         if not file.is_file():
@@ -80,9 +87,10 @@ def read_yaml(file: Path) -> Any:
 
 
 def values_in(tree: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """(key, value) of every leaf of a tree of dictionaries and lists; keys are like `optimizer.generator.betas[0]`.
+    """Yield (key, value) for every leaf of nested dictionaries and lists.
 
-    An empty dictionary or list is a value too, so that the number of values bounds the work.
+    Keys look like `optimizer.generator.betas[0]`. An empty dictionary or list counts as a
+    value, so that the number of values bounds the work.
 
     Raises:
         ValueError: the tree is nested too deeply, or a key of a dictionary is not a string.

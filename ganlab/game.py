@@ -1,4 +1,4 @@
-"""The game of the two players: what each minimises, as a pure function of its network and its inputs."""
+"""The two-player game: each player's loss as a pure function of its network and inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ganlab.augment import Augment, Unchanged
+from ganlab.augment import Augment, NoAugment
 from ganlab.losses import Loss
 from ganlab.models.latents import Latent, Normal
 from ganlab.penalties import Discriminator, Penalty
@@ -19,14 +19,14 @@ from ganlab.rng import generator as random_generator
 
 @dataclass(frozen=True)
 class Players:
-    """The two networks and how they are called.
+    """The two networks and the shapes of their inputs.
 
     Attributes:
         generator: maps latents [B, latent_dim] to examples [B, ...].
-        discriminator: maps examples, `pack` of them joined to one, to logits [B / pack].
-        latent: what latents are drawn from.
-        num_classes: how many classes both are told of; 0: none.
-        pack: examples that the discriminator judges at a time (Lin et al., 2018, PacGAN).
+        discriminator: maps examples, concatenated in packs of `pack`, to logits [B / pack].
+        latent: distribution of the latents.
+        num_classes: number of classes that both networks are conditional on; 0 if unconditional.
+        pack: number of examples per discriminator input (Lin et al., 2018, PacGAN).
     """
 
     generator: nn.Module
@@ -37,7 +37,7 @@ class Players:
     pack: int = 1
 
     def draw(self, num: int, seed: int, stream: str, index: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Latents [num, latent_dim] and, where there are classes, labels [num], evenly distributed; on the CPU."""
+        """Sample latents [num, latent_dim] and, if conditional, uniform labels [num], on the CPU."""
         z = self.latent((num, self.latent_dim), random_generator(seed, stream, index))
         if not self.num_classes:
             return z, None
@@ -46,25 +46,25 @@ class Players:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in training an update of a player is.
+    """Position of one player's update in training, and its random numbers.
 
     Attributes:
-        update: its number, from 0.
-        progress: the share of training done, in [0, 1).
-        draws: what it draws at random.
+        update: number of the update, from 0.
+        progress: fraction of training completed, in [0, 1).
+        rng: source of random numbers for this update.
     """
 
     update: int
     progress: float
-    draws: StepRNG
+    rng: StepRNG
 
 
 class DiscriminatorStats(NamedTuple):
-    """How well the discriminator tells real from fake, as scalars; a guess has 1/2, 1/2 and 0.
+    """Accuracy and logit gap of the discriminator, as scalars; at chance level 1/2, 1/2 and 0.
 
     Attributes:
-        accuracy_real, accuracy_fake: the shares of the real and of the fake examples that it judges rightly.
-        logit_gap: the mean logit of the real examples less that of the fake ones.
+        accuracy_real, accuracy_fake: fractions of the real and of the fake examples classified correctly.
+        logit_gap: mean logit of the real examples minus that of the fake ones.
     """
 
     accuracy_real: Tensor
@@ -74,74 +74,78 @@ class DiscriminatorStats(NamedTuple):
 
 @dataclass(frozen=True)
 class DiscriminatorLoss:
-    """Scalars.
+    """Loss of the discriminator and its parts, as scalars.
 
     Attributes:
-        total: what the discriminator minimises.
-        adversarial: its part from the loss.
-        penalties: its parts from the penalties, by name; 0 where one is not due.
-        verdict: how well the discriminator told real from fake.
+        total: sum of the adversarial loss and the penalties.
+        adversarial: adversarial loss.
+        penalties: weighted penalties by name; 0 for a penalty that is not due.
+        stats: accuracy and logit gap.
     """
 
     total: Tensor
     adversarial: Tensor
     penalties: dict[str, Tensor]
-    verdict: DiscriminatorStats
+    stats: DiscriminatorStats
 
 
 @dataclass(frozen=True)
 class Game:
+    """Losses of both players, from an adversarial loss, penalties on the discriminator and an augmentation."""
+
     loss: Loss
     penalties: Mapping[str, Penalty]
-    augment: Augment = field(default_factory=Unchanged)
+    augment: Augment = field(default_factory=NoAugment)
     pack: int = 1
 
     def discriminator_loss(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: StepContext
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: StepContext
     ) -> DiscriminatorLoss:
-        """Of a batch of real and of (detached) fake examples, [B, ...] each."""
-        real, fake = self._shown(real, moment), self._shown(fake, moment)
+        """Compute the discriminator's loss on real and (detached) fake examples, each [B, ...]."""
+        real, fake = self._prepare(real, context), self._prepare(fake, context)
         real_logit, fake_logit = discriminator(real), discriminator(fake)
         adversarial = self.loss.discriminator(real_logit, fake_logit).mean()
         penalties = {
-            name: penalty(discriminator, real, fake, moment.draws).mean() * penalty.factor(moment.progress)
-            if penalty.is_due(moment.update)
+            name: penalty(discriminator, real, fake, context.rng).mean() * penalty.factor(context.progress)
+            if penalty.is_due(context.update)
             else torch.zeros_like(adversarial)
             for name, penalty in self.penalties.items()
         }
         total = sum(penalties.values(), start=adversarial)
-        return DiscriminatorLoss(total, adversarial, penalties, verdict(real_logit, fake_logit, self.loss.boundary))
+        stats = discriminator_stats(real_logit, fake_logit, self.loss.boundary)
+        return DiscriminatorLoss(total, adversarial, penalties, stats)
 
-    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, moment: StepContext) -> Tensor:
-        """Of a batch of fake examples and of the real ones they are paired with, a scalar."""
-        fake_logit = discriminator(self._shown(fake, moment))
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: StepContext) -> Tensor:
+        """Compute the generator's loss on fake examples and the real ones paired with them, each [B, ...]; a scalar."""
+        fake_logit = discriminator(self._prepare(fake, context))
         real_logit = None
         if self.loss.generator_sees_real:
-            with torch.no_grad():  # the generator has no part in them
-                real_logit = discriminator(self._shown(real, moment))
+            with torch.no_grad():  # real logits do not depend on the generator
+                real_logit = discriminator(self._prepare(real, context))
         return self.loss.generator(real_logit, fake_logit).mean()
 
-    def _shown(self, x: Tensor, moment: StepContext) -> Tensor:
-        """What the discriminator sees of examples: each augmented in its own way, then packed."""
-        return packed(self.augment(x, moment.draws), self.pack)
+    def _prepare(self, x: Tensor, context: StepContext) -> Tensor:
+        """Augment each example independently, then pack."""
+        return packed(self.augment(x, context.rng), self.pack)
 
 
 def bind_label(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """The network as a function of its input alone, the classes [B] being given if it is one that is told them."""
+    """Bind `label` [B], so that the result takes the input alone; None for an unconditional network."""
     return network if label is None else lambda x: network(x, label)
 
 
 def packed(x: Tensor, pack: int) -> Tensor:
-    """Every `pack` examples [B, C, ...] joined to one along the channels, or coordinates: [B / pack, pack * C, ...]."""
+    """Concatenate every `pack` examples [B, C, ...] along their channels or coordinates: [B / pack, pack * C, ...]."""
     return x if pack == 1 else x.reshape(len(x) // pack, pack * x.shape[1], *x.shape[2:])
 
 
-def verdict(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> DiscriminatorStats:
-    """Of logits [B] of real and of fake examples.
+def discriminator_stats(real: Tensor, fake: Tensor, boundary: float | None = 0.0) -> DiscriminatorStats:
+    """Accuracy and logit gap of the discriminator, from logits [B] of real and of fake examples.
 
     Args:
-        boundary: the least logit of what is taken for real; None: the mean of all these logits.
+        boundary: logits from this value on count as real; None uses the mean of all these logits.
     """
     real, fake = real.detach(), fake.detach()
-    limit = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
-    return DiscriminatorStats((real >= limit).float().mean(), (fake < limit).float().mean(), (real - fake).mean())
+    threshold = (real.mean() + fake.mean()) / 2 if boundary is None else boundary
+    accuracy_real, accuracy_fake = (real >= threshold).float().mean(), (fake < threshold).float().mean()
+    return DiscriminatorStats(accuracy_real, accuracy_fake, (real - fake).mean())

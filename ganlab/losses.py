@@ -1,10 +1,9 @@
-"""What the two players minimise, per example, as functions of logits.
+"""Adversarial losses of the two players, per example, as functions of logits.
 
-A loss has two methods, both mapping logits [B] of paired real and fake examples to losses [B]:
-`discriminator(real, fake)` and `generator(real, fake)`. `generator_sees_real` says whether the latter reads `real`,
-which then costs one more pass of the discriminator. `boundary` is the logit of a discriminator that cannot decide, or
-None where only differences of logits mean anything. Below, D(x) is the logit, p(x) = sigmoid(D(x)), x a real and
-G(z) a fake example.
+A loss has two methods, `discriminator(real, fake)` and `generator(real, fake)`. Both map the logits [B] of paired real
+and fake examples to losses [B]. `generator_sees_real` is whether `generator` uses `real`, which costs one more forward
+pass of the discriminator. `boundary` is the decision boundary between fake and real logits, or None if only differences
+of logits are meaningful. Below, x is a real example, G(z) a fake one, D(x) a logit and p(x) = sigmoid(D(x)).
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Hinge:
 class Wasserstein:
     """D(G(z)) - D(x), and -D(G(z)) (Arjovsky, Chintala and Bottou, 2017, eq. 2).
 
-    The discriminator has to be kept Lipschitz: by `penalty=gradient_penalty`, or by spectral norms.
+    The discriminator must be Lipschitz: use `penalty=gradient_penalty` or spectral normalisation.
     """
 
     generator_sees_real = False
@@ -100,9 +99,9 @@ class Wasserstein:
 
 
 class Relativistic:
-    """-log sigmoid(D(x) - D(G(z))), and the same with the two exchanged, each fake being paired with a real example.
+    """-log sigmoid(D(x) - D(G(z))) for the discriminator; the generator swaps the two logits.
 
-    Jolicoeur-Martineau (2019), section 4, there called RSGAN; RpGAN in Huang et al. (2024), eq. 2.
+    Called RSGAN in Jolicoeur-Martineau (2019), section 4, and RpGAN in Huang et al. (2024), eq. 2.
     """
 
     generator_sees_real = True
@@ -117,7 +116,7 @@ class Relativistic:
 
 
 class RelativisticAverage:
-    """As cross-entropy, each logit being taken against the mean logit of the other kind (RaSGAN).
+    """Cross-entropy of each logit minus the mean logit of the other class, real or fake (RaSGAN).
 
     Jolicoeur-Martineau (2019), section 4; ESRGAN: Wang et al. (2018), eq. 1 and 2.
     """

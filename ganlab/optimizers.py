@@ -1,4 +1,4 @@
-"""How each player is updated: torch's optimizers, with the range of each setting in the signature."""
+"""PyTorch's optimizers with validated hyperparameters, and their state in checkpoints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ganlab.errors import CheckpointError, ConfigError
 
 Parameters = Iterable[nn.Parameter]
 OptimizerFactory = Callable[[Parameters], torch.optim.Optimizer]
-SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta"}  # as torch's optimizers name them
+SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta"}  # state keys of torch's optimizers
 
 
 @dataclass(frozen=True)
 class Optimizers:
-    """The optimizers of both players, called with their parameters."""
+    """Factories of the two players' optimizers, called with the parameters to optimize."""
 
     generator: OptimizerFactory
     discriminator: OptimizerFactory
@@ -34,8 +34,8 @@ def adam(
     eps: Positive = 1e-8,
     weight_decay: Weight = 0.0,
 ) -> torch.optim.Adam:
-    """Adam (Kingma and Ba, 2015); beta1 is 0, as a momentum makes the two players circle each other."""
-    beta1, beta2 = map(float, betas)  # torch refuses the int that YAML makes of 0
+    """Adam (Kingma and Ba, 2015); beta1 defaults to 0, since momentum makes the two players oscillate."""
+    beta1, beta2 = map(float, betas)  # YAML parses 0 as an int, which torch refuses
     return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
 
@@ -46,7 +46,7 @@ def adamw(
     eps: Positive = 1e-8,
     weight_decay: Weight = 0.01,
 ) -> torch.optim.AdamW:
-    """Adam with a weight decay that its moments do not see (Loshchilov and Hutter, 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
     beta1, beta2 = map(float, betas)
     return torch.optim.AdamW(parameters, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)
 
@@ -58,13 +58,13 @@ def sgd(
     nesterov: bool = False,
     weight_decay: Weight = 0.0,
 ) -> torch.optim.SGD:
-    """Stochastic gradient descent, with Nesterov's momentum where `nesterov` says so.
+    """Stochastic gradient descent, optionally with Nesterov momentum.
 
     Raises:
-        ConfigError: Nesterov's without a momentum.
+        ConfigError: `nesterov` is set without momentum.
     """
     if nesterov and not momentum:
-        raise ConfigError("optimizer: nesterov=true needs a momentum above 0")
+        raise ConfigError("optimizer: nesterov=true: momentum must be above 0")
     return torch.optim.SGD(
         parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, foreach=True
     )
@@ -127,7 +127,7 @@ def check_optimizer_state(
 
 
 def _check_second_moments(where: str, state: Mapping[int, Any]) -> None:
-    """Refuse negative second moments: the next step would take their square root and make the parameters NaN."""
+    """Refuse negative second moments, since the next step takes their square root and would produce NaN parameters."""
     for index, moments in state.items():
         for name in SECOND_MOMENTS & set(moments):
             if bool(torch.as_tensor(moments[name] < 0).any()):
@@ -137,7 +137,7 @@ def _check_second_moments(where: str, state: Mapping[int, Any]) -> None:
 def check_num_updates(where: str, optimizer: torch.optim.Optimizer, state: Mapping[int, Any], num_updates: int) -> None:
     """Check the step counters of one of torch's own optimizers against the number of updates in the run.
 
-    A parameter that does not contribute to every loss may have had fewer updates.
+    A parameter that does not contribute to every loss may have fewer updates.
 
     Raises:
         CheckpointError: a counter is too large or not an integer, or none has the expected value.
@@ -145,7 +145,7 @@ def check_num_updates(where: str, optimizer: torch.optim.Optimizer, state: Mappi
     if not type(optimizer).__module__.startswith("torch.optim"):
         return
     steps = {index: float(moments["step"]) for index, moments in state.items() if "step" in moments}
-    expected = min(num_updates, 2**24)  # float32 counters stop there
+    expected = min(num_updates, 2**24)  # float32 counters saturate there
     for index, step in steps.items():
         if not 0 <= step <= expected or step % 1:
             name = f"{where}.state[{index}].step"

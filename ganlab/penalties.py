@@ -1,4 +1,4 @@
-"""What is added to the discriminator's loss, per example, as functions of (discriminator, real, fake)."""
+"""Penalties added to the discriminator's loss, per example, as functions of (discriminator, real, fake)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Penalty(ABC):
     """A penalty on the discriminator.
 
     Args:
-        weight: of its formula; the paper's gamma or lambda.
-        interval: updates between two uses, each then counting as many times (Karras et al., 2020, StyleGAN2,
-            appendix B: lazy regularisation).
-        schedule: maps the share of training done to a factor on the weight.
+        weight: coefficient in the formula; gamma or lambda in the papers.
+        interval: apply the penalty every `interval` updates, multiplied by `interval` (lazy regularisation: Karras et
+            al., 2020, StyleGAN2, appendix B).
+        schedule: factor on the weight as a function of training progress.
     """
 
     def __init__(self, weight: Weight, interval: PositiveInt = 1, schedule: Schedule | None = None) -> None:
@@ -31,19 +31,19 @@ class Penalty(ABC):
         self.schedule = schedule or Constant()
 
     @abstractmethod
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
-        """The penalty of each example, [B], for a batch of real and of fake ones, [B, ...] each."""
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+        """Return the penalty of each example [B], for batches of real and fake examples [B, ...]."""
 
     def is_due(self, update: int) -> bool:
         return update % self.interval == 0
 
     def factor(self, progress: float) -> float:
-        """What the penalty counts in an update where it is due."""
+        """Return the factor on the penalty in an update in which it is due."""
         return self.interval * self.schedule(progress)
 
 
 def gradients(discriminator: Discriminator, x: Tensor) -> Tensor:
-    """dD(x)/dx of each example [B, numbers], differentiable with respect to the discriminator's parameters."""
+    """dD(x)/dx of each example, flattened to [B, D]; differentiable with respect to the discriminator's parameters."""
     gradient: Tensor = torch.func.grad(lambda inputs: discriminator(inputs).sum())(x)
     return gradient.flatten(1)
 
@@ -54,42 +54,42 @@ def squared_gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
 
 
 def gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
-    """|| dD(x)/dx || of each example [B], whose own gradient is 0 where it is 0."""
+    """|| dD(x)/dx || of each example [B]; where the norm is 0, its gradient is 0 too."""
     return torch.linalg.vector_norm(gradients(discriminator, x), dim=1)
 
 
-def interpolates(real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
-    """A point on the line from each real example to its fake one, evenly distributed."""
-    share = draws.uniform(len(real)).view(-1, *[1] * (real.dim() - 1))  # [B, 1, ...]
-    return real + share * (fake - real)
+def interpolates(real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+    """Sample a point uniformly on the line from each real example to its paired fake example."""
+    alpha = rng.uniform(len(real)).view(-1, *[1] * (real.dim() - 1))  # [B, 1, ...]
+    return real + alpha * (fake - real)
 
 
 class R1(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at real x (Mescheder, Geiger and Nowozin, 2018, eq. 9)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.weight / 2 * squared_gradient_norm(discriminator, real)
 
 
 class R2(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at fake x (Mescheder, Geiger and Nowozin, 2018, eq. 10)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.weight / 2 * squared_gradient_norm(discriminator, fake)
 
 
 class GradientPenalty(Penalty):
     """weight * (|| dD(x)/dx || - 1)^2 at x between real and fake (WGAN-GP: Gulrajani et al., 2017, eq. 3)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
-        return self.weight * (gradient_norm(discriminator, interpolates(real, fake, draws)) - 1).square()
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+        return self.weight * (gradient_norm(discriminator, interpolates(real, fake, rng)) - 1).square()
 
 
 class DRAGAN(Penalty):
     """weight * (|| dD(x)/dx || - 1)^2 at real x with normal noise added (Kodali et al., 2017, section 2.3).
 
     Args:
-        noise: its standard deviation, in those of all numbers of the batch.
+        noise: standard deviation of the noise, as a multiple of the standard deviation over the batch.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class DRAGAN(Penalty):
         super().__init__(weight, interval, schedule)
         self.noise = noise
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
-        around = real + self.noise * real.std(correction=0) * draws.normal(*real.shape)
-        return self.weight * (gradient_norm(discriminator, around) - 1).square()
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+        perturbed = real + self.noise * real.std(correction=0) * rng.normal(*real.shape)
+        return self.weight * (gradient_norm(discriminator, perturbed) - 1).square()
 
 
 class ZeroCentered(Penalty):
     """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
-        return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, draws))
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+        return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, rng))

@@ -1,6 +1,6 @@
-"""Everything random in a run is a function of (seed, stream, index), never of what was drawn before.
+"""Random numbers as a function of (seed, stream, index), independent of anything generated before.
 
-So a run that is resumed, swept or trained among others sees the same batches and the same noise.
+A run therefore sees the same batches and noise whether it is resumed, part of a sweep or trained alone.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-BLOCK = 64  # batches of noise drawn at a time: one generator set up per block, not per batch
+BLOCK = 64  # batches of noise per generator, since seeding one for every batch is slow
 
 
 def seed_of(seed: int, stream: str, index: int) -> int:
-    """A 63-bit seed for one draw, unrelated to those of other streams and indices."""
+    """Return a 63-bit seed, independent of the seeds of other streams and indices."""
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator(seed: int, stream: str, index: int = 0) -> torch.Generator:
-    """A generator for one draw. It lives on the CPU, so that every device sees the same numbers."""
+    """Return a seeded generator. It is on the CPU, so that every device gets the same numbers."""
     return torch.Generator().manual_seed(seed_of(seed, stream, index))
 
 
 @contextmanager
 def seeded(seed: int, stream: str) -> Iterator[None]:
-    """Seed torch's global generator, which layers draw their initial weights from, and put it back after."""
+    """Seed torch's global generator, which initialises layers, and restore its state on exit."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed_of(seed, stream, 0))
         yield
 
 
 class StepRNG:
-    """What an update draws besides its batch and latents: tensors on the device, in the order in which it asks."""
+    """Random tensors for one update, besides its batch and latents: sampled on the CPU, returned on the device.
+
+    Values depend on the order of the calls.
+    """
 
     def __init__(self, seed: int, stream: str, index: int, device: torch.device) -> None:
         self.device = device
@@ -47,9 +50,9 @@ class StepRNG:
         return generator(*self._source)
 
     def uniform(self, *size: int) -> Tensor:
-        """Evenly distributed numbers in [0, 1)."""
+        """Sample from the uniform distribution on [0, 1)."""
         return torch.rand(size, generator=self._generator).to(self.device)
 
     def normal(self, *size: int) -> Tensor:
-        """Standard normal numbers."""
+        """Sample from the standard normal distribution."""
         return torch.randn(size, generator=self._generator).to(self.device)

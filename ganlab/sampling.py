@@ -1,4 +1,4 @@
-"""Drawing samples from a generator, and the discriminator's logits of examples."""
+"""Sampling from a generator, and the discriminator's logits for examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganlab.rng import BLOCK
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """The network as it is used, not trained: no dropout, no batch statistics, no gradients; then as it was."""
+    """Put a network in evaluation mode without gradients, and restore its mode on exit."""
     was_training = network.training
     network.eval()
     with torch.no_grad():
@@ -26,9 +26,9 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def class_averaged_logits(players: Players, x: Tensor) -> Tensor:
-    """The discriminator's logits of examples [N, ...]: [N]; over its classes, their mean.
+    """Logits [N] of the discriminator for examples [N, ...], averaged over classes if it is conditional.
 
-    A discriminator of packs is given packs of the same example.
+    If the discriminator takes packs, each pack repeats one example.
     """
     x = packed(x.repeat_interleave(players.pack, 0), players.pack)
     with evaluating(players.discriminator) as discriminator:
@@ -40,33 +40,33 @@ def class_averaged_logits(players: Players, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws samples from a generator of these players, be it the averaged one."""
+    """Samples from a generator of these players, raw or averaged."""
 
     generator: nn.Module
     players: Players
     units: AffineUnits = AS_INSIDE
 
     def batches(self, num: int, seed: int, label: int | None = None, size: int = 500) -> Iterator[Samples]:
-        """`num` samples, `size` at a time. Sample number i depends on the seed and i alone.
+        """Yield `num` samples, `size` at a time. Sample number i depends only on the seed and i.
 
         Args:
-            label: the class of all of them; None: of all classes, evenly, where the generator is told them.
+            label: class of all samples. None samples classes uniformly if the generator is conditional.
         """
         device = next(self.generator.parameters()).device
-        drawn = [self.players.draw(BLOCK, seed, "sample", index) for index in range(-(-num // BLOCK))]
-        z = torch.cat([z for z, _ in drawn])[:num]
-        labels = torch.cat([y for _, y in drawn if y is not None])[:num] if self.players.num_classes else None
+        blocks = [self.players.draw(BLOCK, seed, "sample", index) for index in range(-(-num // BLOCK))]
+        z = torch.cat([z for z, _ in blocks])[:num]
+        labels = torch.cat([y for _, y in blocks if y is not None])[:num] if self.players.num_classes else None
         if label is not None:
             labels = torch.full((num,), label)
         for start in range(0, num, size):
-            part = None if labels is None else labels[start : start + size].to(device)
-            yield Samples(sample(self.generator, z[start : start + size].to(device), part, self.units), part)
+            y = None if labels is None else labels[start : start + size].to(device)
+            yield Samples(sample(self.generator, z[start : start + size].to(device), y, self.units), y)
 
 
 def sample(
     generator: nn.Module, z: Tensor, label: Tensor | None = None, units: AffineUnits = AS_INSIDE, batch_size: int = 500
 ) -> Tensor:
-    """Examples for latents [N, latent_dim], as they look outside: images in [0, 1] [N, C, H, W], points [N, D]."""
+    """Map latents [N, latent_dim] to images [N, C, H, W] in [0, 1], or to points [N, D] in the units of the data."""
     labels = [None] * len(z.split(batch_size)) if label is None else label.split(batch_size)
     with evaluating(generator):
         parts = [bind_label(generator, y)(part) for part, y in zip(z.split(batch_size), labels, strict=True)]

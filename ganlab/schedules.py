@@ -1,4 +1,4 @@
-"""Factors that change over training, on learning rates and on the weights of penalties."""
+"""Schedules: factors on learning rates and penalty weights that change during training."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Start = Annotated[float, Ge(0), Lt(1)]
 class Schedule(ABC):
     @abstractmethod
     def __call__(self, progress: float) -> float:
-        """The factor once the share `progress` of training is done, in [0, 1)."""
+        """Return the factor at `progress`, the fraction of training completed, in [0, 1)."""
 
 
 class Constant(Schedule):
-    """The factor 1, throughout."""
+    """Constant factor of 1."""
 
     def __call__(self, progress: float) -> float:
         return 1.0
 
 
 class LinearDecay(Schedule):
-    """1 until the share `start` of training is done, then in a straight line to `end`."""
+    """Factor 1 until the fraction `start` of training, then linear decay to `end`."""
 
     def __init__(self, start: Start = 0.0, end: Fraction = 0.0) -> None:
         self.start, self.end = start, end
@@ -38,9 +38,9 @@ class LinearDecay(Schedule):
 
 
 class Cosine(Schedule):
-    """In a straight line from 0 to 1 over the share `warm_up` of training, then half a cosine down to `end`.
+    """Linear warm-up from 0 to 1 over the fraction `warm_up` of training, then cosine decay to `end`.
 
-    Loshchilov and Hutter (2017), eq. 5, with one period.
+    The decay is eq. 5 of Loshchilov and Hutter (2017) with one period.
     """
 
     def __init__(self, warm_up: Start = 0.0, end: Fraction = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""One run, from its config to its result."""
+"""Runs one training from config to result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ log = logging.getLogger(__name__)
 def train(
     cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
 ) -> None:
-    """Train one run in its folder, and leave there how it ended.
+    """Train one run in its folder, and record there how it ended.
 
     Args:
-        until: a fraction of the run, at whose next evaluation it is left as `stopped`; None: train to the end.
-        keep: also of a run that fails before its first step, which otherwise leaves no folder.
+        until: fraction of the run. The run stops at the first evaluation from there on, with the status `stopped`. None
+            trains to the end.
+        keep: keep the folder even if the run fails before its first step.
 
     Raises:
-        GanlabError: as its kind says.
+        GanlabError: the run did not end normally; the subclass says why.
     """
     from ganlab.runs.run_names import title
     from ganlab.trackers import Watched
@@ -58,17 +59,17 @@ def train(
 
 
 def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
-    """Check the config, and build or restore everything that the first step needs.
+    """Check the config, then build or restore the trainer.
 
-    A run that fails here leaves no folder unless `keep`. A run that is stopped here leaves none either, as there is
-    nothing to save.
+    A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
+    there is nothing to save.
 
     Returns:
         The checked config with all interpolations resolved, and the trainer built from it.
     """
     try:
         with stop.raising():
-            from ganlab.build import build  # takes seconds; a signal may arrive meanwhile
+            from ganlab.build import build  # takes seconds, in which a signal may arrive
 
             if not resume:
                 run.claim()
@@ -89,7 +90,7 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
 
 
 def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
-    """Write down how a run ended, and say so."""
+    """Record and log how a run ended."""
     from ganlab.figures import report
 
     run.update(status=status, error=error, exit_code=exit_code)
@@ -100,11 +101,11 @@ def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error
 
 
 def as_ganlab_error(error: BaseException) -> GanlabError:
-    """What ended a run, as an error with a message, a status and an exit code. The unexpected leaves its traceback."""
+    """Convert any exception to one with a status and an exit code. Unexpected ones are logged with their traceback."""
     if isinstance(error, GanlabError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Stopped("stopped at once by a second signal", signal.SIGINT)
+        return Stopped("stopped immediately by a second signal", signal.SIGINT)
     if isinstance(error, OSError):
         return OperationalError(str(error))
     log.error("The run failed", exc_info=error)
@@ -112,5 +113,5 @@ def as_ganlab_error(error: BaseException) -> GanlabError:
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
-    """What tells a run from others, for the record of one that could not even begin."""
+    """Seed and config hash, which identify a run that failed before its first step."""
     return {"seed": cfg.seed, "config_hash": run_config.config_hash(cfg)}

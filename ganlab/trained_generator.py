@@ -1,4 +1,4 @@
-"""The generator of a run, read from its folder."""
+"""Loads the generator of a run from its folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TrainedGenerator:
     """The generator of a run, ready to sample from.
 
     Attributes:
-        network: maps latents [B, latent_dim], and labels [B] if it is told classes, to examples, images in [-1, 1].
-        players: the run's, for what latents it takes.
-        classes: the names of the classes it is told; (): none.
-        units: of the points it makes.
-        weights: `ema` or `raw`, which it has.
-        step: of the checkpoint it is from.
+        network: maps latents [B, latent_dim], and labels [B] if conditional, to examples; images are in [-1, 1].
+        players: the run's networks, which define the distribution of latents.
+        classes: names of the classes it is conditional on; () if unconditional.
+        units: units of the points it generates.
+        weights: `ema` for averaged weights, `raw` for those of the last update.
+        step: step of the checkpoint.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class TrainedGenerator:
         device: str = "auto",
         trust: tuple[str, ...] = (),
     ) -> TrainedGenerator:
-        """From a run's folder; the arguments are those of `ganlab.load_run`."""
+        """Load from a run's folder; takes the arguments of `ganlab.load_run`."""
         return cls.build(run_config.load(folder, trust), folder, weights=weights, checkpoint=checkpoint, device=device)
 
     @classmethod
     def build(
         cls, cfg: DictConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
     ) -> TrainedGenerator:
-        """From a run's folder, given its config as `ganlab.config.run_config.load` returns it."""
+        """Load from a run's folder, given its config from `ganlab.config.run_config.load`."""
         from ganlab.build import build_players
         from ganlab.config.entries import check_structure
         from ganlab.data.dataset import Description
@@ -78,43 +78,42 @@ class TrainedGenerator:
         content = read(path)
         check_metadata(path, content)
         refuse_mixed(Path(folder), cfg, path, content["config_hash"])
-        kept = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
-        chosen = weights or kept[0]
-        if chosen not in kept:
-            raise CheckpointError(f"weights={chosen}: this run has {' and '.join(kept)}")
+        available = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
+        chosen = weights or available[0]
+        if chosen not in available:
+            raise CheckpointError(f"weights={chosen}: must be {' or '.join(available)} for this run")
         name = {"ema": "ema", "raw": "generator"}[chosen]
-        about = Description.read(content["data"])
-        players = build_players(cfg, about)
+        description = Description.read(content["data"])
+        players = build_players(cfg, description)
         generator = players.generator
-        used = {key: entry for key, entry in content.items() if key == name}
-        check_structure(f"{path}: ", used, {name: generator.state_dict()})
+        entries = {key: entry for key, entry in content.items() if key == name}
+        check_structure(f"{path}: ", entries, {name: generator.state_dict()})
         restore_network(generator, content[name])
-        where = devices.resolve(device)
-        generator.to(where).eval().register_forward_hook(partial(refuse_nonfinite, path))
-        classes = about.classes if players.num_classes else ()
-        return cls(players, classes, about.units, chosen, content["step"], where)
+        torch_device = devices.resolve(device)
+        generator.to(torch_device).eval().register_forward_hook(partial(refuse_nonfinite, path))
+        classes = description.classes if players.num_classes else ()
+        return cls(players, classes, description.units, chosen, content["step"], torch_device)
 
     def sample(self, num: int, seed: int = 0, label: str | int | None = None) -> torch.Tensor:
-        """`num` samples: images float32 [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.
+        """Generate `num` samples: float32 images [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.
 
-        Sample number i depends on the seed and i alone, not on how many are asked for.
+        Sample number i depends only on the seed and i, not on `num`.
 
         Args:
-            label: name of the class to make, 5 being as good as "5"; None: of all classes, evenly, where the generator
-                is told them.
+            label: name of the class to generate; 5 is the same as "5". None samples classes uniformly if the generator
+                is conditional.
 
         Raises:
-            ConfigError: there is no such class.
+            ConfigError: the generator has no such class.
         """
         import torch
 
         number = None
         if label is not None:
             if str(label) not in self.classes:
-                allowed = (
-                    f"one of {', '.join(self.classes)}" if self.classes else "left out: the run was told no classes"
-                )
-                raise ConfigError(f"label={label}: must be {allowed}")
+                allowed = f"must be one of {', '.join(self.classes)}"
+                unconditional = "this run is unconditional; drop label="
+                raise ConfigError(f"label={label}: {allowed if self.classes else unconditional}")
             number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
 
@@ -136,6 +135,6 @@ def refuse_mixed(folder: Path, cfg: DictConfig, checkpoint: Path, checkpoint_has
 
 
 def refuse_nonfinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:
-    """Finite weights may overflow, and clamping to [0, 1] would turn infinities into valid pixels."""
+    """Refuse non-finite samples: finite weights can overflow, and clamping would turn infinities into valid pixels."""
     if not bool(samples.isfinite().all()):
         raise CheckpointError(f"{checkpoint}: the generator's samples are not finite")

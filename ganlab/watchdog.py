@@ -1,4 +1,4 @@
-"""Notices when training collapses: samples grow alike, modes are lost, or the discriminator is always right."""
+"""Detects collapsed training: samples become too similar, modes are lost, or the discriminator is always right."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing_extensions import TypedDict
 from ganlab.config.entries import STRICT
 from ganlab.config.ranges import Fraction, Positive, PositiveInt, SmallCountOrZero
 
-MODES = ("modes", "classes")  # scores that count them
-HIGHEST = ("diversity", *MODES)
-MANY = 4  # of these; fewer come and go while a run begins
+MODE_COUNTS = ("modes", "classes")  # scores that count modes
+TRACKED_SCORES = ("diversity", *MODE_COUNTS)  # scores whose highest value is kept
+MIN_MODES = 4  # lower counts fluctuate early in training
 
 
 @runtime_checkable
 class Guard(Protocol):
-    """What looks at every record of a run; the config group `watchdog`.
+    """Interface of a watchdog, which checks every record of the metrics; the config group `watchdog`.
 
     Attributes:
-        stops: whether a collapse ends the run, rather than being warned of.
-        roll_backs: how often a run may go back to its last good checkpoint before it ends.
-        good_step: the last step at which nothing was amiss.
+        stops: whether a collapse ends the run; otherwise it only causes a warning.
+        roll_backs: maximum number of times a run is rolled back to its last good checkpoint before it ends.
+        good_step: last step without any sign of collapse.
     """
 
     stops: bool
     roll_backs: int
     good_step: int
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
-        """What shows, in what was just logged, that training has collapsed; None: nothing, or what was told before.
+    def check(self, record: Mapping[str, float], saturates: bool) -> str | None:
+        """Return the sign of collapse in a new record, or None if there is none or it was already reported.
 
         Args:
-            saturates: whether large logits of the discriminator leave the generator nothing to learn from.
+            saturates: whether the generator's gradient vanishes when the discriminator's logits are large.
         """
 
     def forget(self, scores: Iterable[str]) -> None:
-        """Begin anew with scores that are measured otherwise from now on."""
+        """Discard the history of scores whose protocol has changed."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -47,12 +47,12 @@ class Guard(Protocol):
 
 
 class NoWatchdog:
-    """Looks away; a loss that is no finite number still ends the run."""
+    """Detects no collapse; a non-finite loss still ends the run."""
 
     stops = False
     roll_backs = good_step = 0
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
+    def check(self, record: Mapping[str, float], saturates: bool) -> str | None:
         return None
 
     def forget(self, scores: Iterable[str]) -> None:
@@ -67,21 +67,22 @@ class NoWatchdog:
 
 @with_config(STRICT)
 class WatchdogState(TypedDict):
-    highest: dict[Annotated[str, StringConstraints(pattern=f"^({'|'.join(HIGHEST)})$")], Annotated[float, Ge(0)]]
+    highest: dict[Annotated[str, StringConstraints(pattern=f"^({'|'.join(TRACKED_SCORES)})$")], Annotated[float, Ge(0)]]
     suspicious: Annotated[int, Ge(0), Le(10**15)]
     good_step: Annotated[int, Ge(0), Le(10**15)]
 
 
 class Watchdog:
-    """Tells a collapse by the diversity of samples, the logits and the number of modes.
+    """Detects collapse from the diversity of samples, the discriminator's logits and the number of modes.
 
     Args:
-        diversity: samples have grown alike when theirs is below this share of the highest so far, or of 1, that of the
-            data, if it is less.
-        logit_gap: the discriminator is always right when it has been, with logits so far apart.
-        modes: modes, or classes, are lost when there are fewer than this share of the most so far, which are 4 or more.
-        patience: records in a row that must show one of the first two.
-        stops, roll_backs: what the run is to do then; see Guard.
+        diversity: samples are too similar if their diversity is below this fraction of the highest so far, or of 1, the
+            diversity of the data, whichever is lower.
+        logit_gap: the discriminator is always right if its accuracy is above 0.999 and its logit gap above this value.
+        modes: modes, or classes, are lost if their number is below this fraction of the highest so far, once that is at
+            least 4.
+        patience: number of consecutive records that must show one of the first two signs.
+        stops, roll_backs: action on a collapse; see `Guard`.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Watchdog:
         self.highest: dict[str, float] = {}
         self.suspicious = self.good_step = 0
 
-    def look(self, record: Mapping[str, float], saturates: bool) -> str | None:
+    def check(self, record: Mapping[str, float], saturates: bool) -> str | None:
         lost, sign = self._lost(record), self._sign(record, saturates)
-        for name in HIGHEST:
+        for name in TRACKED_SCORES:
             if name in record:
                 self.highest[name] = max(record[name], self.highest.get(name, 0.0))
         self.suspicious = self.suspicious + 1 if sign else 0
@@ -113,19 +114,20 @@ class Watchdog:
             self.highest.pop(name, None)
 
     def _lost(self, record: Mapping[str, float]) -> str | None:
-        for name in MODES:
+        for name in MODE_COUNTS:
             highest = self.highest.get(name, 0.0)
-            if highest >= MANY and record.get(name, highest) < self.modes * highest:
-                return f"{record[name]:g} {name} are left of {highest:g}"
+            if highest >= MIN_MODES and record.get(name, highest) < self.modes * highest:
+                return f"only {record[name]:g} of {highest:g} {name} are left"
         return None
 
     def _sign(self, record: Mapping[str, float], saturates: bool) -> str | None:
         highest = self.highest.get("diversity", 0.0)
-        usual = min(1.0, highest)  # a spread beyond that of the data is nothing to keep to
-        if record.get("diversity", usual) < self.diversity * usual:
-            return f"samples have grown alike, their diversity is {record['diversity']:.3f} and was {highest:.3f}"
+        reference = min(1.0, highest)  # samples more diverse than the data are no reference
+        if record.get("diversity", reference) < self.diversity * reference:
+            return f"samples are too similar: diversity fell from {highest:.3f} to {record['diversity']:.3f}"
         if saturates and record["accuracy"] > 0.999 and record["logit_gap"] > self.logit_gap:
-            return f"the discriminator is always right, its logits lie {record['logit_gap']:.0f} apart"
+            gap = f"the gap between real and fake logits is {record['logit_gap']:.0f}"
+            return f"the discriminator is always right: {gap}"
         return None
 
     def state_dict(self) -> WatchdogState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganlab.augment import DiffAugment, Unchanged, change_color, cut_out, translate
+from ganlab.augment import DiffAugment, NoAugment, change_color, cut_out, translate
 from ganlab.rng import StepRNG
 
 
@@ -66,7 +66,7 @@ def test_gradients_come_through_and_points_are_left_alone() -> None:
     assert (x.grad != 0).float().mean().item() > 0.5
     points = torch.randn(5, 2)
     assert DiffAugment()(points, draws()) is points
-    assert Unchanged()(x, draws()) is x
+    assert NoAugment()(x, draws()) is x
 
 
 def test_what_is_drawn_is_a_function_of_the_step() -> None:

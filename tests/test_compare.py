@@ -130,11 +130,11 @@ def test_a_collapse_that_the_watchdog_let_go_on_is_counted_beside_the_score(tmp_
     for seed in range(2):
         trial(tmp_path / str(seed), {}, seed, [3.0])
     file = tmp_path / "1" / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"collapsed": "3 modes are left of 8"}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"collapsed": "only 3 of 8 modes are left"}))
     (row,) = rank(tmp_path).rows
     assert (row.counts["collapsed"], len(row.best)) == (1, 2)
     assert "1C" in write(tmp_path)
-    assert "3 modes are left of 8" in (tmp_path / "leaderboard.html").read_text()
+    assert "only 3 of 8 modes are left" in (tmp_path / "leaderboard.html").read_text()
 
 
 def test_a_halted_configuration_is_counted_and_not_ranked(tmp_path: Path) -> None:

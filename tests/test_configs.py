@@ -182,14 +182,14 @@ BAD = {
     "model=dcgan_small": ("circle with examples of shape [2]", "[C, H, W]"),
     "model.generator.activation=selu": ("model.generator.activation=selu", "'tanh', 'relu'"),
     "dataset=digits model=dcgan": ("digits with examples of shape [1, 8, 8]", "even sides of 28 to 128"),
-    "dataset=mnist model=dcgan model.generator.attention=8": ("attention=8", "height of a feature map, 14, 7"),
+    "dataset=mnist model=dcgan model.generator.attention=8": ("attention=8", "height of a feature map: 14, 7"),
     "dataset=mnist model=r3gan_small model.generator.group_size=24": ("group_size=24", "twice the channels"),
     "+model.generator.num_classes=3": ("model.generator.num_classes=3", "width, depth"),
     "penalty=r1 penalty.r1.weight=-2": ("penalty.r1.weight=-2", "must be greater than or equal to 0"),
     "loss=5": ("loss=5", "must be one of bce, hinge"),
     "loss=hinge loss._target_=ganlab.schedules.Constant": (
         "loss._target_=ganlab.schedules.Constant",
-        "does not make a Loss",
+        "must create a Loss",
     ),
     "loss._target_=ganlab.data.mnist.MD5": ("loss._target_=ganlab.data.mnist.MD5", "must be a function or class"),
     "+penalty.x=5": ("penalty.x=5", "must have a _target_"),
@@ -226,17 +226,17 @@ BAD = {
     "penalty=[r1,nope]": ("penalty=nope", "gradient_penalty"),
     "optimizer=sgd optimizer.generator.nesterov=true": ("nesterov=true", "momentum"),
     **{
-        f"{key}._target_={target}": (f"{key}._target_={target}", f"does not make a {kind}")
+        f"{key}._target_={target}": (f"{key}._target_={target}", f"must create a {kind}")
         for key, target, kind in (
-            ("schedule", "ganlab.augment.Unchanged", "Schedule"),
+            ("schedule", "ganlab.augment.NoAugment", "Schedule"),
             ("augment", "ganlab.schedules.Constant", "Augment"),
-            ("latent", "ganlab.augment.Unchanged", "Latent"),
+            ("latent", "ganlab.augment.NoAugment", "Latent"),
             ("init", "ganlab.schedules.Constant", "Init"),
         )
     },
     "penalty=r1 penalty.r1.schedule._target_=ganlab.losses.Wasserstein": (
         "penalty.r1.schedule._target_=ganlab.losses.Wasserstein",
-        "does not make a Schedule",
+        "must create a Schedule",
     ),
     "dataset=ring8 dataset.num_examples=99999999999": ("dataset.num_examples=99999999999", "less than or equal to"),
     "loss=[hinge,bce]": ("loss=[hinge,bce]", "must be one of bce"),

@@ -128,7 +128,7 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
     cfg = run_config.load(folder)
     run_config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
     train(cfg, folder, resume=True)
-    assert caplog.text.count("the search for the best score begins anew: scores cannot be ranked") == 1
+    assert caplog.text.count("the search for the best score starts again: scores cannot be ranked") == 1
     assert [("near" in record, "accuracy" in record) for record in RunFolder(folder).history()] == [
         (False, True), (False, True), (True, True), (True, True)]  # fmt: skip
     assert result(folder)["status"] == "done"
@@ -151,7 +151,7 @@ def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, ca
         cfg = run_config.load(folder)
         run_config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
         train(cfg, folder, resume=True)
-    assert "the curves of near begin anew: scores cannot be ranked together: num_fake is 200" in caplog.text
+    assert "the curves of near start again: scores cannot be ranked together: num_fake is 200" in caplog.text
     assert [("near" in record, "distance" in record) for record in RunFolder(folder).history()] == [
         (False, True), (False, True), (True, False)]  # fmt: skip
     scores = result(folder)["scores"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.augment import DiffAugment
-from ganlab.game import Game, StepContext, packed, verdict
+from ganlab.game import Game, StepContext, discriminator_stats, packed
 from ganlab.losses import (
     Hinge,
     LeastSquares,
@@ -184,7 +184,7 @@ def test_accuracy_is_judged_where_the_loss_is_undecided() -> None:
     shifted = real + 100, fake + 100
 
     def accuracy(loss: Loss, real: Tensor, fake: Tensor) -> float:
-        seen = Game(loss, {}).discriminator_loss(lambda x: x.squeeze(1), real, fake, moment()).verdict
+        seen = Game(loss, {}).discriminator_loss(lambda x: x.squeeze(1), real, fake, moment()).stats
         return (seen.accuracy_real.item() + seen.accuracy_fake.item()) / 2
 
     assert accuracy(LeastSquares(), real, fake) == 1.0  # its targets are 1 and 0
@@ -193,11 +193,11 @@ def test_accuracy_is_judged_where_the_loss_is_undecided() -> None:
         assert accuracy(loss, *shifted) == 1.0
 
 
-def test_a_verdict_counts_a_logit_of_zero_as_real() -> None:
+def test_a_logit_of_zero_counts_as_real() -> None:
     logits = torch.tensor([0.0, 1.0, -1.0])
-    same = verdict(real=logits, fake=logits)
+    same = discriminator_stats(real=logits, fake=logits)
     assert same.accuracy_real.item() == pytest.approx(2 / 3)
     assert same.accuracy_fake.item() == pytest.approx(1 / 3)
     assert same.logit_gap.item() == 0
-    apart = verdict(real=logits[:2], fake=logits[2:])
+    apart = discriminator_stats(real=logits[:2], fake=logits[2:])
     assert [value.item() for value in apart] == [1.0, 1.0, 1.5]

@@ -181,7 +181,7 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
     folder = tmp_path / "crashed"
     cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
     save_config(cfg, folder)
-    monkeypatch.setattr("ganlab.training.trainer.AT_RISK", 0.0)
+    monkeypatch.setattr("ganlab.training.trainer.MAX_SECONDS_UNSAVED", 0.0)
     crash_at(folder, cfg, step=9)
     assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
     assert read(folder / "checkpoints" / "last.pt")["step"] == 8
@@ -199,7 +199,7 @@ def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pyt
     overrides = ("trainer.steps=9", "trainer.checkpoint_every=0.048", "trainer.sample_every=null")  # 3 of 62 steps
     make_run(tmp_path / "slow", *overrides)
     assert saved == []
-    monkeypatch.setattr("ganlab.training.trainer.AT_RISK", 0.0)
+    monkeypatch.setattr("ganlab.training.trainer.MAX_SECONDS_UNSAVED", 0.0)
     make_run(tmp_path / "quick", *overrides)
     assert saved == [1, 2, 4, 5, 7, 8]
 
@@ -252,7 +252,7 @@ def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
     trainer = build(run_config.compose(choices), RunFolder(tmp_path / "run"))
     trainer.learner.update()
-    measured = trainer.dynamics.measure()
+    measured = trainer.diagnostics.measure()
     for player in ("generator", "discriminator"):
         assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
 

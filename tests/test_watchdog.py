@@ -31,7 +31,7 @@ HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
 def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
     """What the watchdog says of a series of records that differ from a healthy one so."""
     records = ({"step": step, **HEALTHY, **change} for step, change in enumerate(changes, start=1))
-    return [said for record in records if (said := dog.look(record, saturates))]
+    return [said for record in records if (said := dog.check(record, saturates))]
 
 
 def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
@@ -39,13 +39,13 @@ def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
     assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
     (message,) = look(dog, {"diversity": 0.1})
-    assert "0.100 and was 0.900" in message
+    assert "from 0.900 to 0.100" in message
 
 
 def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> None:
     assert look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
     (message,) = look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
-    assert "0.100 and was 90.000" in message
+    assert "from 90.000 to 0.100" in message
 
 
 def test_what_passes_is_no_collapse() -> None:
@@ -63,7 +63,7 @@ def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(sa
 @pytest.mark.parametrize("name", ["modes", "classes"])
 def test_lost_modes_are_noticed_at_once(name: str) -> None:
     assert look(Watchdog(), {name: 8.0}, {}, {name: 4.0}) == []
-    assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"3 {name} are left of 8"]
+    assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
 
 
 def test_few_modes_come_and_go_while_a_run_begins() -> None:
@@ -110,7 +110,7 @@ SHORT = ("trainer.steps=40", "trainer.log_every=0.05", "trainer.checkpoint_every
 
 def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "update", constant_from(10))
-    with pytest.raises(Diverged, match="grown alike"):
+    with pytest.raises(Diverged, match="too similar"):
         make_run(tmp_path / "run", *SHORT, "watchdog=stop")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
 
@@ -123,8 +123,8 @@ def test_a_run_that_is_let_go_on_says_that_it_collapsed(
         folder = make_run(tmp_path / "run", *SHORT)
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "done"
-    assert "grown alike" in result["collapsed"]
-    assert sum("grown alike" in message for message in caplog.messages) == 1
+    assert "too similar" in result["collapsed"]
+    assert sum("too similar" in message for message in caplog.messages) == 1
 
 
 def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: 
 
 def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learner, "update", constant_from(4))
-    with pytest.raises(Diverged, match=r"grown alike.*; there is no checkpoint of step 3 or before to go back to"):
+    with pytest.raises(Diverged, match=r"too similar.*; no checkpoint at or before step 3 to roll back to"):
         make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
 
 

@@ -94,7 +94,7 @@ def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
     allowed = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     kinds = [kind for kind in allowed if inspect.isclass(kind) and kind is not type(None)]
     if inspect.isclass(target) and kinds and not node.get("_partial_") and not issubclass(target, tuple(kinds)):
-        raise ConfigError(f"{key}._target_={node['_target_']}: does not make a {kinds[0].__name__}")
+        raise ConfigError(f"{key}._target_={node['_target_']}: must create a {kinds[0].__name__}")
 
 
 def is_reserved(name: str) -> bool:

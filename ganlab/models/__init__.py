@@ -1,6 +1,6 @@
-"""The networks: generators map latents [B, latent_dim] to data, discriminators map data to logits [B].
+"""Networks: generators map latents [B, latent_dim] to examples, discriminators map examples to logits [B].
 
-Those that can be conditional take `num_classes`, 0 for none, and then a label [B] for each latent or example.
+A network that can be conditional has a parameter `num_classes`, 0 if unconditional, and takes labels [B] in `forward`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from ganlab.config.ranges import SmallCount, Width
 
 
 class ShapeError(ValueError):
-    """The examples of the dataset are of a shape that a network cannot make or judge."""
+    """A network does not support the shape of the dataset's examples."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """The two players, still to be sized by the data.
+    """Factories of the two networks, called once the shape of the data is known.
 
     Attributes:
-        latent_dim: numbers per latent.
+        latent_dim: dimension of the latents.
         generator: called as `generator(latent_dim=, shape=)`, and with `num_classes=` if it has such a parameter.
-        discriminator: called as `discriminator(shape=)`, and likewise.
-        pack: examples that the discriminator judges at a time, joined to one (Lin et al., 2018, PacGAN).
+        discriminator: called as `discriminator(shape=)`, and likewise with `num_classes=`.
+        pack: number of examples concatenated into one discriminator input (Lin et al., 2018, PacGAN).
     """
 
     latent_dim: Width

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """y = gamma * o + x (eq. 3), where gamma starts at 0 and every position of o has looked at all of x.
+    """y = gamma * o + x (eq. 3), where o is the output of the attention layer and gamma is initialised to 0.
 
-    The softmax is written out: the fused kernels of PyTorch cannot be differentiated twice, as penalties ask for.
+    Attention is computed explicitly: PyTorch's fused kernels cannot be differentiated twice, as penalties require.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""What makes a network conditional: a label is a class number, int64 [B]."""
+"""Layers of conditional networks. Labels are class indices, int64 [B]."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 
 def _look_up(table: Tensor, label: Tensor | None) -> Tensor:
-    """The row of each label: [B, ...]."""
+    """Return the row of `table` for each label: [B, ...]."""
     if label is None:
-        raise ValueError("the network is conditional: it needs the label of each example")
+        raise ValueError("label=None: the network is conditional and needs the label of each example")
     return F.embedding(label, table)
 
 
 class Conditional(nn.Module):
-    """A module inside a network that is called with the label too."""
+    """Base class of layers that are called with the label as second argument."""
 
 
 class Stack(nn.Sequential):
-    """Modules one after the other, those that are conditional with the label."""
+    """`nn.Sequential` that passes the label to its conditional layers."""
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         for module in self:
@@ -28,16 +28,15 @@ class Stack(nn.Sequential):
 
 
 class WithLabel(nn.Module):
-    """The latent and a learned vector of its class, side by side: [B, latent_dim + dim].
+    """Concatenates the latent with a learned embedding of its class: [B, latent_dim + dim].
 
-    As many numbers as classes tell them apart as well as a one-hot code (Mirza and Osindero, 2014) would; for many
-    classes fewer do.
+    The embedding has one dimension per class, like a one-hot code (Mirza and Osindero, 2014), but at most 128.
     """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.dim = min(num_classes, 128)
-        self.weight = nn.Parameter(torch.randn(num_classes, self.dim))  # of the latent's scale
+        self.weight = nn.Parameter(torch.randn(num_classes, self.dim))  # same scale as the latent
 
     def forward(self, z: Tensor, label: Tensor | None) -> Tensor:
         return torch.cat([z, _look_up(self.weight, label)], 1)
@@ -58,31 +57,31 @@ class ConditionalBatchNorm2d(Conditional):
 
 
 def batch_norm(channels: int, num_classes: int) -> nn.Module:
-    """Conditional where there are classes."""
+    """Return batch normalisation, conditional if there are classes."""
     return ConditionalBatchNorm2d(channels, num_classes) if num_classes else nn.BatchNorm2d(channels)
 
 
 class Projection(nn.Module):
-    """The logit psi(phi) [B] and what the class adds to it, <embedding(label), phi> with features phi [B, n].
+    """Adds <embedding(label), phi> to the logit psi(phi) [B], where phi [B, n] are features.
 
-    Their sum is eq. 3 of Miyato and Koyama (2018).
+    The sum is eq. 3 of Miyato and Koyama (2018).
     """
 
     def __init__(self, num_classes: int, features: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(num_classes, features) / features**0.5)  # of psi's scale
+        self.weight = nn.Parameter(torch.randn(num_classes, features) / features**0.5)  # same scale as psi
 
     def forward(self, logit: Tensor, phi: Tensor, label: Tensor | None) -> Tensor:
         return logit + (_look_up(self.weight, label) * phi).sum(1)
 
 
 class NoProjection(nn.Module):
-    """The logit without classes: as it is."""
+    """Returns the logit of an unconditional discriminator unchanged."""
 
     def forward(self, logit: Tensor, phi: Tensor, label: Tensor | None) -> Tensor:
         return logit
 
 
 def projection(num_classes: int, features: int) -> nn.Module:
-    """Of the class, where there are classes."""
+    """Return a projection on the class if there are classes, else the identity on the logit."""
     return Projection(num_classes, features) if num_classes else NoProjection()

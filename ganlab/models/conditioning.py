@@ -1,4 +1,4 @@
-"""How the networks are told an example's class."""
+"""Class conditioning: how the networks use an example's label."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ganlab.models import Model
 
 @runtime_checkable
 class Conditioning(Protocol):
+    """Builds the two networks, conditional on `num_classes` classes if `uses_classes`."""
+
     uses_classes: bool
 
     def generator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
@@ -23,31 +25,31 @@ class Conditioning(Protocol):
     def discriminator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module: ...
 
 
-def _made(part: Callable[..., nn.Module], num_classes: int, **facts: Any) -> nn.Module:
-    """A network, told the number of classes if it is one that can use it."""
-    knows = "num_classes" in inspect.signature(part).parameters
-    return part(**facts, num_classes=num_classes) if knows else part(**facts)
+def _construct(factory: Callable[..., nn.Module], num_classes: int, **arguments: Any) -> nn.Module:
+    """Construct a network, with `num_classes` if it has such a parameter."""
+    takes_classes = "num_classes" in inspect.signature(factory).parameters
+    return factory(**arguments, num_classes=num_classes) if takes_classes else factory(**arguments)
 
 
 class Unconditional:
-    """Not at all."""
+    """No conditioning; labels are ignored."""
 
     uses_classes = False
 
     def generator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        return _made(model.generator, 0, latent_dim=model.latent_dim, shape=shape)
+        return _construct(model.generator, 0, latent_dim=model.latent_dim, shape=shape)
 
     def discriminator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        return _made(model.discriminator, 0, shape=shape)
+        return _construct(model.discriminator, 0, shape=shape)
 
 
 class Concatenation:
-    """By a learned vector of the class, beside the latent and, as constant channels, beside the example.
+    """Concatenates an embedding of the class with the latent, and as constant channels with the example.
 
-    Mirza and Osindero (2014). It fits any network, as what the network sees is a longer latent and more channels.
+    Mirza and Osindero (2014). Works with any network, which only sees a longer latent and more channels.
 
     Args:
-        embedding_dim: numbers per class.
+        embedding_dim: dimension of the embedding.
     """
 
     uses_classes = True
@@ -56,36 +58,37 @@ class Concatenation:
         self.embedding_dim = embedding_dim
 
     def generator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        network = _made(model.generator, 0, latent_dim=model.latent_dim + self.embedding_dim, shape=shape)
+        network = _construct(model.generator, 0, latent_dim=model.latent_dim + self.embedding_dim, shape=shape)
         return ConcatenatingGenerator(network, num_classes, self.embedding_dim)
 
     def discriminator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        network = _made(model.discriminator, 0, shape=(shape[0] + self.embedding_dim, *shape[1:]))
+        network = _construct(model.discriminator, 0, shape=(shape[0] + self.embedding_dim, *shape[1:]))
         return ConcatenatingDiscriminator(network, num_classes, self.embedding_dim)
 
 
 class Projection:
-    """By the network's own means: conditional normalisation in the generator, projection in the discriminator.
+    """Conditional batch normalisation in the generator, projection in the discriminator.
 
-    Miyato and Koyama (2018), eq. 3, for the projection; de Vries et al. (2017) for the normalisation. Networks without
-    normalisation take the class beside the latent.
+    Projection is eq. 3 of Miyato and Koyama (2018), the normalisation that of de Vries et al. (2017). Generators
+    without normalisation concatenate an embedding of the class with the latent. The networks themselves must support
+    `num_classes`.
     """
 
     uses_classes = True
 
     def generator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        _refuse_without_classes(model.generator)
-        return _made(model.generator, num_classes, latent_dim=model.latent_dim, shape=shape)
+        _check_takes_classes(model.generator)
+        return _construct(model.generator, num_classes, latent_dim=model.latent_dim, shape=shape)
 
     def discriminator(self, model: Model, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        _refuse_without_classes(model.discriminator)
-        return _made(model.discriminator, num_classes, shape=shape)
+        _check_takes_classes(model.discriminator)
+        return _construct(model.discriminator, num_classes, shape=shape)
 
 
-def _refuse_without_classes(part: Callable[..., nn.Module]) -> None:
-    if "num_classes" not in inspect.signature(part).parameters:
-        name = getattr(part, "func", part).__name__
-        raise ConfigError(f"condition=projection: {name} cannot be told classes; use condition=concatenation")
+def _check_takes_classes(factory: Callable[..., nn.Module]) -> None:
+    if "num_classes" not in inspect.signature(factory).parameters:
+        name = getattr(factory, "func", factory).__name__
+        raise ConfigError(f"condition=projection: {name} has no parameter num_classes; use condition=concatenation")
 
 
 class ConcatenatingGenerator(nn.Module):

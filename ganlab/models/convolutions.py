@@ -1,4 +1,4 @@
-"""PyTorch's convolutions, their parameters and, up to rounding, their numbers, but in less of a CPU's time."""
+"""Convolutions that are faster than PyTorch's on a CPU, with the same parameters and, up to rounding, results."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` with its bias added apart.
+    """`nn.Conv2d` that adds its bias separately.
 
-    On a CPU the backward pass of a convolution takes the gradient of its bias far slower than a sum does: from 8 to 16
-    channels, without it, the whole backward pass takes 0.6 of the time. A GPU adds the bias apart in any case.
+    On a CPU, the backward pass of a convolution computes the gradient of the bias far more slowly than a sum does: for
+    8 to 16 channels, a separate bias reduces the time of the whole backward pass to 0.6. A GPU adds the bias separately
+    in any case.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -19,12 +20,12 @@ class Conv2d(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` with its bias added apart, for the reason that `Conv2d` gives."""
+    """`nn.ConvTranspose2d` that adds its bias separately, for the same reason as `Conv2d`."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if output_size is not None:
             return super().forward(x, output_size)
-        assert isinstance(self.padding, tuple)  # as transposed convolutions have no padding by name
+        assert isinstance(self.padding, tuple)  # transposed convolutions do not support padding="same"
         x = F.conv_transpose2d(
             x, self.weight, None, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
@@ -32,11 +33,11 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class ToImage(nn.Conv2d):
-    """A 3x3 convolution to the channels of an image; to one channel, as nine 1x1 convolutions shifted and summed.
+    """3x3 convolution to the channels of an image; a single channel is computed as nine shifted 1x1 convolutions.
 
-    The parameters and, up to rounding, the numbers are those of `nn.Conv2d(inputs, channels, 3, padding=1)`. But a
-    CPU computes as many output channels at once as its vectors are long, and with one most of each vector is idle:
-    written this way a layer from 32 channels takes half the time.
+    Parameters and, up to rounding, results are those of `nn.Conv2d(inputs, channels, 3, padding=1)`. A CPU vectorises
+    over output channels, so that a single one leaves most of each vector idle. For 32 input channels, this layer takes
+    half the time.
     """
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -48,6 +49,6 @@ class ToImage(nn.Conv2d):
         taps = self.weight.permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
         image = self.bias
         for tap, shifted in enumerate(F.conv2d(x, taps).unbind(1)):  # [B, H, W] each
-            down, right = tap // 3 - 1, tap % 3 - 1  # where the kernel's element lies from its centre
+            down, right = tap // 3 - 1, tap % 3 - 1  # offset from the kernel's centre
             image = image + F.pad(shifted, (-right, right, -down, down))
         return image.unsqueeze(1)  # [B, 1, H, W]

@@ -14,20 +14,20 @@ from ganlab.models.sizes import Size, check_attention, halved
 
 
 def doubling(inputs: int, outputs: int, num_classes: int) -> list[nn.Module]:
-    """To twice the sides, in the generator."""
+    """Layers of the generator that double the sides."""
     return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), batch_norm(outputs, num_classes), nn.ReLU()]
 
 
 def halving(inputs: int, outputs: int) -> list[nn.Module]:
-    """To half the sides, in the discriminator."""
+    """Layers of the discriminator that halve the sides."""
     return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
 
 
 def sizes_of(shape: tuple[int, ...], attention: int | None) -> list[Size]:
-    """The sizes of the feature maps, half the image first.
+    """Return the sizes of the feature maps, starting with half the image.
 
     Raises:
-        ShapeError: the image is none for a DCGAN, or there is no map for the attention.
+        ShapeError: the shape is not supported, or no feature map has the height `attention`.
     """
     if len(shape) != 3 or any(side % 2 or not 28 <= side <= 128 for side in shape[1:]):
         raise ShapeError("dcgan is for images [C, H, W] with even sides of 28 to 128 pixels")
@@ -37,11 +37,11 @@ def sizes_of(shape: tuple[int, ...], attention: int | None) -> list[Size]:
 
 
 class DCGANGenerator(nn.Module):
-    """A linear layer to the smallest size, then transposed convolutions that double it, batch-normalised, and a tanh.
+    """A linear layer to the smallest size, batch-normalised transposed convolutions that double it, and a tanh.
 
     Args:
-        width: channels at half the image's size; they double with every further halving.
-        attention: height in pixels of the feature map that self-attention follows; None for no attention.
+        width: channels at half the image's size; they double with each further halving.
+        attention: height in pixels of the feature map after which self-attention is inserted; None for no attention.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Convolutions that halve the sides, then a logit.
 
-    The paper's has batch normalisation too. Here it has none, as that makes the logit of an example depend on the
-    others in its batch: gradient penalties then mean something else, and real and fake batches differ in their
-    statistics. Spectral normalisation takes its place.
+    Unlike in the paper, there is no batch normalisation. It would make the logit of an example depend on the others in
+    its batch, which changes the meaning of gradient penalties, and real and fake batches have different statistics. Use
+    spectral normalisation instead.
 
     Args:
-        width: channels after the first halving; they double with every further one.
-        attention: height in pixels of the feature map that self-attention follows; None for no attention.
+        width: channels after the first halving; they double with each further one.
+        attention: height in pixels of the feature map after which self-attention is inserted; None for no attention.
     """
 
     def __init__(

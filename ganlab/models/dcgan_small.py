@@ -15,10 +15,10 @@ from ganlab.models.sizes import Size, halved
 
 
 def stages(shape: tuple[int, ...]) -> tuple[int, Size]:
-    """How often the sides of an image can be halved while they stay 4 or more, and their size after that.
+    """Return how often the sides of an image can be halved while they stay at least 4, and the final size.
 
     Raises:
-        ShapeError: not once.
+        ShapeError: the sides cannot be halved even once.
     """
     sizes = halved(shape)
     if len(sizes) < 2:
@@ -27,10 +27,10 @@ def stages(shape: tuple[int, ...]) -> tuple[int, Size]:
 
 
 class DCGANGenerator(nn.Module):
-    """A linear layer to the smallest size, then transposed convolutions that double it, batch-normalised.
+    """A linear layer to the smallest size, batch-normalised transposed convolutions that double it, and a tanh.
 
     Args:
-        width: channels at full size; they double with every halving of the sides.
+        width: channels at full size; they double with each halving of the sides.
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], num_classes: int, width: Width = 16) -> None:
@@ -52,13 +52,14 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Convolutions that halve the sides, then a hidden layer and a logit; no normalisation, which would mix examples.
+    """Convolutions that halve the sides, then a hidden layer and a logit.
 
-    The hidden layer lets it judge the image as a whole: the convolutions alone see a third of its side.
+    Batch normalisation is left out because it would mix examples. The hidden layer combines the whole image, while the
+    receptive field of the convolutions covers a third of its side.
 
     Args:
-        width: channels after the first halving; they double with every further one.
-        hidden: units of the hidden layer.
+        width: channels after the first halving; they double with each further one.
+        hidden: width of the hidden layer.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Initial weights of the networks, for those who want others than the networks' own."""
+"""Weight initialisation of the networks."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from ganlab.config.ranges import Factor
 class Init(ABC):
     @abstractmethod
     def __call__(self, network: nn.Module) -> None:
-        """Give the network other weights, drawn from torch's global generator, which the caller has seeded."""
+        """Initialise the network's weights in place. The caller seeds torch's global generator."""
 
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 
 
 def weights(network: nn.Module) -> Iterator[Tensor]:
-    """The weights of linear and convolutional layers and embeddings, as they are before any normalisation.
+    """Yield the weights of linear layers, convolutions and embeddings, before any spectral normalisation.
 
-    Not their biases, nor what else a network learns: gains, by class or not, and feature maps.
+    Biases and other parameters, such as gains and learned feature maps, are not included.
     """
     for layer in network.modules():
         if isinstance(layer, LAYERS):
-            normalised: Any = getattr(layer, "parametrizations", None)
-            yield normalised.weight.original if normalised else layer.weight
+            parametrizations: Any = getattr(layer, "parametrizations", None)
+            yield parametrizations.weight.original if parametrizations else layer.weight
 
 
-class AsBuilt(Init):
-    """The networks' own."""
+class DefaultInit(Init):
+    """Keep each layer's default initialisation."""
 
     def __call__(self, network: nn.Module) -> None:
         pass
 
 
 class NormalInit(Init):
-    """Normal with a fixed standard deviation, DCGAN's by default (Radford, Metz and Chintala, 2016, section 4)."""
+    """Normal initialisation; the default `std` is that of DCGAN (Radford, Metz and Chintala, 2016, section 4)."""
 
     def __init__(self, std: Factor = 0.02) -> None:
         self.std = std
@@ -52,7 +52,7 @@ class NormalInit(Init):
 
 
 class OrthogonalInit(Init):
-    """Orthogonal rows or columns (Saxe, McClelland and Ganguli, 2014), as in BigGAN."""
+    """Orthogonal initialisation (Saxe, McClelland and Ganguli, 2014), as in BigGAN."""
 
     def __init__(self, gain: Factor = 1.0) -> None:
         self.gain = gain
@@ -64,7 +64,7 @@ class OrthogonalInit(Init):
 
 
 class XavierInit(Init):
-    """Uniform, keeping the variance in both directions (Glorot and Bengio, 2010, eq. 16)."""
+    """Uniform initialisation that balances forward and backward variance (Glorot and Bengio, 2010, eq. 16)."""
 
     def __init__(self, gain: Factor = 1.0) -> None:
         self.gain = gain
@@ -76,7 +76,7 @@ class XavierInit(Init):
 
 
 class KaimingInit(Init):
-    """Normal, keeping the variance through leaky rectifiers of slope 0.2 (He et al., 2015, eq. 15)."""
+    """Normal initialisation that preserves variance through leaky ReLUs of slope 0.2 (He et al., 2015, eq. 15)."""
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> None:

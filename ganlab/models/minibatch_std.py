@@ -1,4 +1,4 @@
-"""Minibatch standard deviation, by which a discriminator sees that fakes are all alike (Karras et al., 2018)."""
+"""Minibatch standard deviation, which lets a discriminator detect a lack of diversity (Karras et al., 2018)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class MinibatchStd(nn.Module):
-    """One more channel: the standard deviation over a group of examples, averaged over all features (section 3).
+    """Appends a channel with the standard deviation over a group of examples, averaged over all features (section 3).
 
-    Groups are of 4 neighbours in the batch, or the whole batch if 4 does not divide it. It ties the examples of a
-    group together, so a penalty on the gradient of an example sees its neighbours too.
+    A group is 4 consecutive examples, or the whole batch if 4 does not divide it. The logit of an example depends on
+    its group, and so does a gradient penalty.
     """
 
     group = 4
@@ -19,6 +19,6 @@ class MinibatchStd(nn.Module):
         batch, _, height, width = x.shape
         group = self.group if batch % self.group == 0 else batch
         variance = x.unflatten(0, (-1, group)).var(1, correction=0)  #   [B/4, C, H, W]
-        std = (variance + 1e-8).sqrt().mean((1, 2, 3))  #                [B/4], with a finite slope for equal examples
+        std = (variance + 1e-8).sqrt().mean((1, 2, 3))  #                [B/4], finite gradient for equal examples
         channel = std.repeat_interleave(group)[:, None, None, None]  #   [B, 1, 1, 1]
         return torch.cat([x, channel.expand(-1, 1, height, width)], 1)  # [B, C+1, H, W]

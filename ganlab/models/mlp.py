@@ -23,7 +23,7 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 def hidden_layers(inputs: int, width: int, depth: int, activation: Activation) -> list[nn.Module]:
-    """`depth` layers of `width` units, each with its activation."""
+    """Return `depth` linear layers of `width` units, each followed by an activation."""
     layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
@@ -32,7 +32,7 @@ def hidden_layers(inputs: int, width: int, depth: int, activation: Activation) -
 
 
 class MLPGenerator(nn.Module):
-    """Hidden layers, then as many outputs as an example has numbers; for images through a tanh into [-1, 1]."""
+    """Hidden layers and an output layer, followed by a tanh for images."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class MLPGenerator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """The example as one vector, hidden layers, one logit."""
+    """Hidden layers on the flattened example, then a logit."""
 
     def __init__(
         self,

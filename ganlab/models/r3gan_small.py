@@ -1,6 +1,6 @@
 """The networks of R3GAN (Huang et al., 2024, section 3.3 and appendix) for small images.
 
-No normalisation anywhere: what keeps the variance is the initialisation, which is Fixup's (Zhang et al., 2019).
+There are no normalisation layers; Fixup initialisation (Zhang et al., 2019) keeps the variance stable.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved_to_about_4
 
 SLOPE = 0.2
-RELU_GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # undoes what the leaky ReLU takes from the second moment (He et al., 2015)
+RELU_GAIN = (2 / (1 + SLOPE**2)) ** 0.5  # restores the second moment after a leaky ReLU (He et al., 2015)
 
 
 def conv(inputs: int, outputs: int, kernel: int, groups: int = 1, bias: bool = False, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution whose outputs have gain^2 of its inputs' variance at the start."""
+    """Convolution whose initialisation scales the variance by gain^2."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
     nn.init.normal_(layer.weight, std=gain / (inputs // groups * kernel**2) ** 0.5)
     if layer.bias is not None:
@@ -28,11 +28,12 @@ def conv(inputs: int, outputs: int, kernel: int, groups: int = 1, bias: bool = F
 
 
 class Block(nn.Module):
-    """x + conv1x1(act(grouped conv3x3(act(conv1x1(x))))), twice as wide inside; the identity at the start.
+    """x + conv1x1(act(grouped conv3x3(act(conv1x1(x))))), twice as wide inside and initialised to the identity.
 
     Args:
-        num_blocks: in the whole network; the m = 3 layers of each start as many^(-1 / (2m - 2)) smaller (Fixup).
-        group_size: channels of a group.
+        num_blocks: number of blocks in the network. Fixup scales the initial weights of the m = 3 layers of a block by
+            num_blocks^(-1 / (2m - 2)).
+        group_size: channels per group.
     """
 
     def __init__(self, channels: int, group_size: int, num_blocks: int) -> None:
@@ -49,7 +50,7 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the sides by bilinear interpolation, after a 1x1 convolution where the channels change."""
+    """Doubles the sides by bilinear interpolation, after a 1x1 convolution if the number of channels changes."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -60,9 +61,9 @@ class Up(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the sides, then a 1x1 convolution where the channels change.
+    """Halves the sides, then applies a 1x1 convolution if the number of channels changes.
 
-    Bilinear interpolation to half the sides is the mean of each 2x2 pixels.
+    Average pooling over 2x2 pixels equals bilinear interpolation to half the sides.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -74,7 +75,7 @@ class Down(nn.Module):
 
 
 class Basis(nn.Module):
-    """Learned feature maps [C, h, w], the same for all latents, each scaled by a linear function of the latent."""
+    """Learned feature maps [C, h, w], each scaled by a linear function of the latent."""
 
     def __init__(self, inputs: int, channels: int, size: Size) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class Basis(nn.Module):
 
 
 class Readout(nn.Module):
-    """Of each feature map its product with a learned one, phi [B, C]: the basis the other way round."""
+    """Inner product of each feature map with a learned one: features phi [B, C]. Counterpart of `Basis`."""
 
     def __init__(self, channels: int, size: Size) -> None:
         super().__init__()
@@ -99,10 +100,10 @@ class Readout(nn.Module):
 
 
 def widths_of(sizes: list[Size], width: int, max_width: int, group_size: int) -> list[int]:
-    """The channels at each size.
+    """Return the number of channels at each size.
 
     Raises:
-        ValueError: groups do not fill the inner channels of a block.
+        ValueError: `group_size` does not divide the inner channels of a block.
     """
     widths = [min(width * 2**stage, max_width) for stage in range(len(sizes))]
     for channels in widths:
@@ -114,13 +115,13 @@ def widths_of(sizes: list[Size], width: int, max_width: int, group_size: int) ->
 class R3GANGenerator(nn.Module):
     """A basis of about 4x4 scaled by the latent, residual blocks at each size, a 1x1 convolution to the image.
 
-    As in the paper no tanh: what lies outside [-1, 1] is cut where images are shown or scored.
+    As in the paper, there is no tanh: values outside [-1, 1] are clamped when images are displayed or scored.
 
     Args:
-        width: channels at full size; they double with every halving of the sides.
-        max_width: channels they never exceed.
+        width: channels at full size; they double with each halving of the sides.
+        max_width: maximum number of channels.
         blocks: residual blocks at each size.
-        group_size: channels of a group of the 3x3 convolutions.
+        group_size: channels per group of the 3x3 convolutions.
     """
 
     def __init__(
@@ -153,13 +154,13 @@ class R3GANGenerator(nn.Module):
 
 
 class R3GANDiscriminator(nn.Module):
-    """The generator mirrored: a 1x1 convolution of the image, residual blocks at each size, a product with a basis.
+    """Mirror of the generator: a 1x1 convolution, residual blocks at each size, and inner products with learned maps.
 
     Args:
-        width: channels at full size; they double with every halving of the sides.
-        max_width: channels they never exceed.
+        width: channels at full size; they double with each halving of the sides.
+        max_width: maximum number of channels.
         blocks: residual blocks at each size.
-        group_size: channels of a group of the 3x3 convolutions.
+        group_size: channels per group of the 3x3 convolutions.
     """
 
     def __init__(

@@ -13,11 +13,11 @@ from ganlab.models.convolutions import ToImage
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import check_attention, halved, halved_to_about_4
 
-# A 1x1 convolution and a change of size may change places; in the shortcuts it comes where the map is smaller.
+# A 1x1 convolution commutes with resizing; the shortcuts apply it to the smaller feature map.
 
 
 class UpBlock(Conditional):
-    """Twice the sides: two 3x3 convolutions after normalisation and ReLU, and a 1x1 convolution past them."""
+    """Residual block that doubles the sides, with a 1x1 convolution in the shortcut."""
 
     def __init__(self, inputs: int, outputs: int, num_classes: int) -> None:
         super().__init__()
@@ -37,11 +37,11 @@ class UpBlock(Conditional):
 
 
 class DownBlock(nn.Module):
-    """Half the sides, or the same: two 3x3 convolutions after ReLUs, and a 1x1 convolution past them if need be.
+    """Residual block that halves or keeps the sides, with a 1x1 convolution in the shortcut if shapes differ.
 
     Args:
-        halves: whether it ends in average pooling.
-        first: whether its input is the image, which a ReLU would cut.
+        halves: whether to end with average pooling.
+        first: whether the input is the image, which gets no ReLU.
     """
 
     def __init__(self, inputs: int, outputs: int, halves: bool, first: bool = False) -> None:
@@ -65,10 +65,10 @@ class ResNetGenerator(nn.Module):
     """A linear layer to about 4x4, residual blocks that double the sides, and a convolution to the image.
 
     Args:
-        width: channels at full size; they double with every halving of the sides.
-        max_width: channels they never exceed. With `width` the same everywhere, as the paper's 256 for CIFAR-10; its
-            networks for 128 pixels go from 64 to 1024.
-        attention: height in pixels of the feature map that self-attention follows; None for no attention.
+        width: channels at full size; they double with each halving of the sides.
+        max_width: maximum number of channels. If it equals `width`, all layers have the same width, as in the paper's
+            network for CIFAR-10 (256). The paper's networks for 128 pixels go from 64 to 1024.
+        attention: height in pixels of the feature map after which self-attention is inserted; None for no attention.
     """
 
     def __init__(
@@ -105,15 +105,16 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Residual blocks that halve the sides to 7 or more, two that keep them, a sum over positions and a logit.
+    """Residual blocks that halve the sides to no less than 7, two that keep them, sum pooling and a logit.
 
-    At 32 pixels the paper's for CIFAR-10.
+    For 32 pixels, this is the paper's network for CIFAR-10.
 
     Args:
-        width: channels after the first block; they double with every further halving.
-        max_width: channels they never exceed; with `width` the same everywhere, as the paper's 128 for CIFAR-10.
-        attention: height in pixels of the feature map that self-attention follows; None for no attention.
-        minibatch_std: before the last block.
+        width: channels after the first block; they double with each further halving.
+        max_width: maximum number of channels. If it equals `width`, all layers have the same width, as in the paper's
+            network for CIFAR-10 (128).
+        attention: height in pixels of the feature map after which self-attention is inserted; None for no attention.
+        minibatch_std: whether to append the minibatch standard deviation before the last block.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class ResNetDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         halved_to_about_4(shape, "resnet")
-        sizes = halved(shape, smallest=7)[1:] or halved(shape)[1:2]  # of 8 pixels one half all the same
+        sizes = halved(shape, smallest=7)[1:] or halved(shape)[1:2]  # 8 pixels are halved once
         check_attention(attention, sizes)
         channels = shape[0]
         blocks: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""The sizes of an image's feature maps, and what stands at one of them."""
+"""Sizes of the feature maps of convolutional networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Size = tuple[int, int]
 
 
 def halved(shape: tuple[int, ...], smallest: int = 4) -> list[Size]:
-    """The size of an image [C, H, W], then its halves while they are whole and no side is below `smallest`."""
+    """Return the size of an image [C, H, W], halved repeatedly while sides are even and stay at least `smallest`."""
     if len(shape) != 3:
         return []
     height, width = shape[1:]
@@ -20,16 +20,16 @@ def halved(shape: tuple[int, ...], smallest: int = 4) -> list[Size]:
 
 
 def halved_to_about_4(shape: tuple[int, ...], network: str) -> list[Size]:
-    """The sizes of an image that end at 4 to 7 pixels, for networks that see all of the last one at once.
+    """Return the sizes of an image, halved until the smaller side has 4 to 7 pixels.
 
     Raises:
-        ShapeError: the halves end before that, or there are none.
+        ShapeError: the sides cannot be halved that often, or not at all.
     """
     sizes = halved(shape)
     if len(sizes) < 2 or min(sizes[-1]) > 7:
         raise ShapeError(
-            f"{network} is for images [C, H, W] whose smaller side is 4, 5, 6 or 7 pixels doubled once or more, "
-            "and whose larger side can be halved as often: 8, 28, 32, 48, 64, 96, 128"
+            f"{network} is for images [C, H, W] whose sides can be halved until the smaller one has 4 to 7 pixels, "
+            "for example 8, 28, 32, 48, 64, 96 or 128"
         )
     return sizes
 
@@ -38,8 +38,8 @@ def check_attention(attention: int | None, sizes: list[Size]) -> None:
     """Refuse attention at a height that no feature map has.
 
     Raises:
-        ShapeError: with the heights that there are.
+        ShapeError: lists the available heights.
     """
     heights = [height for height, _ in sizes]
     if attention is not None and attention not in heights:
-        raise ShapeError(f"attention={attention}: must be the height of a feature map, {', '.join(map(str, heights))}")
+        raise ShapeError(f"attention={attention}: must be the height of a feature map: {', '.join(map(str, heights))}")

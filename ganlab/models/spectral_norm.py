@@ -1,7 +1,7 @@
 """Spectral normalisation (Miyato et al., 2018): a layer's weight divided by its largest singular value.
 
-PyTorch's own takes the step of its power iteration inside the forward pass. Here the forward pass is a pure function,
-as `torch.func` and CUDA graphs want it, and whoever trains calls `update` after each step of the optimizer.
+PyTorch's own implementation runs the power iteration inside the forward pass. Here the forward pass is a pure function,
+as `torch.func` and CUDA graphs require, and `update` runs the power iteration after each optimizer step.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Projection)
 
 
 class SpectralNorm(nn.Module):
-    """weight / sigma, with sigma = u^T W v (eq. 8) and the gradient of eq. 12, in which u and v are constants.
+    """weight / sigma, with sigma = u^T W v (eq. 8) and the gradient of eq. 12, which treats u and v as constants.
 
     Args:
-        weight: the layer's.
-        axis: of its outputs, the rows of W.
+        weight: weight of the layer.
+        axis: output axis of the weight; it becomes the rows of W.
     """
 
     left: Tensor
@@ -42,14 +42,14 @@ class SpectralNorm(nn.Module):
         return weight / sigma
 
     def iterate(self, weight: Tensor) -> None:
-        """One power iteration (eq. 18 and 19)."""
+        """Run one power iteration (eq. 18 and 19)."""
         matrix = self._matrix(weight)
         self.right.copy_(F.normalize(self.left @ matrix, dim=0))
         self.left.copy_(F.normalize(matrix @ self.right, dim=0))
 
 
 def normalise(network: nn.Module) -> None:
-    """Put every convolution, linear layer and projection of a network under spectral normalisation."""
+    """Apply spectral normalisation to all convolutions, linear layers and projections of a network."""
     for layer in [module for module in network.modules() if isinstance(module, LAYERS)]:
         norm = SpectralNorm(layer.weight, axis=1 if isinstance(layer, nn.ConvTranspose2d) else 0)
         parametrize.register_parametrization(layer, "weight", norm)
@@ -58,20 +58,20 @@ def normalise(network: nn.Module) -> None:
 
 @torch.no_grad()
 def update(network: nn.Module, num_iterations: int = 1) -> None:
-    """Follow the weights, which an optimizer's step or an initialisation has changed, by so many power iterations."""
+    """Update the singular vectors by power iteration, after the weights have changed."""
     for norm, weight in _norms(network):
         for _ in range(num_iterations):
             norm.iterate(weight)
 
 
-def follow(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Have the norms of a network, if it has any, follow its weights from each step of its optimizer to the next."""
+def update_after_each_step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Make each optimizer step update the singular vectors of the network, if it has any."""
     if _norms(network):
         optimizer.register_step_post_hook(lambda *_: update(network))
 
 
 def _norms(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
-    """Each with its weight as it is trained."""
+    """Return each spectral norm of a network with its unnormalised weight."""
     return [
         (module[0], module.original)
         for module in network.modules()

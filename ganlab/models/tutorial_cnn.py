@@ -1,6 +1,6 @@
 """The tutorial's networks for MNIST.
 
-They work on pixels in [0, 1], as the tutorial does; the framework's [-1, 1] is converted at their borders.
+Internally they use pixels in [0, 1], as in the tutorial, and convert from and to the framework's [-1, 1].
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (C, H, W), or raise `ShapeError` if the shape is not supported."""
     if len(shape) != 3 or shape[1] % 4 or shape[2] % 4:
         raise ShapeError("tutorial_cnn is for images [C, H, W] with sides divisible by 4")
     return shape[0], shape[1], shape[2]
@@ -32,16 +33,16 @@ class TutorialGenerator(nn.Module):
         self.conv1 = ToImage(width, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        # In place, as an activation of this size takes as long to write as to compute; channels last, as the
-        # convolution wants them
+        # In place, since writing an activation of this size takes as long as computing it; channels last, the
+        # layout in which the convolution is fast
         x = F.relu(self.project(z), inplace=True).view(-1, *self.start)  # [B, H/2, W/2, width]
         x = self.convt1(x.permute(0, 3, 1, 2))  #                          [B, width, H, W]
         x = self.conv1(F.relu(x, inplace=True))  #                         [B, C, H, W]
-        return torch.tanh(x / 2)  # a sigmoid, in [-1, 1]
+        return torch.tanh(x / 2)  # a sigmoid scaled to [-1, 1]
 
 
 class TutorialDiscriminator(nn.Module):
-    """Two convolutions, each halved by max pooling, then linear layers of 32, 8 and 1."""
+    """Two convolutions, each followed by max pooling, then linear layers of 32, 8 and 1 units."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

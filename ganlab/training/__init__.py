@@ -1,1 +1,1 @@
-"""Training: one step, the loop around it, and what watches it."""
+"""Training: the step, the loop, and their diagnostics, signals and progress display."""

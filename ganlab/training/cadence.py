@@ -1,4 +1,4 @@
-"""Cadence: what is done every so many steps of a run, and at its last one in any case."""
+"""Cadence of periodic actions: at regular intervals of steps, and always after the last step."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 
 
 def is_due(step: int, every: int | None, last_step: int) -> bool:
-    """Whether something is to be done after a step.
+    """Whether a periodic action is due after `step`.
 
     Args:
-        every: so many steps; None: at the last one only.
+        every: interval in steps; None means after the last step only.
     """
     return step == last_step or (every is not None and step % every == 0)
 
 
 def first_due(fraction: float, every: int | None, last_step: int) -> int:
-    """The first step, at or after a fraction of a run, after which something is to be done."""
+    """Return the first step at or after a fraction of the run at which a periodic action is due."""
     if every is None:
         return last_step
-    at = fraction * last_step * (1 - 1e-12)  # 0.1 of 30 is not to mean more than 3 because binary numbers make it so
-    return min(last_step, max(1, math.ceil(at / every)) * every)
+    target = fraction * last_step * (1 - 1e-12)  # rounding: 0.1 * 30 is slightly above 3
+    return min(last_step, max(1, math.ceil(target / every)) * every)

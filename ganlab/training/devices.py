@@ -1,4 +1,4 @@
-"""The device a run computes on, and what the process is told before it does."""
+"""Selection of the device, and memory settings of the process."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ganlab.errors import ConfigError
 
 
 def resolve(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda` or `mps` stands for on this machine.
+    """Return the device for `auto`, `cpu`, `cuda` or `mps`; `auto` prefers a GPU.
 
     Raises:
-        ConfigError: this machine has none of that kind.
+        ConfigError: this machine has no such device.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, available in here.items() if available)
-    if not here[name]:
-        allowed = ", ".join(kind for kind, available in here.items() if available)
-        raise ConfigError(f"device={name}: this machine has none; must be auto or one of {allowed}")
+        name = next(kind for kind, available in is_available.items() if available)
+    if not is_available[name]:
+        allowed = " or ".join(f"device={kind}" for kind, available in is_available.items() if available)
+        raise ConfigError(f"device={name}: no {name.upper()} device found; use {allowed}")
     return torch.device(name)
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse freed memory rather than give it back to the system and ask for it again.
+    """Make glibc keep freed memory instead of returning it to the system; no effect on other C libraries.
 
-    Otherwise every activation of more than 128 kB is a fresh mmap whose pages fault one by one: a third of the
-    time of a step of a small convolutional network on the CPU. Elsewhere than on glibc nothing is done.
+    By default every activation above 128 kB is a new mmap, whose page faults take a third of a step of a small
+    convolutional network on the CPU.
     """
     if not sys.platform.startswith("linux"):
         return

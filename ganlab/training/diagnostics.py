@@ -1,4 +1,4 @@
-"""What shows how training goes, besides the losses: measured whenever metrics are logged, of the moment's networks."""
+"""Diagnostics of training besides the losses, measured on the current networks whenever metrics are logged."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ganlab.metrics.diversity import diversity
 from ganlab.rng import generator
 from ganlab.sampling import sample
 
-COUNT = 128  # of samples whose diversity is measured
+NUM_SAMPLES = 128  # whose diversity is measured
 
 
 class Diagnostics:
-    """Gradient norms of the last update, after clipping, and the diversity of samples of fixed noise.
+    """Gradient norms of the last update, after clipping, and the diversity of samples from fixed noise.
 
     Args:
-        data: all real examples [N, ...], of which some are what the samples are measured against.
+        data: all real examples [N, ...]; a subset of them is the reference for diversity.
     """
 
     def __init__(self, players: Players, data: Tensor, seed: int) -> None:
         self.players = players
-        z, label = players.draw(COUNT, seed, "dynamics")
+        z, label = players.draw(NUM_SAMPLES, seed, "dynamics")
         self.z = z.to(data.device)
         self.label = None if label is None else label.to(data.device)
-        chosen = torch.randperm(len(data), generator=generator(seed, "dynamics", 1))[:COUNT]
+        chosen = torch.randperm(len(data), generator=generator(seed, "dynamics", 1))[:NUM_SAMPLES]
         self.real = AS_INSIDE.outside(to_model_range(data[chosen.to(data.device)]))
 
     def measure(self) -> dict[str, float]:
-        """Numbers by name; the diversity is that of the raw generator's samples as a share of the real examples'."""
-        numbers = {
+        """Return diagnostics by name; diversity is that of the raw generator relative to the real examples."""
+        values = {
             "gradient_generator": _norm(self.players.generator.parameters()),
             "gradient_discriminator": _norm(self.players.discriminator.parameters()),
         }
-        with suppress(DataError):  # of a generator that makes no numbers, or of data that are all alike
-            numbers["diversity"] = diversity(sample(self.players.generator, self.z, self.label), self.real)
-        return numbers
+        with suppress(DataError):  # samples are not finite, or all data are equal
+            values["diversity"] = diversity(sample(self.players.generator, self.z, self.label), self.real)
+        return values
 
 
 def _norm(parameters: Iterable[Tensor]) -> float:
-    """Of the gradient that the last update left."""
+    """Norm of the gradients left by the last update."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).item()

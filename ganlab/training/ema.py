@@ -1,4 +1,4 @@
-"""The running average of the generator's weights, which samples better than any single moment of training."""
+"""Exponential moving average of the generator's weights, which gives better samples than the current weights."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ganlab.models import spectral_norm
 
 
 class AveragedGenerator:
-    """An exponential moving average with its half-life in images seen, so that it means the same at any batch size.
+    """Exponential moving average of a generator, with its half-life in images so that it does not depend on batch size.
 
-    Buffers are copied, but for the singular vectors of spectral norms: these follow the averaged weights.
+    Buffers are copied, except the singular vectors of spectral normalisation, which are updated from the averaged
+    weights.
 
     Args:
-        ramp: early on the half-life is at most this share of the images seen so far, or the random start would linger
-            (Karras et al., 2020, StyleGAN2); None: no such limit.
+        ramp: limits the half-life to this fraction of the images seen so far, so that the initial weights are forgotten
+            early (Karras et al., 2020, StyleGAN2). None for no limit.
     """
 
     def __init__(self, generator: nn.Module, half_life: float, batch_size: int, ramp: float | None = 0.05) -> None:
@@ -28,7 +29,7 @@ class AveragedGenerator:
         self.ramp = ramp
 
     def decay(self, step: int) -> float:
-        """The weight of the past in step number `step`, counted from 1."""
+        """Return the decay of the average in step number `step`, counted from 1."""
         seen = step * self.batch_size
         half_life = self.half_life if self.ramp is None else min(self.half_life, self.ramp * seen)
         return 0.5 ** (self.batch_size / half_life)
@@ -38,15 +39,15 @@ class AveragedGenerator:
         average: list[Tensor] = list(self.module.parameters())
         current: list[Tensor] = list(generator.parameters())
         torch._foreach_lerp_(average, current, 1 - self.decay(step))
-        for mine, theirs, is_copied in zip(self.module.buffers(), generator.buffers(), self.copied, strict=True):
+        for buffer, source, is_copied in zip(self.module.buffers(), generator.buffers(), self.copied, strict=True):
             if is_copied:
-                mine.copy_(theirs)
+                buffer.copy_(source)
         if not all(self.copied):
             spectral_norm.update(self.module)
 
 
 def _copied(network: nn.Module) -> list[bool]:
-    """Of each buffer of a network, whether it is another thing than a singular vector."""
+    """Whether each buffer of a network is copied, that is, not a singular vector."""
     norms = [module for module in network.modules() if isinstance(module, spectral_norm.SpectralNorm)]
     vectors = {id(vector) for norm in norms for vector in norm.buffers()}
     return [id(buffer) not in vectors for buffer in network.buffers()]

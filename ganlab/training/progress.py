@@ -1,4 +1,4 @@
-"""How far a run has come, for people: a bar on a terminal with log lines above it, elsewhere log lines alone."""
+"""Progress of a run: log lines, and on a terminal also a progress bar."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Progress:
-    """What is shown of a run.
+    """Progress display of a run.
 
     Args:
-        bar: over its steps.
-        last_step: of the run.
+        bar: progress bar over the steps.
+        last_step: last step of the run.
     """
 
     def __init__(self, bar: tqdm, last_step: int) -> None:
@@ -28,21 +28,21 @@ class Progress:
         self.last_line = time.monotonic()
 
     def go_to(self, step: int) -> None:
-        """Have made so many steps, which may be fewer than before."""
+        """Move the bar to a step, which may be earlier than before."""
         self.bar.update(step - self.bar.n)
 
     def show(self, step: int, epoch: float, numbers: Mapping[str, str], at_once: bool) -> None:
-        """Show these numbers; in a log line only if the last one was some seconds ago, or `at_once`."""
+        """Show numbers on the bar, and in a log line if the last line is some seconds old or `at_once` is set."""
         self.bar.set_postfix({"epoch": f"{epoch:g}", **numbers}, refresh=False)
         if at_once or step == self.last_step or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            shown = "  ".join(f"{name} {value}" for name, value in numbers.items())
-            log.info("epoch %g  step %d/%d  %s", epoch, step, self.last_step, shown)
+            formatted = "  ".join(f"{name} {value}" for name, value in numbers.items())
+            log.info("epoch %g  step %d/%d  %s", epoch, step, self.last_step, formatted)
 
 
 @contextmanager
 def progress(step: int, last_step: int) -> Iterator[Progress]:
-    """From the step that a run is at to its last one."""
+    """Context manager that displays progress from `step` to `last_step`."""
     with tqdm(total=last_step, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
         if bar.disable:
             yield Progress(bar, last_step)

@@ -1,4 +1,4 @@
-"""Means of the numbers that the updates return."""
+"""Running means of the numbers that training steps return."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganlab.config.entries import STRICT
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
-    """The mean of scalars, without their graphs."""
+    """Mean of scalars, detached from their graphs."""
     return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean()
 
 
@@ -27,7 +27,7 @@ class MeansState(TypedDict):
 
 
 class RunningMeans:
-    """Means over steps, summed on the device: nothing waits for it until `values` is asked."""
+    """Means over steps. Sums stay on the device, so that only `values` synchronises with it."""
 
     def __init__(self) -> None:
         self.reset()

@@ -1,4 +1,4 @@
-"""Signals that stop a run, and requeueing on a cluster."""
+"""Signals that stop a run, and requeueing of jobs on a cluster."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ REQUEUE_SIGNALS = ("SIGUSR2", "SIGUSR1")  # submitit's default comes first; SUBM
 
 
 def stop_signals() -> set[signal.Signals]:
-    """The signals that stop this process, of those that the platform has."""
+    """Return the signals that stop this process, among those that the platform supports."""
     numbers = {getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)}
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)  # nohup
+        numbers.remove(signal.SIGHUP)  # nohup ignores it
     return numbers | ({number} if (number := requeue_signal()) else set())
 
 
 def requeue_signal() -> signal.Signals | None:
-    """The signal whose handler requeues this job on a cluster, as installed by submitit; None: there is none."""
+    """Return the signal whose handler, installed by submitit, requeues this job; None if there is none."""
     numbers = [getattr(signal, name) for name in REQUEUE_SIGNALS if hasattr(signal, name)]
     return next((number for number in numbers if callable(signal.getsignal(number))), None)
 
@@ -46,7 +46,7 @@ def requeue() -> None:
         return
     handler: Any = signal.getsignal(number)
     for other in stop_signals():
-        signal.signal(other, signal.SIG_IGN)  # the commands below inherit this: Slurm signals every process
+        signal.signal(other, signal.SIG_IGN)  # Slurm signals every process, and the commands below inherit this
     if not is_completing():
         handler(number, None)
 

@@ -1,4 +1,4 @@
-"""The two players as they learn: one training step, and all that it goes by. When a step is made is the trainer's."""
+"""One training step; the trainer decides when."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ganlab.training.running_means import mean
 
 
 class Learner:
-    """Makes the steps of a run: an update of the generator each, after `discriminator_steps` of the discriminator.
+    """Networks, optimizers and averaged weights of a run, and the training step that updates them.
 
     Args:
-        schedule: of both learning rates.
-        last_step: the number of steps of the whole run, which schedules go by.
+        schedule: factor on both learning rates.
+        last_step: number of steps in the whole run, which schedules depend on.
         others: see `ganlab.training.trainer.Trainer`.
 
     Attributes:
-        step: how many have been made; from it and the seed follows everything random in the next.
-        roll_backs: how often the run went back to an earlier step; each halves the learning rates.
-        average: the averaged generator; None: none is kept.
+        step: number of steps completed; with the seed, it determines all random numbers of the next step.
+        roll_backs: number of times the run was rolled back to an earlier step; each halves the learning rates.
+        average: the averaged generator, or None if no average is kept.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Learner:
         self.generator_optimizer = optimizers.generator(self.generator_parameters)
         self.discriminator_optimizer = optimizers.discriminator(self.discriminator_parameters)
         self.schedule = schedule
-        self.base_lrs = {  # of each optimizer's groups, before the schedule's factor
+        self.base_lrs = {  # learning rates of each optimizer's groups, before the schedule
             optimizer: [group["lr"] for group in optimizer.param_groups]
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
         }
         for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
-            spectral_norm.follow(network, optimizer)
+            spectral_norm.update_after_each_step(network, optimizer)
         self.average = (
             AveragedGenerator(self.generator, ema_half_life, batches.batch_size * discriminator_steps, ema_ramp)
             if ema_half_life
@@ -77,12 +77,12 @@ class Learner:
 
     @property
     def sampled(self) -> nn.Module:
-        """What samples are drawn from: the averaged generator where one is kept."""
+        """The generator to sample from: the averaged one if it is kept."""
         return self.average.module if self.average else self.generator
 
     @property
     def state(self) -> dict[str, Stateful]:
-        """All that must survive an interruption, besides the step and the number of roll-backs."""
+        """Objects whose state is saved in checkpoints, besides the step and the number of roll-backs."""
         parts: dict[str, Stateful] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -130,7 +130,7 @@ class Learner:
         return ["loss_discriminator", "loss_generator", *DiscriminatorStats._fields, *penalties]
 
     def summary(self) -> str:
-        """One line on what is going to be trained."""
+        """Describe the run in one line: data, steps and numbers of parameters."""
         generator, discriminator = (
             sum(p.numel() for p in parameters)
             for parameters in (self.generator_parameters, self.discriminator_parameters)
@@ -141,33 +141,33 @@ class Learner:
         )
 
     def update(self) -> dict[str, Tensor]:
-        """The discriminator's updates, then the generator's on the last fakes; returns their numbers, as scalars."""
+        """Update the discriminator, then the generator on the last fake batch; return scalar losses and statistics."""
         self._set_learning_rates()
         first = self.step * self.discriminator_steps
-        seen = []
+        losses = []
         for index in range(first, first + self.discriminator_steps):
             real, label = self.batches(index)
             fake = bind_label(self.generator, label)(self.noise(index))
             discriminator = bind_label(self.discriminator, label)
 
-            d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._moment("discriminator", index))
+            d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._context("discriminator", index))
             optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
-            seen.append(d)
+            losses.append(d)
 
-        generator_loss = self.game.generator_loss(discriminator, real, fake, self._moment("generator", self.step))
+        generator_loss = self.game.generator_loss(discriminator, real, fake, self._context("generator", self.step))
         optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
 
         self.step += 1
         if self.average:
             self.average.update(self.generator, self.step)
         return {
-            "loss_discriminator": mean([d.adversarial for d in seen]),
+            "loss_discriminator": mean([d.adversarial for d in losses]),
             "loss_generator": generator_loss.detach(),
-            **{name: mean([getattr(d.verdict, name) for d in seen]) for name in DiscriminatorStats._fields},
-            **{f"penalty_{name}": mean([d.penalties[name] for d in seen]) for name in d.penalties},
+            **{name: mean([getattr(d.stats, name) for d in losses]) for name in DiscriminatorStats._fields},
+            **{f"penalty_{name}": mean([d.penalties[name] for d in losses]) for name in d.penalties},
         }
 
-    def _moment(self, player: str, update: int) -> StepContext:
+    def _context(self, player: str, update: int) -> StepContext:
         return StepContext(update, self.step / self.last_step, StepRNG(self.seed, player, update, self.device))
 
     def _set_learning_rates(self) -> None:
@@ -177,10 +177,10 @@ class Learner:
                 group["lr"] = factor * base_lr
 
     def refuse_nonfinite(self) -> None:
-        """Look at the weights.
+        """Check that all weights are finite.
 
         Raises:
-            Diverged: one of them is no longer a finite number.
+            Diverged: a weight is not finite.
         """
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
@@ -190,10 +190,10 @@ class Learner:
 def optimizer_step(
     loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, clip: float | None = None
 ) -> None:
-    """One step of an optimizer on the gradient with respect to its own parameters, no other being computed."""
+    """Compute the gradient with respect to `parameters` only, and take one optimizer step."""
     for parameter in parameters:
         parameter.grad = None
-    loss.backward(inputs=parameters)  # not autograd.grad, whose results need not have their parameters' layout
+    loss.backward(inputs=parameters)  # autograd.grad may return gradients in another memory layout
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()

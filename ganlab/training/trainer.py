@@ -1,4 +1,4 @@
-"""The training loop: what happens when. How a step is made is the learner's business."""
+"""The training loop: when to train, log, evaluate, sample and save."""
 
 from __future__ import annotations
 
@@ -37,10 +37,8 @@ from ganlab.watchdog import Guard, Watchdog
 
 log = logging.getLogger(__name__)
 
-HIDDEN = DiscriminatorStats._fields  # from log lines and the bar, which have little room
-MAX_SECONDS_UNSAVED = (
-    300.0  # seconds of training that the death of a machine may cost, however far apart the checkpoints are
-)
+NOT_DISPLAYED = DiscriminatorStats._fields  # log lines and the bar have little room
+MAX_SECONDS_UNSAVED = 300.0  # training time that a crash may cost, however far apart the checkpoints are
 
 
 class Trainer:
@@ -49,20 +47,20 @@ class Trainer:
     A step is one update of the generator, after `discriminator_steps` of the discriminator.
 
     Args:
-        batch_size: examples per update, at most as many as there are.
-        epochs: passes over the data, the incomplete last batch of each being dropped.
-        steps: length in steps, instead of epochs; None: epochs decide.
-        discriminator_steps: updates of the discriminator for each of the generator, each on a batch of its own.
-        clip_gradient: the largest norm of each player's gradient, which is scaled down to it; None: any.
-        ema_half_life: of the averaged generator, in images seen; None: no average is kept.
-        ema_ramp: the half-life is at most this share of the images seen so far; None: no such limit.
-        log_every: epochs between two records of the metrics. This and the next three may be fractions; None means
-            at the last step only, which is never missed.
-        sample_every: epochs between two pictures of samples of fixed noise.
-        evaluate_every: epochs between two evaluations; one that is better than all before is kept as a checkpoint.
-        checkpoint_every: epochs between two numbered checkpoints. Besides, `last.pt` is never over 5 minutes old.
-        keep_checkpoints: how many of the latest numbered checkpoints stay on disk, besides the one that the watchdog
-            would go back to; None: all.
+        batch_size: examples per update, at most the size of the dataset.
+        epochs: passes over the data; the incomplete last batch of each is dropped.
+        steps: number of steps; overrides `epochs` unless None.
+        discriminator_steps: updates of the discriminator per update of the generator, each on a new batch.
+        clip_gradient: maximum gradient norm of each player; larger gradients are scaled down. None for no clipping.
+        ema_half_life: half-life of the averaged generator, in images; None for no average.
+        ema_ramp: maximum half-life as a fraction of the images seen so far; None for no limit.
+        log_every: epochs between records of the metrics. This and the next three may be fractions; None means after the
+            last step only. All four are always due after the last step.
+        sample_every: epochs between pictures of samples from fixed noise.
+        evaluate_every: epochs between evaluations; a new best score is kept as a checkpoint.
+        checkpoint_every: epochs between numbered checkpoints. In between, `last.pt` is rewritten every 5 minutes.
+        keep_checkpoints: number of latest numbered checkpoints to keep, besides the one that the watchdog would roll
+            back to; None keeps all.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Trainer:
         evaluator: Evaluator | None,
         best: str | None,
         watchdog: Guard,
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         batch_size: PositiveInt = 64,
         epochs: PositiveInt = 100,
         steps: PositiveInt | None = None,
@@ -95,14 +93,14 @@ class Trainer:
         checkpoint_every: Epochs | None = 10,
         keep_checkpoints: PositiveInt | None = None,
     ) -> None:
-        drawn = batches(batch_size)
-        self.steps_per_epoch = drawn.per_epoch / discriminator_steps
+        training_batches = batches(batch_size)
+        self.steps_per_epoch = training_batches.per_epoch / discriminator_steps
         self.learner = Learner(
             players=players,
             game=game,
             optimizers=optimizers,
             schedule=schedule,
-            batches=drawn,
+            batches=training_batches,
             seed=seed,
             last_step=steps or max(1, int(epochs * self.steps_per_epoch)),
             discriminator_steps=discriminator_steps,
@@ -110,13 +108,13 @@ class Trainer:
             ema_half_life=ema_half_life,
             ema_ramp=ema_ramp,
         )
-        self.run, self.trackers, self.pictures, self.units, self.facts = run, trackers, pictures, units, facts
+        self.run, self.trackers, self.pictures, self.units, self.metadata = run, trackers, pictures, units, metadata
         self.checkpoints = Checkpoints(run.checkpoints, keep_checkpoints)
         self.log_every, self.sample_every = log_every, sample_every
         self.evaluate_every, self.checkpoint_every = evaluate_every, checkpoint_every
         self.evaluator, self.watchdog = evaluator, watchdog
         self.main_metric = best or (evaluator.main_metric if evaluator else None)
-        self.dynamics = Diagnostics(players, drawn.data, seed)
+        self.diagnostics = Diagnostics(players, training_batches.data, seed)
         self.seconds = self.saved_after = self.evaluated_before = 0.0
         self.means = RunningMeans()
 
@@ -134,59 +132,60 @@ class Trainer:
 
     @property
     def evaluation_seconds(self) -> float:
-        """What evaluation has cost so far, also before the run was resumed."""
+        """Time spent on evaluation so far, including before a resume."""
         return self.evaluated_before + (self.evaluator.seconds if self.evaluator else 0.0)
 
     @property
     def plan(self) -> dict[str, int | str | None]:
-        """How long the run is, and how often it is evaluated, in steps; and the metric that its best is chosen by."""
+        """Length of the run and evaluation interval in steps, and the metric that selects the best checkpoint."""
         every = self._in_steps(self.evaluate_every)
         return {"last_step": self.last_step, "evaluate_every": every, "main_metric": self.main_metric}
 
     # The loop ----------------------------------------------------------------------------------------------
 
     def train(self, stop: StopSignal, until: float | None = None) -> None:
-        """Train from the current step to the last one, then draw the final pictures.
+        """Train from the current step to the last one, then create the final pictures.
 
         Args:
-            stop: looked at after every step; once the last one is made and saved, it is let pass.
-            until: a fraction of the run, at whose next evaluation it is saved and left; None: go to the end.
+            stop: checked after every step. Ignored once the last step is saved.
+            until: fraction of the run. The run is saved and stops at the first evaluation from there on. None trains to
+                the end.
 
         Raises:
-            Diverged: a loss or weight is no longer a finite number.
-            Stopped: a signal came; the state was saved.
+            Diverged: a loss or weight is not finite, or the watchdog stopped a collapsed run.
+            Stopped: a signal arrived; the state was saved.
         """
         if self.step == 0:
             self._sample()
         started = time.monotonic() - self.seconds
-        with progress(self.step, self.last_step) as shown:
+        with progress(self.step, self.last_step) as display:
             while self.step < self.last_step and not self._may_pause(until):
                 self.means.add(self.learner.update())
                 self.seconds = time.monotonic() - started
-                number = stop.number  # one that comes from here on is obeyed after the next step
+                number = stop.number  # snapshot: later signals wait one step
                 try:
-                    self._follow_up(shown)
+                    self._follow_up(display)
                     if number or self._may_pause(until) or self.seconds - self.saved_after > MAX_SECONDS_UNSAVED:
                         self._save_for_later()
                 except Diverged as error:
                     self._roll_back(error)
-                shown.go_to(self.step)
+                display.go_to(self.step)
                 if number and self.step < self.last_step:
                     name = signal.Signals(number).name
                     raise Stopped(f"stopped by {name} after step {self.step} of {self.last_step}, saved", number)
         if self.step < self.last_step:
             return
-        self._tell_cost(time.monotonic() - started)
-        log.info("Drawing the pictures")
-        drawn = self.pictures.finish(self.run.history(), self.learner.sampled, self.learner.discriminator)
-        for name, file in drawn.items():
+        self._log_evaluation_cost(time.monotonic() - started)
+        log.info("Creating pictures")
+        pictures = self.pictures.finish(self.run.history(), self.learner.sampled, self.learner.discriminator)
+        for name, file in pictures.items():
             self.trackers.picture(name, file, self.step)
 
-    def _follow_up(self, shown: Progress) -> None:
-        """What is done after some of the steps."""
+    def _follow_up(self, display: Progress) -> None:
+        """Evaluate, log, sample and save, where due after the current step."""
         scores = self._evaluate() if self._is_due(self.evaluate_every) else {}
         if scores or self._is_due(self.log_every):
-            self._log(shown, scores)
+            self._log(display, scores)
         if self._is_due(self.sample_every):
             self._sample()
         if self._is_best(scores):
@@ -195,47 +194,47 @@ class Trainer:
             self._save()
 
     def _is_due(self, every: float | None) -> bool:
-        """Whether something that is done every so many epochs is to be done after the step just made."""
+        """Whether an action that takes place every `every` epochs is due after the current step."""
         return is_due(self.step, self._in_steps(every), self.last_step)
 
     def _in_steps(self, every: float | None) -> int | None:
         return None if every is None else max(1, round(every * self.steps_per_epoch))
 
     def _may_pause(self, until: float | None) -> bool:
-        """Whether the run has been evaluated at or after a fraction of it, as it would have been anyway."""
+        """Whether the first regular evaluation at or after the fraction `until` of the run is done."""
         if until is None:
             return False
         return self.step >= first_due(until, self._in_steps(self.evaluate_every), self.last_step)
 
-    def _log(self, shown: Progress, scores: Mapping[str, Score]) -> None:
+    def _log(self, display: Progress, scores: Mapping[str, Score]) -> None:
         metrics = self._finite_means()
         metrics["accuracy"] = (metrics["accuracy_real"] + metrics["accuracy_fake"]) / 2
-        numbers = {name: f"{value:.3f}" for name, value in metrics.items() if name not in HIDDEN}
+        numbers = {name: f"{value:.3f}" for name, value in metrics.items() if name not in NOT_DISPLAYED}
         numbers |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.main_metric}
-        metrics |= self.dynamics.measure() | {name: score.value for name, score in scores.items()}
+        metrics |= self.diagnostics.measure() | {name: score.value for name, score in scores.items()}
         self.means.reset()
         record = {"step": self.step, "epoch": self.epoch, **metrics}
         self.run.log(record)
         self.run.update(**self._progress())
         self.trackers.log({"epoch": self.epoch, **metrics}, self.step)
-        shown.show(self.step, self.epoch, numbers, at_once=bool(scores))
-        collapse = self.watchdog.look(record, saturates=self.learner.game.loss.boundary is not None)
+        display.show(self.step, self.epoch, numbers, at_once=bool(scores))
+        collapse = self.watchdog.check(record, saturates=self.learner.game.loss.boundary is not None)
         if collapse:
-            self._tell_collapse(collapse)
+            self._report_collapse(collapse)
 
-    def _tell_collapse(self, sign: str) -> None:
+    def _report_collapse(self, sign: str) -> None:
         message = f"training has collapsed at step {self.step}: {sign}"
         self.run.update(collapsed=message)
         if self.watchdog.stops:
             raise Diverged(message)
-        log.warning("WARNING: %s. watchdog=stop or watchdog=roll_back would act on it.", message)
+        log.warning("WARNING: %s. To act on collapse, use watchdog=stop or watchdog=roll_back.", message)
 
     def _finite_means(self) -> dict[str, float]:
         metrics = self.means.values()
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if broken:
+        nonfinite = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if nonfinite:
             first = self.step - self.means.count + 1
-            raise Diverged(f"{', '.join(broken)} not finite between steps {first} and {self.step}")
+            raise Diverged(f"{', '.join(nonfinite)} not finite between steps {first} and {self.step}")
         return metrics
 
     def _sample(self) -> None:
@@ -244,20 +243,20 @@ class Trainer:
             self.trackers.picture("samples", picture, self.step)
 
     def _evaluate(self) -> dict[str, Score]:
-        """The scores of the generator, as they are now; none if its samples cannot be judged."""
+        """Score the current generator; return no scores if its samples cannot be scored."""
         if self.evaluator is None:
             return {}
         try:
             sampler = Sampler(self.learner.sampled, self.learner.players, self.units)
             scores = self.evaluator.evaluate(sampler, "ema" if self.learner.average else "raw", self.step)
-        except DataError as error:  # of a generator that makes nonsense; whether that ends the run is the watchdog's
+        except DataError as error:  # unusable samples; the watchdog decides whether the run ends
             log.warning("Samples of step %d cannot be scored: %s", self.step, error)
             return {}
-        otherwise = self.run.keep_scores(scores, self.step)
-        if otherwise:
-            reason = next(iter(otherwise.values()))
-            log.warning("WARNING: the curves of %s begin anew: %s", ", ".join(otherwise), reason)
-            self.watchdog.forget(otherwise)
+        changed = self.run.keep_scores(scores, self.step)
+        if changed:
+            reason = next(iter(changed.values()))
+            log.warning("WARNING: the curves of %s start again: %s", ", ".join(changed), reason)
+            self.watchdog.forget(changed)
         return scores
 
     def _is_best(self, scores: Mapping[str, Score]) -> bool:
@@ -267,12 +266,12 @@ class Trainer:
         best = self.run.result["best"]
         try:
             return score.beats(Score.read(best) if best else None)
-        except DataError as error:  # resumed with another protocol, or another metric to choose by
-            log.warning("WARNING: the search for the best score begins anew: %s", error)
+        except DataError as error:  # resumed with another protocol or main metric
+            log.warning("WARNING: the search for the best score starts again: %s", error)
             return True
 
-    def _tell_cost(self, seconds: float) -> None:
-        """Log what evaluation took of a run of so many seconds, which do not have its preparation in them."""
+    def _log_evaluation_cost(self, seconds: float) -> None:
+        """Log the time spent on evaluation, and its share of the run's `seconds` plus the evaluator's preparation."""
         if self.evaluator is not None:
             share = self.evaluation_seconds / max(seconds + self.evaluator.preparation, 1e-9)
             log.info("Evaluation took %.1f s, %.0f %% of the run", self.evaluation_seconds, 100 * share)
@@ -291,23 +290,23 @@ class Trainer:
 
     @property
     def state(self) -> dict[str, Stateful]:
-        """All that must survive an interruption, besides some numbers."""
+        """Objects whose state is saved in checkpoints; `_checkpoint_metadata` has the rest."""
         return {**self.learner.state, "means": self.means, "watchdog": self.watchdog}
 
     def _save_for_later(self) -> None:
-        """Write a checkpoint to go on from, but no numbered one: with those, the run could later roll back to a step
-        that it would not know, had it not been interrupted."""
+        """Write `last.pt`, but no numbered checkpoint: a later roll-back could otherwise go to a step that has no
+        checkpoint in an uninterrupted run."""
         if self.step not in self.checkpoints.steps():
             self._check_finite()
-            self.checkpoints.save_last(self.step, self.state, self._beside_state())
+            self.checkpoints.save_last(self.step, self.state, self._checkpoint_metadata())
             self.run.update(**self._progress())
         self.saved_after = self.seconds
 
     def _save(self, *, is_best: bool = False) -> None:
-        """Write a checkpoint, unless the losses or weights have ceased to be finite."""
+        """Write a checkpoint, provided that losses and weights are finite."""
         self._check_finite()
         good_step = self.watchdog.good_step if self.watchdog.roll_backs else None
-        self.checkpoints.save(self.step, self.state, self._beside_state(), is_best=is_best, good_step=good_step)
+        self.checkpoints.save(self.step, self.state, self._checkpoint_metadata(), is_best=is_best, good_step=good_step)
         if is_best and self.main_metric:
             self.run.update(best=self.run.result["scores"][self.main_metric])
         self.run.update(**self._progress())
@@ -316,44 +315,47 @@ class Trainer:
         self._finite_means()
         self.learner.refuse_nonfinite()
 
-    def _beside_state(self) -> dict[str, Any]:
+    def _checkpoint_metadata(self) -> dict[str, Any]:
         return {
-            **self.facts,
+            **self.metadata,
             "seconds": self.seconds,
             "evaluation_seconds": self.evaluation_seconds,
             "roll_backs": self.learner.roll_backs,
         }
 
     def _roll_back(self, error: Diverged) -> None:
-        """Go back to the last checkpoint from before a collapse, with half the learning rates.
+        """Restore the last checkpoint before a collapse, and halve the learning rates.
 
         Raises:
-            Diverged: the one that is to be undone, where the watchdog does not go back; else with why not: it has too
-                often, or there is no checkpoint so early.
+            Diverged: `error` itself if the watchdog does not roll back. Otherwise its message says why no roll-back is
+                possible: there were too many, or there is no earlier checkpoint.
         """
         if not self.watchdog.roll_backs:
             raise error
         if self.learner.roll_backs >= self.watchdog.roll_backs:
-            raise Diverged(f"{error}; it has gone back {self.learner.roll_backs} times already") from error
+            raise Diverged(f"{error}; all roll-backs are used (roll_backs={self.watchdog.roll_backs})") from error
         good = self.checkpoints.latest(self.watchdog.good_step)
         if good is None:
-            reason = f"there is no checkpoint of step {self.watchdog.good_step} or before to go back to"
+            reason = f"no checkpoint at or before step {self.watchdog.good_step} to roll back to"
             raise Diverged(f"{error}; {reason}") from error
-        tries = self.learner.roll_backs + 1
+        roll_backs = self.learner.roll_backs + 1
         self._restore_from(str(good))
         self.checkpoints.rewind(self.step)
         self.run.rewind(self.step)
         self.trackers.rewind(self.step)
-        self.learner.roll_backs = tries
-        self.checkpoints.save_last(self.step, self.state, self._beside_state())  # a resumed run is to know of it
-        self.run.update(roll_backs=tries, **self._progress())
-        log.warning("WARNING: %s; back to step %d, with learning rates divided by %d", error, self.step, 2**tries)
+        self.learner.roll_backs = roll_backs
+        # So that resuming remembers the roll-back
+        self.checkpoints.save_last(self.step, self.state, self._checkpoint_metadata())
+        self.run.update(roll_backs=roll_backs, **self._progress())
+        log.warning(
+            "WARNING: %s; rolled back to step %d, learning rates divided by %d", error, self.step, 2**roll_backs
+        )
 
     def restore(self) -> None:
-        """Go back to the run's last checkpoint, its record included; without one, to the start.
+        """Restore the run's last checkpoint and truncate its records to that step; without one, start from step 0.
 
         Raises:
-            CheckpointError: it is damaged or does not fit this run.
+            CheckpointError: the checkpoint is damaged or does not fit this run.
             ConfigError: the checkpoint is beyond the run's last step.
         """
         if self.checkpoints.has("last"):
@@ -361,7 +363,7 @@ class Trainer:
         self.run.rewind(self.step)
 
     def _restore_from(self, checkpoint: str) -> dict[str, Any]:
-        """Check all of a checkpoint, then load it; returns its content."""
+        """Check a whole checkpoint, then load it; return its content."""
         path = self.checkpoints.find(checkpoint)
         content = read(path)
         self.learner.restore(content, self._check(path, content))
@@ -391,7 +393,7 @@ class Trainer:
         step, means, watchdog = content["step"], content["means"], content["watchdog"]
         if step > self.last_step:
             raise ConfigError(f"{where}the run is already at step {step}; this asks for only {self.last_step}")
-        check_equal(f"{where}data", content["data"], self.facts["data"])
+        check_equal(f"{where}data", content["data"], self.metadata["data"])
         check_state(f"{where}means", means, self.means)
         names = self.learner.update_keys if means["count"] else []
         if means["names"] != names:
