@@ -182,7 +182,7 @@ def test_what_is_no_finite_number_is_not_measured() -> None:
     features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
     facts = DatasetInfo(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
-    with pytest.raises(DataError, match="the examples lack 1 of the classes that samples have"):
+    with pytest.raises(DataError, match="the real examples lack 1 of the classes that samples have"):
         measure("class_kl", SamplePair(seen, seen, facts))
     far, other = (FeatureSet(torch.full((10, 2), limit, dtype=torch.float64)) for limit in (-1.7e308, 1.7e308))
     with pytest.raises(DataError, match=r"is (inf|nan), must be a finite number"):
