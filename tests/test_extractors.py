@@ -431,7 +431,7 @@ def test_an_unknown_name_and_points_are_refused() -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (noise(2, 1, 8, 8) * 2 - 1, r"images from -0\.\d+ to 0\.\d+: must lie in \[0, 1\]"),
+        (noise(2, 1, 8, 8) * 2 - 1, r"images from -0\.\d+ to 0\.\d+: must be in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), torch.nan), "images from nan to nan"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "images of uint8: must be float32"),
         (noise(2, 3, 8, 8), r"images of shape \[2, 3, 8, 8\]: must be \[N, 1, 8, 8\]"),
@@ -514,7 +514,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
             with pytest.raises(OperationalError) as refusal:
                 make_extractor("inception", Digits(), CPU)
             message = str(refusal.value)
-            assert message.startswith("metrics.extractor=inception: Inception's weights could not be fetched: http")
+            assert message.startswith("metrics.extractor=inception: Inception weights could not be fetched: http")
             assert reason in message
             assert inception.NAME in message
             assert str(tmp_path / "hub" / "checkpoints") in message

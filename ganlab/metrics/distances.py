@@ -52,9 +52,8 @@ def exact_squared(x: Tensor, y: Tensor) -> Tensor:
 def nearest(x: Tensor, y: Tensor) -> Tensor:
     """Distance [N] from each row of x [N, D] to the nearest row of y [M, D]."""
     origin = y.mean(0)  # centring reduces the rounding error
-    found = torch.empty(
-        len(x), dtype=torch.int64, device=x.device
-    )  # allocated once: small tensors between blocks fragment the heap
+    # Allocated once, because small tensors between the blocks would fragment the heap
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for rows, distances in blocks(x - origin, y - origin):
         found[rows] = distances.argmin(1)
     return exact_squared(x, y[found]).sqrt()

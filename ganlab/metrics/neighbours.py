@@ -112,9 +112,7 @@ def inside_any(x: Tensor, y: Tensor, shifted: Tensor, own: Tensor, radii: Tensor
     The arguments are those of `pairs_inside`, except that `radii` [M] are the squared radii of y. Overwrites
     `shifted`, because allocating another block takes longer than filling it.
     """
-    height = (
-        shifted.sub_(radii.to(shifted.dtype)).amin(1) + own
-    )  # squared distance minus squared radius, smallest over y
+    height = shifted.sub_(radii.to(shifted.dtype)).amin(1) + own  # min over y of squared distance minus squared radius
     inside, doubtful = height < -error, (height.abs() <= error).nonzero().squeeze(1)
     heights = (shifted[doubtful] + own[doubtful, None]).T  # [M, n']
     _, found = pairs_inside(y, x[doubtful], heights, radii, radii, error)  # the shift is the radii
@@ -142,9 +140,7 @@ def neighbour_quality(real: Tensor, fake: Tensor, k: PositiveInt = 5) -> Neighbo
     real_radii, fake_radii = squared_radii(real, centred, k), squared_radii(fake, others, k)  # [N], [M]
     rough, others = for_screening(centred), for_screening(others)
     own, error = rough.square().sum(1), rounding_error(rough, others)
-    balls = torch.zeros(
-        len(fake), dtype=torch.long, device=fake.device
-    )  # number of real balls that contain each fake sample
+    balls = torch.zeros(len(fake), dtype=torch.long, device=fake.device)  # number of real balls around each fake
     recalled = covered = 0
     for rows, shifted in blocks(rough, others):
         i, j = pairs_inside(real[rows], fake, shifted, own[rows], real_radii[rows], error)

@@ -121,9 +121,7 @@ def split(domain: Dataset) -> Splits:
             f"metrics.extractor=domain: {domain.name} has {len(examples)} images; a classifier needs at least "
             f"{2 * ONE_IN}"
         )
-    held_out = (
-        torch.arange(len(examples)) % ONE_IN == ONE_IN - 1
-    )  # an equal share of each class if images are sorted by class
+    held_out = torch.arange(len(examples)) % ONE_IN == ONE_IN - 1  # has all classes even if images are sorted by class
     return Splits(_subset(examples, ~held_out), _subset(examples, held_out), False)
 
 
@@ -138,7 +136,7 @@ def about(name: str, splits: Splits, accuracy: float) -> str:
     if splits.has_test_set:
         return f"classifier of {name}, {num_train:,} images from {source}, test accuracy {percent}"
     return (
-        f"classifier of {name}, {num_train:,} of {num_train + num_test:,} images from {source}, accuracy {percent} "
+        f"classifier of {name}, {num_train:,} of the {num_train + num_test:,} images from {source}, accuracy {percent} "
         f"on the other {num_test:,}"
     )
 

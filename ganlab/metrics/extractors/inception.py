@@ -67,7 +67,7 @@ def fetch_weights() -> Path:
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        ensure("The Inception weights", folder, _damaged, _fetch)
+        ensure("Inception weights", folder, _damaged, _fetch)
     except DataError as error:
         raise OperationalError(
             f"metrics.extractor=inception: {str(error).removeprefix('dataset.root: ')}; or choose another extractor"
