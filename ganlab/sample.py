@@ -60,7 +60,7 @@ def sample(
         images.grid(images.to_bytes(samples)).save(target)
     else:
         points.scatter(samples.numpy(), target)
-    print(printable(f"{num} samples from step {generator.step}, {generator.weights} weights: {out}"))
+    print(printable(f"{num} samples of step {generator.step}, {generator.weights} weights: {out}"))
 
 
 def main() -> None:

@@ -503,7 +503,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
     torch_fidelity: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whether nobody listens, the server stays silent, or what arrives is something else."""
-    monkeypatch.setattr(inception, "SECONDS", 0.2)
+    monkeypatch.setattr(inception, "TIMEOUT", 0.2)
     server = http.server.HTTPServer(("127.0.0.1", 0), Altered)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

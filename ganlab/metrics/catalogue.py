@@ -113,9 +113,9 @@ METRICS = {
         "lower", _is_image, "Frechet distance between features", lambda e: _frechet(e.real, e.fake), main=True),
     "kid": Metric("lower", _is_image, "kernel distance between features", _kernel, quick=False, main=True),
     "precision": Metric(
-        "higher", _is_image, "share of samples that look real", lambda e: e.neighbours.precision),
+        "higher", _is_image, "share of samples within the support of the data", lambda e: e.neighbours.precision),
     "recall": Metric(
-        "higher", _is_image, "share of real examples that can be generated", lambda e: e.neighbours.recall),
+        "higher", _is_image, "share of real examples within the support of the samples", lambda e: e.neighbours.recall),
     "density": Metric(
         "higher", _is_image, "how densely real examples surround the samples", lambda e: e.neighbours.density),
     "coverage": Metric(
@@ -141,7 +141,7 @@ METRICS = {
     "high_quality": Metric(
         "higher", _has_modes, "share of samples within 3 sigma of a mode", lambda e: e.mixture.high_quality),
     "reverse_kl": Metric(
-        "lower", _has_modes, "KL divergence of mode shares to uniform, in nats", lambda e: e.mixture.reverse_kl),
+        "lower", _has_modes, "KL divergence of mode shares from uniform, in nats", lambda e: e.mixture.reverse_kl),
     "jensen_shannon": Metric(
         "lower", _has_modes, "JS divergence of mode shares from uniform, in nats", lambda e: e.mixture.jensen_shannon),
     "near": Metric("higher", _has_manifold, "share of samples near the curve", lambda e: e.curve.near),
