@@ -1,4 +1,4 @@
-"""Scores of a trained generator, or of any samples: `python -m ganlab.evaluate run=FOLDER`."""
+"""Score a trained generator, or samples of another program: `python -m ganlab.evaluate run=FOLDER`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NUM = NUM_REAL = 10_000  # default numbers of samples and real examples
-GROUPS = ("dataset",)  # whose keys are set as those of a run
+GROUPS = ("dataset",)  # config groups whose keys the command accepts
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
     trust: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> None:
-    """Scores of a trained generator, or of the samples of another program.
+    """Score a trained generator, or samples of another program.
 
     python -m ganlab.evaluate run=FOLDER [weights=ema|raw] [checkpoint=best|last|STEP] [seeds=3]
                               ['trust=[my_module]']
@@ -52,17 +52,18 @@ def evaluate(
         both: ['metrics=[fid,kid]'] [extractor=auto] [num=10000] [num_real=10000] [split=train|held_out] [device=auto]
               [out=scores.json]
 
-    metrics   by default all that suit the data.
-    extractor of features of images: auto, domain (a classifier of the data, trained once), random, pixels, inception,
-              or the dotted name of your own network.
-    num       samples for each seed; by default up to 10,000. If data= has more, a random subset.
-    num_real  real examples, at most; by default up to 10,000. split: which they are.
+    metrics   names of the metrics; default: all that suit the data.
+    extractor feature extractor for images: auto, domain (a classifier of the data, trained once), random, pixels,
+              inception, or the dotted name of your own network.
+    num       number of samples per seed; default: up to 10,000. If data= has more, a random subset is used.
+    num_real  maximum number of real examples; default: up to 10,000.
               The floor is the score of `num` other real examples in place of samples. If the dataset has too few,
               the defaults are lowered; numbers that you set are kept, possibly without a floor.
-    seeds     how many; the scores are then a mean and a standard deviation.
-    data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, grey, [N, H, W], bytes or
-              floats in [0, 1], or of points [N, D].
-    out       where they are written; by default scores.json in the run's folder.
+    split     the split that the real examples come from.
+    seeds     number of seeds; with more than one, scores are a mean and a standard deviation.
+    data      a folder of images, or a .npy or .npz of images [N, C, H, W], [N, H, W, C] or, for greyscale, [N, H, W],
+              as bytes or floats in [0, 1], or of points [N, D].
+    out       output file; default: scores.json in the folder of the run.
     """
     from ganlab.data.dataset import load_held_out
     from ganlab.metrics.evaluator import Evaluator, Sizes, sizes_with_floor
@@ -70,28 +71,30 @@ def evaluate(
     from ganlab.training import devices
 
     if (run is None) == (data is None):
-        raise ConfigError("give one of run=FOLDER and data=FOLDER")
+        raise ConfigError("give either run=FOLDER or data=FOLDER")
     if (data is None) != (dataset is None):
-        raise ConfigError("dataset=NAME goes with data=, and only with that: a run knows its own")
+        raise ConfigError(
+            "dataset=NAME: must be given with data=, and only then; with run=, the dataset is that of the run"
+        )
     if overrides and data is None:
-        raise ConfigError(f"{overrides[0]}: goes with data=, and only with that: a run knows its own dataset")
+        raise ConfigError(f"{overrides[0]}: allowed only with data=; with run=, the dataset is that of the run")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
-        raise ConfigError("weights=, checkpoint= and seeds= go with run=: the samples of data= are what they are")
+        raise ConfigError("weights=, checkpoint= and seeds=: allowed only with run=; the samples of data= are fixed")
     devices.keep_freed_memory()
     if run is not None:
         subject = of_run(run, weights, checkpoint, device, tuple(trust))
     else:
         subject = of_file(str(data), str(dataset), overrides)
     if num is not None and subject.num is not None and num > subject.num:
-        raise DataError(f"num={num}: must be at most {subject.num}, as many as data={data} has")
+        raise DataError(f"num={num}: must be at most {subject.num}, the number of samples in data={data}")
     subject.dataset.check()
     train, held_out = subject.dataset.load(), load_held_out(subject.dataset)
     if subject.dataset_hash not in (None, train.fingerprint):
         log.warning(
-            "WARNING: run=%s learnt from other data (%s) than dataset %s holds now (%s, %s)",
+            "WARNING: run=%s was trained on other data (%s) than dataset %s now contains (%s, %s)",
             run, subject.dataset_hash, subject.dataset.name, train.fingerprint, train.source)  # fmt: skip
     if split == "held_out" and held_out is None:
-        raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set here")
+        raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set, or its files are missing")
     examples = held_out if split == "held_out" and held_out else train
     default = Sizes(min(NUM, subject.num or NUM), NUM_REAL)
     evaluator = Evaluator(
@@ -108,8 +111,8 @@ def evaluate(
     )
     if not evaluator.names:
         raise DataError(
-            "nothing is measured; metrics= names the metrics, as in 'metrics=[fid,kid]'; "
-            "without it, all that suit the data are measured"
+            "no metrics are measured; name them, as in 'metrics=[fid,kid]', or omit metrics= to measure all that suit "
+            "the data"
         )
     scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
     print(table(scores, evaluator.extractor.about))
@@ -121,14 +124,14 @@ def evaluate(
 
 
 class Subject(NamedTuple):
-    """What is scored.
+    """A source of samples to score, and its properties.
 
     Attributes:
-        dataset: whose examples it is compared with.
-        num_classes: that the samples have; 0: none.
-        num: how many samples there are; None: any number.
-        weights, step: of a generator.
-        dataset_hash: of the examples that it learnt from; None: not known.
+        dataset: dataset to compare the samples with.
+        num_classes: number of classes of the labels; 0: unlabelled.
+        num: number of samples available; None: unlimited.
+        weights, step: recorded in the scores; None: the source is not a generator.
+        dataset_hash: hash of the training examples; None: unknown.
     """
 
     source: Source
@@ -148,14 +151,14 @@ def of_run(run: str, weights: str | None, checkpoint: str, device: str, trust: t
     cfg = run_config.load(run, trust)
     generator = TrainedGenerator.build(cfg, run, weights=weights, checkpoint=checkpoint, device=device)
     dataset = instantiate(cfg, "dataset", Dataset)
-    learnt = read_result(Path(run)).get("dataset")
+    recorded = read_result(Path(run)).get("dataset")
     return Subject(
         generator.sampler,
         dataset,
         num_classes=len(generator.classes),
         weights=generator.weights,
         step=generator.step,
-        dataset_hash=learnt.get("hash") if isinstance(learnt, dict) else None,
+        dataset_hash=recorded.get("hash") if isinstance(recorded, dict) else None,
     )
 
 
@@ -166,13 +169,13 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
 
     cfg = run_config.compose([f"dataset={dataset}", *overrides])
     run_config.check(cfg)
-    known = instantiate(cfg, "dataset", Dataset)
-    samples = open_samples(data, tuple(known.shape))
-    return Subject(samples, known, num=samples.num)
+    reference = instantiate(cfg, "dataset", Dataset)
+    samples = open_samples(data, tuple(reference.shape))
+    return Subject(samples, reference, num=samples.num)
 
 
 def table(scores: Mapping[str, Score], about: str) -> str:
-    """One line a metric, and some on what all of them were measured by and on."""
+    """Format the scores, one line per metric, followed by the sample counts and the extractor."""
     from ganlab.metrics.catalogue import METRICS
     from ganlab.runs.scores import comparisons
 
@@ -183,9 +186,9 @@ def table(scores: Mapping[str, Score], about: str) -> str:
         lines.append(
             f"{name:18s} {score.value:10.4g} {error:>8s} {floor:>10s}  {score.better:6s}  {METRICS[name].about}"
         )
-    one = next(iter(scores.values()))
+    first = next(iter(scores.values()))
     lines += comparisons(scores)
-    lines.append(f"extractor: {about} {one.extractor_hash}".rstrip())
+    lines.append(f"extractor: {about} {first.extractor_hash}".rstrip())
     return "\n".join(map(printable, lines))
 
 

@@ -1,4 +1,4 @@
-"""Samples of a trained generator: `python -m ganlab.sample run=FOLDER num=36 seed=0 out=samples.png`."""
+"""Sample a trained generator: `python -m ganlab.sample run=FOLDER num=36 seed=0 out=samples.png`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def sample(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Sequence[str] = (),
 ) -> None:
-    """Samples of a trained generator.
+    """Sample a trained generator.
 
     python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=last|STEP]
                             [label=CLASS] [device=auto|cpu|cuda|mps] ['trust=[my_module]']
 
-    out      ends in .npy: float32, images [num, C, H, W] in [0, 1], points [num, D]; ends in .png: a grid of images or
-             a scatter of points; anything else: a folder, into which every image is written as a PNG of its own.
-    weights  the averaged ones (ema) where the run kept them, else the raw ones.
-    label    the class to make, where the run was told classes (condition=); else samples are of all of them, evenly.
-    trust    your own modules that the run's networks come from.
+    out      .npy: float32, images [num, C, H, W] in [0, 1] or points [num, D]; .png: a grid of images or a scatter
+             plot of points; anything else: a folder with one PNG per image.
+    weights  ema: averaged weights, raw: weights of the last update; default: ema if the run has them.
+    label    the class to generate, for conditional runs (condition=); default: all classes in equal shares.
+    trust    your own modules that define networks of the run.
     """
     import numpy as np
 
@@ -50,7 +50,7 @@ def sample(
     samples = generator.sample(num, seed, label)
     is_image = samples.dim() == 4
     if is_folder and not is_image:
-        raise ConfigError(f"out={out}: a folder is for images, and this run makes points; use .npy or .png")
+        raise ConfigError(f"out={out}: is a folder, but this run generates points; use .npy or .png")
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_folder:
         images.save_each(images.to_bytes(samples), target)

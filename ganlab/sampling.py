@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.data.dataset import Samples
-from ganlab.data.units import AS_INSIDE, AffineUnits
+from ganlab.data.units import NO_UNITS, AffineUnits
 from ganlab.game import Players, bind_label, packed
 from ganlab.rng import BLOCK
 
@@ -44,7 +44,7 @@ class Sampler:
 
     generator: nn.Module
     players: Players
-    units: AffineUnits = AS_INSIDE
+    units: AffineUnits = NO_UNITS
 
     def batches(self, num: int, seed: int, label: int | None = None, size: int = 500) -> Iterator[Samples]:
         """Yield `num` samples, `size` at a time. Sample number i depends only on the seed and i.
@@ -64,7 +64,7 @@ class Sampler:
 
 
 def sample(
-    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: AffineUnits = AS_INSIDE, batch_size: int = 500
+    generator: nn.Module, z: Tensor, label: Tensor | None = None, units: AffineUnits = NO_UNITS, batch_size: int = 500
 ) -> Tensor:
     """Map latents [N, latent_dim] to images [N, C, H, W] in [0, 1], or to points [N, D] in the units of the data."""
     labels = [None] * len(z.split(batch_size)) if label is None else label.split(batch_size)

@@ -349,7 +349,7 @@ def test_a_run_is_evaluated_sampled_resumed_and_compared_with_what_its_files_say
     result, run = hostile.read(evaluated / "result.json"), f"run={evaluated}"
     other = hostile.strings_replaced(result["dataset"], hostile.TEXT)
     for module, arguments, said, dataset in [
-        ("ganlab.evaluate", (run, "num=100", "num_real=100"), "learnt from other data", other),
+        ("ganlab.evaluate", (run, "num=100", "num_real=100"), "was trained on other data", other),
         ("ganlab.sample", (run, "num=2", f"out={evaluated / 'samples.npy'}"), "2 samples of step", other),
         ("ganlab", (f"resume={evaluated}", "trainer.steps=4"), "the curves of", result["dataset"]),
         ("ganlab.compare", (str(evaluated.parent),), "1 run of 1 configuration", result["dataset"]),

@@ -164,10 +164,10 @@ def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest
     choices = ("dataset=points", f"dataset.path={tmp_path}/points.npy", "trainer.steps=2", "trainer.batch_size=50")
     options: dict[str, Any] = {"run": str(make_run(tmp_path / "run", *choices)), "num": 50}
     evaluate(**options, metrics=["sliced_wasserstein"])
-    assert "learnt from other data" not in caplog.text
+    assert "was trained on other data" not in caplog.text
     np.save(tmp_path / "points.npy", 2 * points)
     evaluate(**options, metrics=["sliced_wasserstein"])
-    assert "learnt from other data" in caplog.text
+    assert "was trained on other data" in caplog.text
 
 
 def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +182,7 @@ def test_what_is_no_finite_number_is_not_measured() -> None:
     features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
     facts = DatasetInfo(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
-    with pytest.raises(DataError, match="the examples lack 1 of the classes that samples have"):
+    with pytest.raises(DataError, match="the real examples lack 1 of the classes that samples have"):
         measure("class_kl", SamplePair(seen, seen, facts))
     far, other = (FeatureSet(torch.full((10, 2), limit, dtype=torch.float64)) for limit in (-1.7e308, 1.7e308))
     with pytest.raises(DataError, match=r"is (inf|nan), must be a finite number"):
@@ -443,9 +443,9 @@ def zipped_text(file: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "dataset", "message"),
     [
-        (lambda folder: folder.mkdir(), "digits", "no images there"),
+        (lambda folder: folder.mkdir(), "digits", "contains no images"),
         (image_of(9), "digits", "must have 8x8 pixels, has 9x9"),
-        (image_of(8), "circle", "a folder is for images"),
+        (image_of(8), "circle", "is a folder, but the dataset has points"),
         (lambda folder: None, "digits", "must be a .npy, a .npz or a folder of images"),
         (lambda file: file.write_text("no array"), "digits", "must be a .npy, a .npz or a folder of images"),
         (lambda file: file.write_bytes(b""), "digits", "must be a .npy, a .npz or a folder of images"),
@@ -455,14 +455,14 @@ def zipped_text(file: Path) -> None:
             "must be a .npy, a .npz or a folder of images",
         ),
         (arrays_of(), "digits", "must be a .npy, a .npz or a folder of images"),
-        (zipped_text, "digits", "or a folder of images: its first file is no array"),
-        (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"\[N, 8, 8\], holds float32 \[20, 1, 9, 8\]"),
-        (array_of(np.zeros((20, 8, 8), np.int64)), "digits", r"must hold float16 .* or uint8 .*, holds int64"),
-        (array_of(np.zeros((20, 2), np.uint8)), "circle", r"or float64 \[N, 2\], holds uint8 \[20, 2\]"),
-        (array_of(np.float32(1)), "circle", r"holds float32 \[\]"),
-        (array_of(np.zeros((0, 2), np.float32)), "circle", "holds no samples"),
-        (array_of(np.full((20, 1, 8, 8), 2, np.float32)), "digits", r"must lie in \[0, 1\], these in \[2, 2\]"),
-        (array_of(np.full((20, 1, 8, 8), np.nan, np.float32)), "digits", r"must lie in \[0, 1\]"),
+        (zipped_text, "digits", "or a folder of images: its first file is not an array"),
+        (array_of(np.zeros((20, 1, 9, 8), np.float32)), "digits", r"\[N, 8, 8\], contains float32 \[20, 1, 9, 8\]"),
+        (array_of(np.zeros((20, 8, 8), np.int64)), "digits", r"must contain float16 .* or uint8 .*, contains int64"),
+        (array_of(np.zeros((20, 2), np.uint8)), "circle", r"or float64 \[N, 2\], contains uint8 \[20, 2\]"),
+        (array_of(np.float32(1)), "circle", r"contains float32 \[\]"),
+        (array_of(np.zeros((0, 2), np.float32)), "circle", "contains no samples"),
+        (array_of(np.full((20, 1, 8, 8), 2, np.float32)), "digits", r"must be in \[0, 1\], these are in \[2, 2\]"),
+        (array_of(np.full((20, 1, 8, 8), np.nan, np.float32)), "digits", r"must be in \[0, 1\]"),
         (array_of(np.full((20, 2), np.nan, np.float32)), "circle", "not finite"),
     ],
 )
@@ -477,11 +477,11 @@ def test_what_cannot_be_scored_is_refused(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["fid"]}, "fid does not suit this dataset; must be of sliced_wasserstein"),
-        ({"extractor": "domain"}, "metrics.extractor=domain: is for images"),
+        ({"metrics": ["fid"]}, "fid does not suit this dataset; must be one of sliced_wasserstein"),
+        ({"extractor": "domain"}, "metrics.extractor=domain: requires images"),
         ({"split": "held_out"}, "has no held-out set"),
-        ({"dataset": "ring8"}, "dataset=NAME goes with data="),
-        ({"metrics": []}, "nothing is measured; metrics="),
+        ({"dataset": "ring8"}, "dataset=NAME: must be given with data="),
+        ({"metrics": []}, "no metrics are measured; name them"),
     ],
 )
 def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: str, circle: Path) -> None:
@@ -492,10 +492,10 @@ def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num": 21}, "num=21: must be at most 20, as many as data="),
-        ({"seeds": 3}, "seeds= go with run="),
-        ({"weights": "raw"}, "go with run="),
-        ({"checkpoint": "best"}, "go with run="),
+        ({"num": 21}, "num=21: must be at most 20, the number of samples in data="),
+        ({"seeds": 3}, "seeds=: allowed only with run="),
+        ({"weights": "raw"}, "allowed only with run="),
+        ({"checkpoint": "best"}, "allowed only with run="),
     ],
 )
 def test_what_a_file_cannot_give_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_samples_are_scored_against_a_dataset_with_keys_of_its_own(tmp_path: Pat
     assert score["value"] == pytest.approx(sliced_wasserstein(*map(torch.from_numpy, (points[:200], points[200:]))))
     with pytest.raises(ConfigError, match=r"model.latent_dim=2: must be key=value with key one of"):
         call(evaluate, [*arguments, "model.latent_dim=2"], GROUPS)
-    with pytest.raises(ConfigError, match=r"dataset.path=x: goes with data="):
+    with pytest.raises(ConfigError, match=r"dataset.path=x: allowed only with data="):
         call(evaluate, [f"run={tmp_path}", "dataset.path=x"], GROUPS)
     with pytest.raises(ConfigError, match=r"dataset.num_examples=-4: must be greater"):
         call(evaluate, [arguments[0], "dataset=ring8", "dataset.num_examples=-4"], GROUPS)

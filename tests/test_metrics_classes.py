@@ -58,11 +58,11 @@ def test_what_cannot_be_judged_is_refused() -> None:
         inception_score(torch.tensor([[0.5, 0.5], [1.5, -0.5], [0.5, 0.6]]))
     with pytest.raises(DataError, match="probabilities: 1 of 1 rows are not finite"):
         inception_score(torch.tensor([[math.nan, 1.0]]))
-    with pytest.raises(DataError, match="predicted classes: 0 to 10 is outside of 0 to 9"):
+    with pytest.raises(DataError, match="predicted classes: 0 to 10 is outside 0 to 9"):
         class_shares(torch.tensor([0, 10]), 10)
     with pytest.raises(DataError, match="predicted classes: -1 to 3"):
         modes_captured(torch.tensor([3, -1]), 10)
     with pytest.raises(DataError, match="there are 0"):
         class_shares(torch.empty(0, dtype=torch.long), 10)
-    with pytest.raises(DataError, match="shares differ in classes: 2 and 3"):
+    with pytest.raises(DataError, match="shares have different numbers of classes: 2 and 3"):
         kl_divergence(torch.ones(2) / 2, torch.ones(3) / 3)

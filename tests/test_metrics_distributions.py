@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganlab.errors import DataError
 from ganlab.metrics import transport
-from ganlab.metrics.features import draws
+from ganlab.metrics.features import cpu_rng
 from ganlab.metrics.frechet import Moments, frechet_distance
 from ganlab.metrics.kernel import contributions, cubic, kernel_distance, median_distance, mmd
 from ganlab.metrics.transport import sliced_wasserstein, wasserstein
@@ -160,7 +160,7 @@ def test_without_pot_scipy_matches_points_of_the_same_number(monkeypatch: pytest
     expected = wasserstein(a, b)
     monkeypatch.setattr(transport, "find_spec", lambda name: None)
     assert wasserstein(a, b) == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(DataError, match=r"W1 needs equal numbers of points \(60 and 59\), or install POT"):
+    with pytest.raises(DataError, match=r"W1 needs equal sample counts \(60 and 59\); install POT"):
         wasserstein(a, b[1:])
 
 
@@ -185,7 +185,7 @@ def test_one_dimensional_wasserstein_is_that_of_scipy(sizes: tuple[int, int]) ->
 def test_sliced_wasserstein_is_that_of_pot() -> None:
     ot = pytest.importorskip("ot")
     a, b = correlated(60, 4, seed=1).numpy(), correlated(45, 4, seed=2, spread=1.5).numpy()
-    drawn = torch.randn(4, 500, generator=draws(7), dtype=torch.float64)
+    drawn = torch.randn(4, 500, generator=cpu_rng(7), dtype=torch.float64)
     theirs = ot.sliced_wasserstein_distance(a, b, p=1, projections=(drawn / drawn.norm(dim=0)).numpy())
     ours = sliced_wasserstein(torch.tensor(a), torch.tensor(b), num_projections=500, seed=7)
     assert ours == pytest.approx(theirs, rel=1e-10)
@@ -218,7 +218,7 @@ def test_too_few_samples_are_refused() -> None:
         Moments().covariance  # noqa: B018
     with pytest.raises(DataError, match="real features: at least 2 samples are needed, there are 1"):
         kernel_distance(normal(1, 3), normal(9, 3))
-    with pytest.raises(DataError, match="bandwidth must be more than 0, is 0"):
+    with pytest.raises(DataError, match="bandwidth=0: must be greater than 0"):
         mmd(torch.ones(5, 2), torch.ones(5, 2))
-    with pytest.raises(DataError, match=r"must be \[samples, dimensions\], not \[9\]"):
+    with pytest.raises(DataError, match=r"shape must be \[samples, dimensions\], not \[9\]"):
         Moments().add(normal(9))

@@ -189,7 +189,7 @@ def test_bad_npy_is_refused_before_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "p.npy"
     for array in (np.zeros(5), np.zeros((5, 2, 2)), np.zeros((5, 0)), np.zeros((5, 2), complex), np.array([["a"]])):
         np.save(file, array)
-        with pytest.raises(ConfigError, match=r"must hold numbers of shape \[N, D\], not "):
+        with pytest.raises(ConfigError, match=r"must contain numbers of shape \[N, D\], not "):
             PointFile(str(file))
     np.save(file, np.array([[{}]]), allow_pickle=True)
     with pytest.raises(ConfigError, match="cannot be read"):

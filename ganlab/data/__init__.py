@@ -1,1 +1,1 @@
-"""What can be learnt: datasets that know their own shape, and the batches drawn from them."""
+"""Datasets, and the batches drawn from them."""

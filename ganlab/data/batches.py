@@ -1,4 +1,4 @@
-"""Batches of a dataset that lives in memory, drawn as a function of the step."""
+"""Batches of a dataset in memory, each a function of the seed and the batch index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganlab.rng import generator
 
 
 def to_model_range(data: Tensor) -> Tensor:
-    """Examples as the networks see them: float32, bytes scaled to [-1, 1], images in channels-last layout."""
+    """Convert examples to the input of networks: float32 in [-1, 1], images in channels-last memory format."""
     if data.dtype == torch.uint8:
         data = data.float().div_(127.5).sub_(1)
     return data.contiguous(memory_format=torch.channels_last) if data.dim() == 4 else data
@@ -24,24 +24,24 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
 
 
 class Batch(NamedTuple):
-    """Examples [B, ...] as the networks see them, and their labels [B], where the networks are told them."""
+    """Examples [B, ...] in model range and their labels [B]; None: the run is unconditional."""
 
     x: Tensor
     label: Tensor | None
 
 
 class Batches:
-    """`batches(index)` is one batch. Every epoch is a new shuffle; its incomplete last batch is dropped.
+    """Shuffled batches: `batches(index)` returns one. Each epoch is a new shuffle without its incomplete last batch.
 
     Args:
         data: all examples [N, ...], already on the device.
         batch_size: at most N.
-        seed: of the run.
-        labels: of the examples [N], if the batches are to have them.
-        flip: whether each image is mirrored left to right with a chance of 1/2.
+        seed: seed of the shuffles and flips.
+        labels: labels of the examples [N]; None: batches have no labels.
+        flip: whether to mirror each image left to right with probability 1/2.
 
     Raises:
-        ConfigError: the batch size is larger.
+        ConfigError: the batch size is greater than N.
     """
 
     def __init__(

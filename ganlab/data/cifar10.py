@@ -1,4 +1,4 @@
-"""CIFAR-10: through torchvision's addresses, its pickles opened only once their md5 is right."""
+"""CIFAR-10, from the addresses that torchvision knows. Its pickles are opened only after an MD5 check."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from ganlab.errors import DataError
 
 
 class CIFAR10:
-    """60,000 photographs of ten kinds of things, 32x32 pixels in colour (Krizhevsky, 2009).
+    """60,000 colour photographs of 32x32 pixels in ten classes (Krizhevsky, 2009).
 
     Args:
-        root: folder that holds or will hold `cifar-10-batches-py/`, as torchvision lays it out; None: the user's cache.
-        train: the training set of 50,000, or the test set of 10,000.
-        mirror: address of a folder with `cifar-10-python.tar.gz`; None: the one that torchvision knows.
-        timeout: seconds that a server may stay silent.
-        flip: whether batches may be mirrored left to right.
+        root: folder that contains or will contain `cifar-10-batches-py/`, in torchvision's layout; None: the user's
+            cache.
+        train: True for the training set of 50,000 images, False for the test set of 10,000.
+        mirror: URL of a folder with `cifar-10-python.tar.gz`; None: torchvision's URL.
+        timeout: maximum time without data from a server, in seconds.
+        flip: whether to mirror training images left to right at random.
     """
 
     name = "cifar10"
@@ -55,9 +56,9 @@ class CIFAR10:
 
     def load(self) -> Examples:
         folder = self.root / _published().base_folder
-        ensure("CIFAR-10", folder, self._damaged, self._bring)
+        ensure("CIFAR-10", folder, self._damaged, self._fetch)
         batches = [_read(folder / name, md5) for name, md5 in self._md5().items()]
-        data = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.shape)  # rows of 3,072 bytes
+        data = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *self.shape)  # from rows of 3,072 bytes
         labels = [label for batch in batches for label in batch["labels"]]
         return Examples(torch.from_numpy(data), torch.tensor(labels), "torchvision", flip=self.flip)
 
@@ -73,20 +74,20 @@ class CIFAR10:
         return other
 
     def _md5(self) -> dict[str, str]:
-        """Of the files of this split, by name."""
+        """File name -> MD5 for the files of this split."""
         published = _published()
         return dict(published.train_list if self.train else published.test_list)
 
     def _damaged(self, folder: Path) -> list[str]:
         return [name for name, md5 in self._md5().items() if md5_of(folder / name) != md5]
 
-    def _bring(self, folder: Path, names: list[str]) -> None:
+    def _fetch(self, folder: Path, names: list[str]) -> None:
         published = _published()
         address = f"{self.mirror.rstrip('/')}/{published.filename}" if self.mirror else published.url
         packed = folder / published.filename
         download([address], packed, published.tgz_md5, self.timeout)
         with tarfile.open(packed) as archive:
-            for name in dict((*published.train_list, *published.test_list)):  # both splits: they come together
+            for name in dict((*published.train_list, *published.test_list)):  # one archive contains both splits
                 member = archive.getmember(f"{published.base_folder}/{name}")
                 member.name = name
                 archive.extract(member, folder, filter="data")
@@ -100,14 +101,14 @@ def _published() -> Any:
 
 
 def _read(file: Path, md5: str) -> dict[str, Any]:
-    """One batch. A pickle can run code, so what is unpickled are the very bytes whose md5 is right.
+    """Read one batch file. A pickle can run code, so the MD5 of the exact bytes is checked before unpickling.
 
     Raises:
-        DataError: they are not those that were published.
+        DataError: the bytes are not those that were published.
     """
     content = file.read_bytes()
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise DataError(f"dataset.root: {file}: was altered while it was being read")
-    with warnings.catch_warnings():  # it was written by a NumPy of 2009, in a way that today's warns of
+        raise DataError(f"dataset.root: {file}: changed while it was being read")
+    with warnings.catch_warnings():  # NumPy warns about the 2009 format of these pickles
         warnings.simplefilter("ignore")
         return pickle.loads(content, encoding="latin1")  # noqa: S301

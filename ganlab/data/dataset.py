@@ -1,4 +1,4 @@
-"""What every dataset offers, and what it holds once loaded."""
+"""The interface of datasets, and the examples that they load."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing_extensions import TypedDict
 
 from ganlab.config.entries import STRICT
 from ganlab.config.ranges import Positive
-from ganlab.data.units import AS_INSIDE, AffineUnits
+from ganlab.data.units import NO_UNITS, AffineUnits
 from ganlab.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
 class Samples(NamedTuple):
-    """Examples as they look outside, images in [0, 1] [B, C, H, W] or points [B, D], and the classes [B] asked for."""
+    """Images [B, C, H, W] in [0, 1] or points [B, D] in data units, and the labels [B] they were generated for."""
 
     x: Tensor
     label: Tensor | None
@@ -30,25 +30,25 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of a dataset, loaded.
+    """The loaded examples of a dataset.
 
     Attributes:
         data: images, uint8 [N, C, H, W]; or points, float32 [N, D] in [-1, 1].
-        labels: int64 [N], numbered from 0.
-        source: where they came from.
-        units: that the points came in.
-        flip: whether batches may be mirrored left to right.
+        labels: class indices from 0, int64 [N].
+        source: origin of the examples, for messages and records.
+        units: the original units of points.
+        flip: whether to mirror training images left to right at random.
     """
 
     data: Tensor
     labels: Tensor
     source: str
-    units: AffineUnits = AS_INSIDE
+    units: AffineUnits = NO_UNITS
     flip: bool = False
 
     @classmethod
-    def of_points(cls, points: Tensor, labels: Tensor, source: str, units: AffineUnits = AS_INSIDE) -> Examples:
-        """The examples of points [N, D] in units of their own."""
+    def of_points(cls, points: Tensor, labels: Tensor, source: str, units: AffineUnits = NO_UNITS) -> Examples:
+        """Create examples from points [N, D] in the given units."""
         return cls(units.inside(points).float(), labels, source, units)
 
     def __len__(self) -> int:
@@ -56,11 +56,11 @@ class Examples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the data, their units and labels, to tell two datasets of one name apart."""
-        # Without units where there are none, so that classifiers and scores of images that were kept stay valid
-        told = (tuple(self.data.shape), self.data.dtype, *([] if self.units == AS_INSIDE else [self.units]))
-        digest = hashlib.sha256(str(told).encode())
-        for tensor in (self.data, self.labels):  # read where they lie: a copy would take their memory once more
+        """Hash of the data, units and labels; it distinguishes datasets with the same name."""
+        # Images have no units. Leaving these out keeps older classifiers and scores valid.
+        header = (tuple(self.data.shape), self.data.dtype, *([] if self.units == NO_UNITS else [self.units]))
+        digest = hashlib.sha256(str(header).encode())
+        for tensor in (self.data, self.labels):  # hashed in place, because a copy would double the memory
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
@@ -83,11 +83,13 @@ class DescriptionEntry(TypedDict):
 
 @dataclass(frozen=True)
 class Description:
-    """What the networks were sized by, as a checkpoint keeps it; the data themselves may have gone.
+    """The properties of a dataset that the networks depend on, stored in checkpoints.
+
+    They make a checkpoint usable without the data.
 
     Attributes:
-        name, shape, classes: the dataset's.
-        units: the examples'.
+        name, shape, classes: those of the `Dataset`.
+        units: those of its `Examples`.
     """
 
     name: str
@@ -96,7 +98,7 @@ class Description:
     units: AffineUnits
 
     def plain(self) -> DescriptionEntry:
-        """As lists and numbers, for a file."""
+        """Convert to lists and numbers, for a file."""
         units: UnitsEntry = {"center": list(self.units.center), "scale": self.units.scale}
         return {"name": self.name, "shape": list(self.shape), "classes": list(self.classes), "units": units}
 
@@ -108,70 +110,70 @@ class Description:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Facts that are known before any data are read, and the reading."""
+    """A dataset: properties that are known before any data are read, and a method that loads the examples."""
 
     name: str
-    shape: tuple[int, ...]  # of one example: (C, H, W) for images, (D,) for points
-    num_examples: int | None  # where it is known beforehand
-    classes: tuple[str, ...]  # their names in the order of the labels; empty: the labels mean nothing
+    shape: tuple[int, ...]  # shape of one example: (C, H, W) for images, (D,) for points
+    num_examples: int | None  # None: unknown before loading
+    classes: tuple[str, ...]  # class names in the order of the labels; empty: no classes, all labels are 0
 
     def check(self) -> None:
-        """Look for what would keep `load` from working, without reading or fetching any data.
+        """Check the settings and folders without reading or downloading any data.
 
         Raises:
-            ganlab.errors.ConfigError: with the key, its value and what is allowed.
+            ganlab.errors.ConfigError: `load` would fail; the message names the key, its value and what is allowed.
         """
 
     def load(self) -> Examples:
-        """Read the examples, fetching them first where that is needed.
+        """Load the examples, downloading them first if needed.
 
         Raises:
-            ganlab.errors.DataError: they cannot be had.
+            ganlab.errors.DataError: the examples cannot be read or downloaded.
         """
         ...
 
 
 @runtime_checkable
 class HasHeldOut(Protocol):
-    """A dataset with examples of the same kind that no run of it learns from."""
+    """A dataset with held-out examples of the same kind, which are never used for training."""
 
     def held_out(self) -> Dataset | None: ...
 
 
 @runtime_checkable
 class HasFresh(Protocol):
-    """A dataset whose distribution is known, so that new examples can be drawn."""
+    """A dataset whose distribution is known, so that new examples can be sampled."""
 
     def fresh(self, num: int, seed: int) -> Examples:
-        """`num` new examples from the distribution, independent of the dataset and its held-out set."""
+        """Sample `num` new examples, independent of the dataset and its held-out set."""
         ...
 
 
 @runtime_checkable
 class HasLabelled(Protocol):
-    """A dataset that is part of, or made from, one that a classifier is better trained on."""
+    """A dataset derived from a larger labelled one, which is better for training a classifier."""
 
     def labelled(self) -> Dataset: ...
 
 
 def held_out(dataset: Dataset) -> Dataset | None:
-    """Other examples of the same kind: the test set, or points drawn by another seed. None: there are none.
+    """The dataset of held-out examples: the test set, or points drawn with another seed. None: there is none.
 
-    Where they lie in files, those may turn out to be missing only when it is loaded.
+    Missing files of a held-out set are only noticed when it is loaded.
     """
     return dataset.held_out() if isinstance(dataset, HasHeldOut) else None
 
 
 def load_held_out(dataset: Dataset) -> Examples | None:
-    """The held-out examples, loaded; None: there are none, or none that can be had here."""
+    """Load the held-out examples; None: there are none, or they cannot be loaded."""
     other = held_out(dataset)
     try:
         return None if other is None else other.load()
     except DataError as error:
-        log.info("There is no held-out set of %s here: %s", dataset.name, error)
+        log.info("The held-out set of %s is not available: %s", dataset.name, error)
         return None
 
 
 def labelled(dataset: Dataset) -> Dataset:
-    """The training images and classes of a classifier that knows this kind of data: of MNIST's fives, all of MNIST."""
+    """The dataset to train a classifier on for this kind of data; for the fives of MNIST, this is all of MNIST."""
     return dataset.labelled() if isinstance(dataset, HasLabelled) else dataset

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn."""
+"""The handwritten digits shipped with scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ganlab.data.mnist import ALL_DIGITS, Digit, check_digits, select_digits
 
 
 class Digits:
-    """1,797 images of 8x8 pixels with 17 levels of grey (Alpaydin and Kaynak, UCI, 1998).
+    """1,797 images of handwritten digits, 8x8 pixels with 17 grey levels (Alpaydin and Kaynak, UCI, 1998).
 
     Args:
-        digits: which of the ten to keep.
+        digits: digits to keep, for example [3, 5].
     """
 
     name = "digits"
@@ -30,7 +30,7 @@ class Digits:
         check_digits(self.digits)
 
     def load(self) -> Examples:
-        from sklearn.datasets import load_digits  # takes as long as PyTorch; a refusal is not to wait for it
+        from sklearn.datasets import load_digits  # slow to import; config errors should not wait for it
 
         bunch = load_digits()
         levels = torch.tensor(bunch.images, dtype=torch.float32)[:, None]

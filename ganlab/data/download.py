@@ -1,4 +1,4 @@
-"""Files from the network: whole or not at all, in a folder that several runs may share."""
+"""Downloads of dataset files: atomic, and safe for several runs that share a folder."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ from ganlab.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SECONDS_FOR_ANOTHER = 600.0  # that another run may take to fetch the same files
+MAX_WAIT = 600.0  # seconds to wait for another run that downloads the same files
 BLOCK = 1 << 16  # bytes
-FAILURES = (OSError, HTTPException, ValueError, EOFError, zlib.error, TarError)  # of a transfer and its unpacking
+FAILURES = (OSError, HTTPException, ValueError, EOFError, zlib.error, TarError)  # errors of downloading and unpacking
 
 
 def md5_of(file: Path) -> str | None:
-    """The md5 of a file's content; None: there is no such file."""
+    """The MD5 of a file's content; None: there is no such file."""
     return digest_of(file, "md5")
 
 
 def digest_of(file: Path, algorithm: str) -> str | None:
-    """The digest of a file's content by an algorithm that hashlib knows; None: there is no such file."""
+    """The digest of a file's content; None: there is no such file.
+
+    Args:
+        algorithm: name of a hashlib algorithm.
+    """
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
@@ -41,25 +45,26 @@ def digest_of(file: Path, algorithm: str) -> str | None:
 
 
 def download(addresses: Sequence[str], file: Path, digest: str, timeout: float, algorithm: str = "md5") -> None:
-    """Bring a file from the first address that has it whole.
+    """Download a file from the first address that provides it intact.
 
     Args:
-        digest: of what must arrive, by `algorithm`.
-        timeout: seconds that a server may stay silent.
+        digest: expected digest of the content.
+        timeout: maximum time without data from a server, in seconds.
+        algorithm: hashlib algorithm of the digest.
 
     Raises:
-        OSError: no address has it; the message names the reason of each.
+        OSError: all addresses failed; the message gives the reason for each.
     """
     reasons = []
     for address in addresses:
         try:
             request = Request(address, headers={"User-Agent": "ganlab"})
             with (
-                urlopen(request, timeout=timeout) as answer,
+                urlopen(request, timeout=timeout) as response,
                 file.open("wb") as out,
-                tqdm(desc=file.name, total=answer.length, unit="B", unit_scale=True, disable=None) as bar,
+                tqdm(desc=file.name, total=response.length, unit="B", unit_scale=True, disable=None) as bar,
             ):
-                while block := answer.read(BLOCK):
+                while block := response.read(BLOCK):
                     out.write(block)
                     bar.update(len(block))
         except FAILURES as error:
@@ -67,7 +72,7 @@ def download(addresses: Sequence[str], file: Path, digest: str, timeout: float, 
         else:
             if digest_of(file, algorithm) == digest:
                 return
-            reasons.append(f"{address}: arrived altered")
+            reasons.append(f"{address}: wrong checksum")
     raise OSError("; ".join(reasons))
 
 
@@ -75,52 +80,54 @@ def ensure(
     title: str,
     folder: Path,
     damaged: Callable[[Path], list[str]],
-    bring: Callable[[Path, list[str]], None],
+    fetch: Callable[[Path, list[str]], None],
 ) -> None:
-    """Make sure that the files of a data set lie in a folder and are whole, fetching those that are not.
+    """Ensure that a folder contains the intact files of a dataset; download missing or damaged ones.
 
     Args:
-        title: of the data set, for messages.
-        damaged: names the files that are missing, truncated or altered in a folder.
-        bring: puts the files of these names into a temporary folder; only files that are whole leave it.
+        title: name of the dataset, for messages.
+        damaged: returns the names of the files that are missing, truncated or altered in a folder.
+        fetch: downloads the named files into a temporary folder, from which only intact files are moved.
 
     Raises:
-        DataError: they cannot be had, or the folder cannot be written.
+        DataError: the files cannot be downloaded, or the folder is not writable.
     """
     try:
         if not damaged(folder):
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock", f"fetching {title} into {folder}", SECONDS_FOR_ANOTHER):
-            names = damaged(folder)  # again: another run may have fetched them meanwhile
+        with locked(folder / ".lock", f"fetching {title} into {folder}", MAX_WAIT):
+            names = damaged(folder)  # checked again, because another run may have fetched them in the meantime
             if names:
                 log.info("Fetching %s into %s (%s)", title, folder, ", ".join(names))
                 with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as temporary:
-                    _bring_whole(title, folder, Path(temporary), names, damaged, bring)
+                    _fetch_intact(title, folder, Path(temporary), names, damaged, fetch)
                     for file in sorted(Path(temporary).iterdir()):
                         os.replace(file, folder / file.name)
     except Timeout as error:
-        raise DataError(f"dataset.root: another run has been fetching {title} into {folder} for too long") from error
+        raise DataError(
+            f"dataset.root: timed out while another run fetches {title} into {folder}; try again later"
+        ) from error
     except OSError as error:
         raise DataError(f"dataset.root: {error}") from error
 
 
-def _bring_whole(
+def _fetch_intact(
     title: str,
     folder: Path,
     temporary: Path,
     names: list[str],
     damaged: Callable[[Path], list[str]],
-    bring: Callable[[Path, list[str]], None],
+    fetch: Callable[[Path, list[str]], None],
 ) -> None:
-    advice = f"Run once with network access, or put its unpacked files into {folder}"
+    advice = f"Run once with network access, or put the unpacked files into {folder}"
     try:
-        bring(temporary, names)
+        fetch(temporary, names)
     except FAILURES as error:
         raise DataError(f"{title} could not be fetched: {_one_line(error)}. {advice}") from error
     wrong = [name for name in damaged(temporary) if name in names]
     if wrong:
-        raise DataError(f"{title} could not be fetched: {', '.join(wrong)} arrived altered. {advice}")
+        raise DataError(f"{title} could not be fetched: {', '.join(wrong)}: wrong checksum. {advice}")
 
 
 def _one_line(error: BaseException) -> str:

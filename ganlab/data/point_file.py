@@ -1,4 +1,4 @@
-"""Points of the user's own, from a file."""
+"""Points from a file of the user."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ganlab.errors import ConfigError, DataError
 
 
 class PointFile:
-    """Points of any dimension: one a line of a `.csv`, or a `.npy` of numbers [N, D].
+    """Points of any dimension, from a `.csv` with one point per line or a `.npy` of shape [N, D].
 
-    They are brought inside [-1, 1] by the middle of their range and half the largest range, the same on all axes, so
-    that their shape is kept.
+    They are scaled to [-1, 1] by the centre of their range and half of the largest range. All axes have the same
+    scale, so proportions are preserved.
 
     Args:
-        path: a `.csv` has commas or white space between the numbers and may have a line of names on top.
+        path: a `.csv` or `.npy` file. A `.csv` separates numbers by commas or white space and may have a header line.
 
     Raises:
-        ConfigError: the file is missing or of another kind, or is no table of numbers by its first line or header.
+        ConfigError: the file is missing, has another suffix, or its first line or header shows that it is not a table
+            of numbers.
     """
 
     name = "points"
@@ -34,7 +35,7 @@ class PointFile:
         if self.path.suffix.lower() not in (".csv", ".npy"):
             raise ConfigError(f"dataset.path={path}: must end in .csv or .npy")
         if not self.path.is_file():
-            raise ConfigError(f"dataset.path={path}: no such file; must be a .csv or .npy with a point a row")
+            raise ConfigError(f"dataset.path={path}: no such file; must be a .csv or .npy with one point per row")
         try:
             self.num_examples, dimension = self._npy_shape() if self._is_npy else (None, self._csv_columns())
         except (OSError, ValueError, EOFError) as error:
@@ -42,19 +43,19 @@ class PointFile:
         self.shape = (dimension,)
 
     def check(self) -> None:
-        pass  # all that can be seen without reading the points was seen when the shape was asked for
+        pass  # the constructor has checked everything that can be checked without reading the points
 
     def load(self) -> Examples:
         points = self._read()  # [N, D], float64
         if len(points) < 2:
             raise DataError(f"dataset.path={self.path}: must have at least 2 points, not {len(points)}")
-        strange = np.flatnonzero(~np.isfinite(points).all(axis=1))
-        if len(strange):
+        invalid = np.flatnonzero(~np.isfinite(points).all(axis=1))
+        if len(invalid):
             raise DataError(
-                f"dataset.path={self.path}: must have finite numbers only; {len(strange)} points have NaN or infinity, "
-                f"the first is point {strange[0] + 1}: {points[strange[0]].tolist()}"
+                f"dataset.path={self.path}: must have finite numbers only; {len(invalid)} points have NaN or infinity, "
+                f"the first is point {invalid[0] + 1}: {points[invalid[0]].tolist()}"
             )
-        low, high = points.min(axis=0) / 2, points.max(axis=0) / 2  # halved first: the largest floats do not overflow
+        low, high = points.min(axis=0) / 2, points.max(axis=0) / 2  # halved first, so that large floats do not overflow
         center, scale = low + high, float((high - low).max())
         if not scale:
             raise DataError(
@@ -80,32 +81,32 @@ class PointFile:
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         if array.dtype.kind not in "fiu" or array.ndim != 2 or not array.shape[1]:
             raise ConfigError(
-                f"dataset.path={self.path}: must hold numbers of shape [N, D], not {array.dtype} of shape "
+                f"dataset.path={self.path}: must contain numbers of shape [N, D], not {array.dtype} of shape "
                 f"{list(array.shape)}"
             )
         return array.shape[0], array.shape[1]
 
     def _csv_columns(self) -> int:
-        """The number of columns, by the first line that is not empty."""
+        """The number of columns of the first line that is not empty."""
         with self.path.open(encoding="utf-8-sig") as lines:
             cells = next((_cells(line) for line in lines if line.strip()), [])
         if not cells:
-            raise ConfigError(f"dataset.path={self.path}: is empty; must have a point a line")
+            raise ConfigError(f"dataset.path={self.path}: is empty; must have one point per line")
         return len(cells)
 
     def _read_csv(self) -> np.ndarray:
-        """The points, [N, D]; every number is looked at, so that a wrong one can be named by its line.
+        """Read the points [N, D]; cells are parsed one by one, so that an error can name its line.
 
         Raises:
-            DataError: a cell that is no number, or a line of another length.
+            DataError: a cell is not a number, or a line has a different number of cells.
         """
         points: list[list[float]] = []
-        named = False
+        has_header = False
         with self.path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 cells = _cells(line)
-                if not points and not named and cells and not any(map(_is_number, cells)):
-                    named = True
+                if not points and not has_header and cells and not any(map(_is_number, cells)):
+                    has_header = True
                 elif line.strip():
                     points.append(self._point(cells, number))
         return np.array(points).reshape(-1, *self.shape)

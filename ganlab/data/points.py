@@ -14,30 +14,30 @@ from ganlab.data.dataset import Examples
 from ganlab.data.units import AffineUnits
 from ganlab.rng import generator
 
-FAR = 5  # standard deviations: one coordinate in two million lies beyond
-NEAR = 0.05  # of a curve without noise; of one with noise 3 standard deviations are near
-ALONG = 1000  # points that stand for a curve
+MAX_SIGMAS = 5  # scale bound of noise in standard deviations; one coordinate in two million exceeds it
+MIN_TOLERANCE = 0.05  # for curves without noise; with noise, the tolerance is 3 standard deviations
+NUM_MANIFOLD_POINTS = 1000  # points that represent a curve
 
 
 class Circle:
-    """Evenly spaced points on a circle about the origin: the inner one of scikit-learn's `make_circles`.
+    """Evenly spaced points on a circle centred on the origin: the inner one of scikit-learn's `make_circles`.
 
-    Fresh points are drawn from the uniform distribution on the circle.
+    Fresh examples are sampled uniformly on the circle.
 
     Attributes:
-        manifold: points [M, 2] all along the curve that the data lie on, as other datasets of curves have it too.
-        tolerance: how far from it a sample may lie to count as near.
+        manifold: points [M, 2] along the curve that the data lie on; other datasets of curves have it too.
+        tolerance: distance from the curve up to which a sample counts as near.
     """
 
     name = "circle"
     shape = (2,)
     classes = ()
     radius = 0.8
-    tolerance = NEAR
+    tolerance = MIN_TOLERANCE
 
     @property
     def manifold(self) -> Tensor:
-        return _polar(self.radius, torch.linspace(0, 2 * math.pi, ALONG))
+        return _polar(self.radius, torch.linspace(0, 2 * math.pi, NUM_MANIFOLD_POINTS))
 
     def __init__(self, num_examples: NumExamples = 1000) -> None:
         self.num_examples = num_examples
@@ -46,7 +46,7 @@ class Circle:
         pass
 
     def load(self) -> Examples:
-        from sklearn.datasets import make_circles  # takes as long as PyTorch; a refusal is not to wait for it
+        from sklearn.datasets import make_circles  # slow to import; config errors should not wait for it
 
         points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
@@ -57,11 +57,12 @@ class Circle:
         return Examples(_polar(self.radius, angle), torch.zeros(num, dtype=torch.int64), source="drawn")
 
 
-class Drawn:
-    """Random points in the plane, drawn from a seed of the dataset's own. Subclasses define `draw`.
+class RandomPoints:
+    """Base class of random points in the plane. Subclasses define `draw`.
 
     Args:
-        seed: of all that is drawn.
+        num_examples: number of examples to draw.
+        seed: seed of the dataset, independent of the seed of the run.
     """
 
     shape = (2,)
@@ -72,7 +73,7 @@ class Drawn:
         self.seed = seed
 
     def held_out(self) -> Self:
-        """As many points, drawn by the next seed."""
+        """The same number of points, drawn with the next seed."""
         other = copy.copy(self)
         other.seed = self.seed + 1
         return other
@@ -87,15 +88,15 @@ class Drawn:
         return self.draw(num, generator(seed, "fresh"))
 
     def draw(self, num: int, rng: torch.Generator) -> Examples:
-        """`num` examples from the distribution."""
+        """Sample `num` examples from the distribution."""
         raise NotImplementedError
 
 
-class Moons(Drawn):
-    """Two half circles of radius 1 that reach into each other, one class each: scikit-learn's `make_moons`.
+class Moons(RandomPoints):
+    """Two interleaving half circles of radius 1, one class each, as in scikit-learn's `make_moons`.
 
     Args:
-        noise: standard deviation of the normal noise on both coordinates.
+        noise: standard deviation of the Gaussian noise in both coordinates.
     """
 
     name = "moons"
@@ -104,11 +105,11 @@ class Moons(Drawn):
     def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.05, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
-        self.tolerance = max(3 * noise, NEAR)
+        self.tolerance = max(3 * noise, MIN_TOLERANCE)
 
     @property
     def manifold(self) -> Tensor:
-        upper = _polar(1, torch.linspace(0, math.pi, ALONG // 2))
+        upper = _polar(1, torch.linspace(0, math.pi, NUM_MANIFOLD_POINTS // 2))
         return torch.cat([upper, torch.tensor([1.0, 0.5]) - upper])
 
     def draw(self, num: int, rng: torch.Generator) -> Examples:
@@ -117,15 +118,15 @@ class Moons(Drawn):
         upper = _polar(1, angle)
         points = torch.where(moon[:, None] == 0, upper, torch.tensor([1.0, 0.5]) - upper)
         points += self.noise * torch.randn(points.shape, generator=rng)
-        # Without noise they fill [-1, 2] x [-0.5, 1]
-        return Examples.of_points(points, moon, "drawn", AffineUnits((0.5, 0.25), 1.5 + FAR * self.noise))
+        # Without noise the points fill [-1, 2] x [-0.5, 1]
+        return Examples.of_points(points, moon, "drawn", AffineUnits((0.5, 0.25), 1.5 + MAX_SIGMAS * self.noise))
 
 
-class SwissRoll(Drawn):
+class SwissRoll(RandomPoints):
     """A spiral of one and a half turns, denser inside: scikit-learn's `make_swiss_roll` without its second axis.
 
     Args:
-        noise: standard deviation of the normal noise on both coordinates; the windings are 2 pi apart.
+        noise: standard deviation of the Gaussian noise in both coordinates; the turns are 2 pi apart.
     """
 
     name = "swiss_roll"
@@ -133,11 +134,11 @@ class SwissRoll(Drawn):
     def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.25, seed: Seed = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
-        self.tolerance = max(3 * noise, NEAR)
+        self.tolerance = max(3 * noise, MIN_TOLERANCE)
 
     @property
     def manifold(self) -> Tensor:
-        angle = torch.linspace(1.5 * math.pi, 4.5 * math.pi, ALONG)
+        angle = torch.linspace(1.5 * math.pi, 4.5 * math.pi, NUM_MANIFOLD_POINTS)
         return _polar(angle, angle)
 
     def draw(self, num: int, rng: torch.Generator) -> Examples:
@@ -145,16 +146,16 @@ class SwissRoll(Drawn):
         points = _polar(angle, angle) + self.noise * torch.randn(num, 2, generator=rng)
         labels = torch.zeros(num, dtype=torch.int64)
         outer_end = 4.5 * math.pi
-        return Examples.of_points(points, labels, "drawn", AffineUnits(scale=outer_end + FAR * self.noise))
+        return Examples.of_points(points, labels, "drawn", AffineUnits(scale=outer_end + MAX_SIGMAS * self.noise))
 
 
-class Spiral(Drawn):
-    """Archimedean spirals that start at the origin, evenly turned against each other, one class each.
+class Spiral(RandomPoints):
+    """Archimedean spirals that start at the origin, rotated by equal angles, one class each.
 
     Args:
-        arms: how many; a single one has no classes.
-        turns: of each; it ends at radius 1.
-        noise: standard deviation of the normal noise on both coordinates.
+        arms: number of spirals; a single spiral has no classes.
+        turns: number of turns of each spiral; all end at radius 1.
+        noise: standard deviation of the Gaussian noise in both coordinates.
     """
 
     name = "spiral"
@@ -171,25 +172,25 @@ class Spiral(Drawn):
         self.arms = arms
         self.turns = turns
         self.noise = noise
-        self.tolerance = max(3 * noise, NEAR)
+        self.tolerance = max(3 * noise, MIN_TOLERANCE)
         self.classes = tuple(map(str, range(arms))) if arms > 1 else ()
 
     @property
     def manifold(self) -> Tensor:
-        radius = torch.linspace(0, 1, ALONG // self.arms + 1)
+        radius = torch.linspace(0, 1, NUM_MANIFOLD_POINTS // self.arms + 1)
         turn = [self.turns * radius + arm / self.arms for arm in range(self.arms)]
         return torch.cat([_polar(radius, 2 * math.pi * each) for each in turn])
 
     def draw(self, num: int, rng: torch.Generator) -> Examples:
         arm = torch.randint(self.arms, (num,), generator=rng)
-        radius = torch.rand(num, generator=rng).sqrt()  # even along the arm, but for its inner end
+        radius = torch.rand(num, generator=rng).sqrt()  # nearly uniform along the arm, except at its inner end
         points = _polar(radius, 2 * math.pi * (self.turns * radius + arm / self.arms))
         points += self.noise * torch.randn(points.shape, generator=rng)
-        return Examples.of_points(points, arm, "drawn", AffineUnits(scale=1 + FAR * self.noise))
+        return Examples.of_points(points, arm, "drawn", AffineUnits(scale=1 + MAX_SIGMAS * self.noise))
 
 
-class Checkerboard(Drawn):
-    """Evenly spread over every other square of a board of 4 by 4 on [-1, 1], one class a square."""
+class Checkerboard(RandomPoints):
+    """Uniform on every other square of a 4x4 checkerboard on [-1, 1]^2, one class per square."""
 
     name = "checkerboard"
     classes = tuple(map(str, range(8)))
@@ -198,11 +199,11 @@ class Checkerboard(Drawn):
         square = torch.randint(8, (num,), generator=rng)
         row = square // 2
         column = 2 * (square % 2) + row % 2
-        corner = torch.stack([column, row], dim=1)  # [num_examples, 2], the lower left one, in squares
+        corner = torch.stack([column, row], dim=1)  # lower left corner in units of squares, [num, 2]
         data = (corner + torch.rand(corner.shape, generator=rng)) / 2 - 1
         return Examples.of_points(data, square, "drawn")
 
 
 def _polar(radius: Tensor | float, angle: Tensor) -> Tensor:
-    """Points [N, 2] from their polar coordinates."""
+    """Points [N, 2] from polar coordinates."""
     return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)

@@ -1,4 +1,4 @@
-"""Samples of other programs, read some at a time: a `.npy` or `.npz` of arrays, or a folder of images."""
+"""Samples of other programs, read in batches from a `.npy` or `.npz` array or a folder of images."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from ganlab.data.image_folder import SUFFIXES, UNREADABLE, to_channels
 from ganlab.errors import DataError
 from ganlab.rng import generator
 
-AT_A_TIME = 500
+BATCH = 500
 
 
 class SampleFile(ABC):
-    """Examples as they look outside.
+    """Base class of files with samples in data units.
 
     Attributes:
-        num: how many there are.
+        num: number of samples.
     """
 
     num: int
 
     def batches(self, num: int, seed: int) -> Iterator[Samples]:
-        """A choice of `num` by the seed, in random order: the first in a file may be all of one class.
+        """Yield `num` random samples in batches. Files may be sorted by class, so the order is random.
 
         Raises:
-            DataError: they cannot be read, or are no examples of that kind.
+            DataError: samples cannot be read, or have the wrong shape or range.
         """
         chosen = torch.randperm(self.num, generator=generator(seed, "evaluation"))[:num]
-        for part in chosen.split(AT_A_TIME):
+        for part in chosen.split(BATCH):
             yield Samples(self.read(part.tolist()), None)
 
     @abstractmethod
     def read(self, which: Sequence[int]) -> Tensor:
-        """The examples of these numbers [num, ...]: images in [0, 1], or points."""
+        """Read the samples with these indices [num, ...]: images in [0, 1], or points."""
 
 
 class SampleArray(SampleFile):
-    """An array: points [N, D] of floats, or images [N, C, H, W], [N, H, W, C] or, grey ones, [N, H, W].
+    """Samples from an array: points [N, D], or images [N, C, H, W], [N, H, W, C] or, for greyscale, [N, H, W].
 
-    Images are bytes, or floats in [0, 1].
+    Points are floats. Images are bytes, or floats in [0, 1].
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -63,11 +63,11 @@ class SampleArray(SampleFile):
         if array.shape[1:] not in layouts or array.dtype not in types:
             allowed = " or ".join(str(["N", *layout]).replace("'", "") for layout in layouts)
             raise DataError(
-                f"data={path}: must hold {' or '.join(map(str, types))} {allowed}, holds {array.dtype} "
+                f"data={path}: must contain {' or '.join(map(str, types))} {allowed}, contains {array.dtype} "
                 f"{list(array.shape)}"
             )
         if not len(array):
-            raise DataError(f"data={path}: holds no samples")
+            raise DataError(f"data={path}: contains no samples")
         if array.shape[1:] == shape:
             self.array = array
         elif array.ndim == 4:
@@ -81,40 +81,40 @@ class SampleArray(SampleFile):
         part = part / 255 if part.dtype == torch.uint8 else part.float()
         lowest, highest = part.min().item(), part.max().item()
         if part.dim() == 4 and not (lowest >= 0 and highest <= 1):
-            raise DataError(f"data={self.path}: images must lie in [0, 1], these in [{lowest:g}, {highest:g}]")
+            raise DataError(f"data={self.path}: images must be in [0, 1], these are in [{lowest:g}, {highest:g}]")
         return part
 
 
 def _array_at(path: Path) -> np.ndarray:
-    """That of a `.npy`, mapped into memory, or the first of a `.npz`, which is read whole.
+    """Open the array of a `.npy` as a memory map, or load the first array of a `.npz`.
 
     Raises:
-        DataError: the file is neither.
+        DataError: the file is neither a `.npy` nor a `.npz`.
     """
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"PK":  # as zip files, and so .npz, begin
+            if file.read(2) != b"PK":  # the signature of zip files, including .npz
                 return np.lib.format.open_memmap(path, mode="r")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 first = arrays[arrays.files[0]]
         if not isinstance(first, np.ndarray):
-            raise ValueError("its first file is no array")
+            raise ValueError("its first file is not an array")
         return first
     except (OSError, ValueError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"data={path}: must be a .npy, a .npz or a folder of images: {error}") from error
 
 
 class SampleFolder(SampleFile):
-    """A folder of images of the size of [C, H, W], grey ones where C is 1, decoded as those of `ImageFolder` are."""
+    """Samples from a folder of images of the size (C, H, W), decoded as in `ImageFolder`; C = 1 is greyscale."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         if len(shape) != 3:
-            raise DataError(f"data={path}: a folder is for images, and the dataset has points; must be a .npy")
+            raise DataError(f"data={path}: is a folder, but the dataset has points; must be a .npy")
         self.files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         self.num, self.shape = len(self.files), shape
         if not self.files:
-            raise DataError(f"data={path}: no images there; must hold {', '.join(SUFFIXES)}")
+            raise DataError(f"data={path}: contains no images; must contain {', '.join(SUFFIXES)}")
 
     def read(self, which: Sequence[int]) -> Tensor:
         return torch.stack([self._read(self.files[number]) for number in which])
@@ -132,9 +132,9 @@ class SampleFolder(SampleFile):
 
 
 def open_samples(path: str, shape: tuple[int, ...]) -> SampleFile:
-    """What lies there, as examples of that shape.
+    """Open a folder or file of samples with the given shape.
 
     Raises:
-        DataError: nothing that can be read, or of another shape.
+        DataError: it cannot be read, or has a different shape.
     """
     return (SampleFolder if Path(path).is_dir() else SampleArray)(Path(path), shape)

@@ -1,4 +1,4 @@
-"""What examples are measured in outside the networks."""
+"""Conversion between the range of the networks and the units of the data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AffineUnits:
-    """What points are measured in outside: inside * scale + center. Inside they lie within [-1, 1].
+    """Units of points: data units = model range * scale + center. The model range is [-1, 1].
 
     Attributes:
         center: one number per coordinate; (): zeros.
@@ -20,17 +20,17 @@ class AffineUnits:
     scale: float = 1.0
 
     def outside(self, x: Tensor) -> Tensor:
-        """Images [N, C, H, W] from [-1, 1] to [0, 1], points [N, D] to the units of their data."""
+        """Convert from the model range: images [N, C, H, W] to [0, 1], points [N, D] to data units."""
         if x.dim() == 4:
             return x.add(1).div(2).clamp(0, 1)
         return x * self.scale + self._center(x)
 
     def inside(self, points: Tensor) -> Tensor:
-        """Points [N, D] as the networks see them."""
+        """Convert points [N, D] from data units to the model range."""
         return (points - self._center(points)) / self.scale
 
     def _center(self, like: Tensor) -> Tensor:
         return torch.tensor(self.center or 0.0, dtype=like.dtype, device=like.device)
 
 
-AS_INSIDE = AffineUnits()
+NO_UNITS = AffineUnits()  # data units equal the model range

@@ -1,4 +1,4 @@
-"""Pictures of a run: while it trains, and what is drawn of it at its end."""
+"""Figures of a run: snapshots during training and figures at its end."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, Protocol
 
 from torch import nn
 
-REAL, GENERATED = "#2b5c8a", "#d9541e"  # told apart by colour-blind eyes and in print
+REAL, GENERATED = "#2b5c8a", "#d9541e"  # distinguishable for colour-blind readers and in print
 
 
 class Pictures(Protocol):
+    """Draws the figures of a run."""
+
     def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:
-        """Keep samples of fixed noise, for the pictures at the end; the file of a picture if one is drawn now."""
+        """Save samples of fixed latents for the final figures; return the file of a figure if one is drawn now."""
 
     def finish(
         self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
     ) -> dict[str, Path]:
-        """Draw the final pictures: name -> file."""
+        """Draw the final figures and return their files by name."""
         ...

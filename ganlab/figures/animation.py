@@ -1,4 +1,4 @@
-"""Frames to an animated GIF."""
+"""Animated GIFs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS, LAST_FRAME_SECONDS = 6.0, 2.0
 
 
 def save(frames: Sequence[Image.Image], file: Path) -> Path:
-    """Play the frames in about six seconds, hold the last one, start again."""
+    """Save frames as a looping GIF of about six seconds that pauses on the last frame."""
     duration = max(60, min(500, int(1000 * SECONDS / len(frames))))
     durations = [duration] * (len(frames) - 1) + [int(1000 * LAST_FRAME_SECONDS)]
     paletted = [frame.convert("RGB").quantize(colors=128) for frame in frames]

@@ -1,4 +1,4 @@
-"""Losses, accuracy and score over training."""
+"""Training curves: losses, accuracy and the main metric."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ganlab.metrics.catalogue import METRICS
 
 
 def draw(history: Sequence[dict[str, Any]], result: Mapping[str, Any], file: Path) -> Path:
-    """Over epochs: both players' losses, the discriminator's accuracy and chance level, and the main metric.
+    """Plot both losses, the accuracy of the discriminator and the main metric over epochs.
 
     Args:
-        result: the run's `result.json`; for the main metric and its floor, which is what real examples score.
+        history: records of `metrics.jsonl`.
+        result: content of `result.json`, for the name of the main metric and its floor, the score of real examples.
     """
     main = result["main_metric"]
     values = [record[main] for record in history if main in record]
@@ -33,7 +34,7 @@ def draw(history: Sequence[dict[str, Any]], result: Mapping[str, Any], file: Pat
     accuracy.axhline(0.5, color="grey", linewidth=1, linestyle="--")
     accuracy.annotate("chance level", (1, 0.5), xycoords=("axes fraction", "data"), xytext=(-4, -14),
                       textcoords="offset points", ha="right", color="grey")  # fmt: skip
-    accuracy.set(title="Accuracy of the discriminator", xlabel="epoch", ylim=(0, 1.02))
+    accuracy.set(title="Discriminator accuracy", xlabel="epoch", ylim=(0, 1.02))
 
     for axes in rest:
         _line(axes, history, main, GENERATED, "samples", marker="o")
@@ -42,7 +43,7 @@ def draw(history: Sequence[dict[str, Any]], result: Mapping[str, Any], file: Pat
             axes.axhline(floor, color=REAL, linewidth=1, linestyle="--", label="real examples (floor)")
         axes.legend(frameon=False)
         axes.set(title=f"{main} ({METRICS[main].better} is better)", xlabel="epoch")
-        if min(*values, floor or 0.0) >= 0:  # KID may be negative
+        if min(*values, floor or 0.0) >= 0:  # KID can be negative
             axes.set_ylim(bottom=0)
 
     for axes in (losses, accuracy, *rest):
@@ -59,9 +60,9 @@ def _line(
     label: str | None = None,
     marker: str | None = None,
 ) -> None:
-    """One number over epochs, where it was recorded."""
+    """Plot one quantity over the epochs at which it was recorded."""
     records = [record for record in history if name in record]
-    marker = marker or ("o" if len(records) < 3 else None)  # a line through fewer points would not be seen
+    marker = marker or ("o" if len(records) < 3 else None)  # a line through fewer points is hardly visible
     epochs, values = ([record[key] for record in records] for key in ("epoch", name))
     (line,) = axes.plot(epochs, values, label=label, color=colour, marker=marker)
-    line.set_clip_on(marker is None)  # the frame would cut a marker on it
+    line.set_clip_on(marker is None)  # the axes would clip markers at their border

@@ -1,4 +1,4 @@
-"""Pictures of images: grids of samples of fixed noise, the first and last of them beside real images."""
+"""Figures of image runs: grids of samples of fixed latents and of real images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ganlab.runs.folder import RunFolder
 from ganlab.sampling import sample
 
 COLUMNS = ROWS = 6
-SIDE = 84  # pixels that a small image is enlarged to, at least
+SIDE = 84  # pixels; approximate side of an enlarged small image
 GAP, BACKGROUND = 3, 110
 
 Bytes = NDArray[np.uint8]
 
 
 def to_bytes(images: Tensor) -> Bytes:
-    """Images in [0, 1] [N, C, H, W] as bytes [N, H, W, C]."""
+    """Convert images [N, C, H, W] in [0, 1] to bytes [N, H, W, C]."""
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def grid(images: Bytes, columns: int = COLUMNS) -> Image.Image:
-    """Images [N, H, W, C] in rows, small ones enlarged without smoothing, so that every pixel can be seen."""
+    """Arrange images [N, H, W, C] in a grid; small images are enlarged without smoothing."""
     count, height, width, channels = images.shape
     scale = max(1, round(SIDE / max(height, width)))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -48,19 +48,19 @@ def grid(images: Bytes, columns: int = COLUMNS) -> Image.Image:
 
 
 def save_each(images: Bytes, folder: Path) -> None:
-    """Every image [N, H, W, C] as a PNG of its own, at its own size: `000000.png`, ..."""
+    """Save each image [N, H, W, C] as a PNG at its original size: `000000.png`, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(images):
         Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(folder / f"{index:06d}.png")
 
 
 class ImagePictures:
-    """Pictures of a run on images.
+    """Draws the figures of a run on images.
 
-    Of a generator that is told classes, every column shows one of them, the first ten at most.
+    If the generator is conditional, each column shows one class, for at most the first ten classes.
 
     Args:
-        real: all real images, bytes [N, C, H, W].
+        real: all real images, uint8 [N, C, H, W].
     """
 
     def __init__(self, run: RunFolder, real: Tensor, players: Players, units: AffineUnits, seed: int) -> None:
@@ -98,7 +98,7 @@ class ImagePictures:
 
     def _draw_before(self, generated: Bytes, file: Path) -> None:
         figure = Figure(figsize=(5, 2.8), layout="constrained")
-        titles = ("a real image", "the untrained generator's")
+        titles = ("real image", "untrained generator")
         for axes, image, title in zip(figure.subplots(1, 2), (self.real[0], generated), titles, strict=True):
             axes.imshow(image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(title, fontsize=10)

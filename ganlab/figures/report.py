@@ -1,4 +1,4 @@
-"""The run on one page that needs nothing beside it."""
+"""The report of a run, a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGES = Environment(
 
 
 def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
-    """`report.html`: how the run ended, its scores, its pictures, its last metrics and its config.
+    """Write `report.html`: the result of the run, its scores, figures, last metrics and config.
 
     Result, records and config may come from a damaged or hostile file, so values of the wrong type are shown as text.
     """
@@ -67,7 +67,7 @@ def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name, text) of every value that is not None; nested names are joined by spaces."""
+    """Yield (name, text) for every value that is not None; nested names are joined by spaces."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name} ")

@@ -1,1 +1,1 @@
-"""Metrics: pure functions of arrays."""
+"""Metrics, feature extractors, and the evaluator that compares a generator with real examples."""

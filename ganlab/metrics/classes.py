@@ -1,4 +1,4 @@
-"""Scores of what a classifier says of samples."""
+"""Metrics of the class probabilities that a classifier assigns to samples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from ganlab.errors import DataError
 from ganlab.metrics.features import checked
 
-SUM_TOLERANCE = 1e-3  # of a row of probabilities to 1: a softmax in half precision stays within
+SUM_TOLERANCE = 1e-3  # allowed deviation of a row sum from 1; a softmax in half precision stays below it
 
 
 class Modes(NamedTuple):
-    """Which classes samples have (Lin et al., 2018, PacGAN, section 4.2).
+    """Class coverage of the samples (Lin et al., 2018, PacGAN, section 4.2).
 
     Attributes:
-        modes: classes with at least one sample.
-        kl: of the classes' shares among the samples to those of the data, in nats.
+        modes: number of classes with at least one sample.
+        kl: KL divergence of the samples' class shares from those of the data, in nats.
     """
 
     modes: int
@@ -27,9 +27,12 @@ class Modes(NamedTuple):
 
 
 def inception_score(probabilities: Tensor) -> float:
-    """exp(E KL(p(y | x) || p(y))) of [N, K] of any classifier: 1 to K (Salimans et al., 2016, section 4).
+    """Inception score exp(E KL(p(y | x) || p(y))), from 1 to K (Salimans et al., 2016, section 4).
 
-    Over all samples at once, where the paper takes the mean of ten splits; that of few samples is too high.
+    The score uses all samples at once; the paper averages over ten splits. Few samples bias it upwards.
+
+    Args:
+        probabilities: class probabilities [N, K] of any classifier.
     """
     p = checked(probabilities, "probabilities")
     wrong = int((((p.sum(1) - 1).abs() > SUM_TOLERANCE) | (p < 0).any(1)).sum())
@@ -41,31 +44,35 @@ def inception_score(probabilities: Tensor) -> float:
 
 
 def class_shares(predicted: Tensor, num_classes: int) -> Tensor:
-    """Share of each class among predicted classes [N], whole numbers from 0: [K] in float64."""
+    """Share of each class, float64 [K], among the predicted class indices [N]."""
     if predicted.numel() == 0:
         raise DataError("predicted classes: at least 1 sample is needed, there are 0")
     if int(predicted.min()) < 0 or int(predicted.max()) >= num_classes:
         span = f"{int(predicted.min())} to {int(predicted.max())}"
-        raise DataError(f"predicted classes: {span} is outside of 0 to {num_classes - 1}")
+        raise DataError(f"predicted classes: {span} is outside 0 to {num_classes - 1}")
     return torch.bincount(predicted.flatten().cpu(), minlength=num_classes).double() / predicted.numel()
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> float:
-    """sum p log(p / q) of shares [K] in nats, with 0 log 0 = 0; infinite where q is 0 and p is not."""
+    """KL divergence sum p log(p / q) of shares [K], in nats; infinite if q is 0 where p is not."""
     if p.shape != q.shape:
-        raise DataError(f"shares differ in classes: {p.numel():,} and {q.numel():,}")
+        raise DataError(f"shares have different numbers of classes: {p.numel():,} and {q.numel():,}")
     p, q = p.cpu().double(), q.cpu().double()
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum().item()
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> float:
-    """Half the divergence of p from the mean of both and half that of q, in nats: 0 to log 2 (Lin, 1991, eq. 4.1)."""
+    """Jensen-Shannon divergence of shares [K], in nats, from 0 to log 2 (Lin, 1991, eq. 4.1)."""
     mean = (p + q) / 2
     return (kl_divergence(p, mean) + kl_divergence(q, mean)) / 2
 
 
 def modes_captured(predicted: Tensor, num_classes: int, shares: Tensor | None = None) -> Modes:
-    """Of predicted classes [N] against the data's shares [K]; None: equal shares."""
+    """Compare the predicted classes [N] of samples with the class shares [K] of the data.
+
+    Args:
+        shares: None: all classes have equal shares.
+    """
     found = class_shares(predicted, num_classes)
     expected = torch.full_like(found, 1 / num_classes) if shares is None else shares
     return Modes(int((found > 0).sum()), kl_divergence(found, expected))

@@ -1,4 +1,4 @@
-"""Euclidean distances between all pairs of two sets, a block of them at a time."""
+"""Euclidean distances between all pairs of two sets, computed in blocks to bound memory."""
 
 from __future__ import annotations
 
@@ -7,52 +7,53 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 2**25  # bytes of distances that are held at a time
+BLOCK = 2**25  # bytes of distances in memory at a time
 
 
-def rows_at_a_time(x: Tensor, width: int) -> int:
-    """How many rows of so many numbers of the type of x fit a block."""
+def rows_per_block(x: Tensor, width: int) -> int:
+    """The number of rows with `width` elements of the dtype of x that fit in a block."""
     return max(1, BLOCK // (width * x.element_size()))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Of x [N, D] to y [M, D]: [N, M], by one matrix multiplication.
+    """Squared distances [N, M] from x [N, D] to y [M, D], by one matrix multiplication.
 
-    It loses digits where points are nearer to each other than to the origin: by `rounding_error`.
+    Cancellation loses digits where points are closer to each other than to the origin; see `rounding_error`.
     """
-    lowered = torch.addmm(y.square().sum(1), x, y.T, alpha=-2)
-    return lowered.add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
+    shifted = torch.addmm(y.square().sum(1), x, y.T, alpha=-2)
+    return shifted.add_(x.square().sum(1, keepdim=True)).clamp_(min=0)
 
 
 def rounding_error(x: Tensor, y: Tensor) -> float:
-    """What `squared_distances` may be wrong by; sums of D terms by sqrt(D) eps (Higham and Mary, 2019, theorem 2.4)."""
+    """Error bound of `squared_distances`; sums of D terms err by sqrt(D) eps (Higham and Mary, 2019, theorem 2.4)."""
     largest = x.square().sum(1).max() + y.square().sum(1).max()
     return 4 * x.shape[1] ** 0.5 * torch.finfo(x.dtype).eps * largest.item()
 
 
 def blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of some rows of x [N, D] to all of y [M, D], with which rows they are.
+    """Yield slices of the rows of x [N, D] with the shifted squared distances [n, M] from those rows to all y [M, D].
 
-    They are lowered by |x|^2, which no comparison within a row needs. Each block lies where the one before it lay, as
-    new memory takes longer to get than to fill.
+    Shifted means that |x|^2 is subtracted, which changes no comparison within a row. All blocks share one buffer,
+    because allocating memory takes longer than filling it.
     """
-    size = rows_at_a_time(x, len(y))
-    place = x.new_empty(min(size, len(x)), len(y))
+    size = rows_per_block(x, len(y))
+    buffer = x.new_empty(min(size, len(x)), len(y))
     norms, columns = y.square().sum(1), y.T.contiguous()
     for start in range(0, len(x), size):
         rows = slice(start, min(start + size, len(x)))
-        yield rows, torch.addmm(norms, x[rows], columns, alpha=-2, out=place[: rows.stop - start])
+        yield rows, torch.addmm(norms, x[rows], columns, alpha=-2, out=buffer[: rows.stop - start])
 
 
-def exact(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances [...] of x [..., D] to y [..., D], one to one and from differences: of equals it is 0."""
+def exact_squared(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances [...] between matching rows of x [..., D] and y [..., D]; exactly 0 for equal rows."""
     return (x - y).square().sum(-1)
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """Distance of each x [N, D] to the nearest y [M, D]: [N]."""
-    origin = y.mean(0)  # where the rounding error is small
-    found = torch.empty(len(x), dtype=torch.int64, device=x.device)  # at once: parts between blocks split up the heap
+    """Distance [N] from each row of x [N, D] to the nearest row of y [M, D]."""
+    origin = y.mean(0)  # centring reduces the rounding error
+    # Allocated once, because small tensors between the blocks would fragment the heap
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for rows, distances in blocks(x - origin, y - origin):
         found[rows] = distances.argmin(1)
-    return exact(x, y[found]).sqrt()
+    return exact_squared(x, y[found]).sqrt()

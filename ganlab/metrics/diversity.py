@@ -1,4 +1,4 @@
-"""Signs of trouble that are cheap enough to be looked at during training."""
+"""Sample diversity, a sign of mode collapse that is cheap enough to compute during training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from ganlab.metrics.features import checked_pair
 
 
 def diversity(samples: Tensor, real: Tensor) -> float:
-    """Mean distance between samples [N, ...] over that between real examples [M, ...]: 0 for one sample repeated, 1 for
-    samples that are as different as real ones. A few hundred of each are enough.
+    """Mean pairwise distance of samples [N, ...] divided by that of real examples [M, ...].
+
+    It is 0 if all samples are equal and 1 if they are as diverse as real examples. A few hundred of each are enough.
     """
     real, samples = checked_pair(real, samples, at_least=2)
     scale = torch.pdist(real).mean()

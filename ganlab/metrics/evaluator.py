@@ -1,4 +1,4 @@
-"""Evaluation: a generator's samples against real examples, by every metric that suits the data."""
+"""Evaluation: compares the samples of a generator with real examples by all metrics that suit the data."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from ganlab.runs.scores import Score
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "held_out"]
-UNSEEN = 5000  # held-out examples that are enough to tell how near new ones come to the training set
-BATCH = 500  # examples whose features are taken at a time
+NUM_BASELINE = 5000  # held-out examples in the baseline for memorisation
+BATCH = 500  # examples per call of the extractor
 
 
 class Source(Protocol):
-    """What samples come from."""
+    """An origin of samples: a generator or a file."""
 
     def batches(self, num: int, seed: int) -> Iterator[Samples]:
-        """`num` samples, some at a time."""
+        """Yield `num` samples in batches."""
 
 
 class Sizes(NamedTuple):
-    """Numbers of samples and of real examples in a comparison."""
+    """The numbers of samples and real examples in a comparison."""
 
     num: int
     num_real: int
@@ -48,9 +48,10 @@ class Reference(NamedTuple):
     """Real examples that samples are compared with.
 
     Attributes:
-        dataset_hash, split: see Score.
-        num: number of samples that are compared with them.
-        floor: `num` other real examples, scored in place of samples; None: too few are left.
+        dataset_hash, split: see `Score`.
+        real: features of the real examples.
+        num: number of samples to compare with them.
+        floor: `num` other real examples, scored in place of samples; None: there are too few.
     """
 
     dataset_hash: str
@@ -66,26 +67,26 @@ class Evaluator:
     A floor has the same sample counts and real examples as a score, since metrics depend on both.
 
     Attributes:
-        seconds: that it has taken so far.
-        preparation: of these, before it was given any samples.
+        seconds: total evaluation time so far.
+        preparation: the part of `seconds` spent in the constructor.
 
     Args:
-        dataset: for what is known of its distribution.
-        examples: of the split that samples are compared with.
-        names: of the metrics; None: all that suit the data and can be computed from this many examples.
-        num: samples for each seed.
-        num_real: real examples, at most; of more, a subset that is the same for every run. There is no floor if fewer
-            than `num` examples are left, unless the dataset draws fresh ones. See `sizes_with_floor`.
-        num_classes: that the generator is told of; 0: none.
-        split: which the examples are.
-        seeds: of the samples.
-        quick: whether None means only the metrics that cost little.
-        memory: all examples of the training set and of the held-out one, for metrics that tell copies; looked at only
-            where such a metric is wanted.
+        dataset: provides the shape, the classes and the known distribution.
+        examples: examples of the split that samples are compared with.
+        names: names of the metrics; None: all that suit the data and can be computed from this many examples.
+        num: number of samples per seed.
+        num_real: maximum number of real examples. From a larger dataset, every run uses the same subset. There is no
+            floor if fewer than `num` other examples are left, unless the dataset draws fresh ones. See
+            `sizes_with_floor`.
+        num_classes: number of classes that the generator is conditional on; 0: unconditional.
+        split: the split that `examples` belong to.
+        seeds: seeds of the samples, one set of samples each.
+        quick: if `names` is None, restrict the metrics to those allowed during training.
+        memory: all examples of the training set and of the held-out set. Used only for memorisation metrics.
 
     Raises:
-        ConfigError: a metric does not suit the data.
-        DataError: a metric that was named cannot be computed from so few examples.
+        ConfigError: a named metric does not suit the data.
+        DataError: a named metric cannot be computed from this many examples.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class Evaluator:
         self.extractor, self.num_classes, self.num, self.seeds = extractor, num_classes, num, seeds
         real, floor = self._real_and_floor(dataset, examples, num, num_real)
         self.references = {"split": Reference(examples.fingerprint, split, real, num, floor)}
-        self.facts = self._facts(dataset, examples, real.probabilities)
-        tells_copies = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
-        if memory is not None and tells_copies and not quick:
+        self.info = self._info(dataset, examples, real.probabilities)
+        needs_memory = names is None or any(METRICS[name].against == "memory" for name in names if name in METRICS)
+        if memory is not None and needs_memory and not quick:
             self._add_memory(*memory)
         self.floors = self._floors(names, quick)
         self.seconds = self.preparation = time.monotonic() - started
@@ -124,13 +125,13 @@ class Evaluator:
         return main_metric(self.names)
 
     def evaluate(self, source: Source, weights: str | None = None, step: int | None = None) -> dict[str, Score]:
-        """Metric -> score over all seeds; a metric that cannot be computed for one of them is left out.
+        """Score the samples of all seeds: metric -> score. Leaves out metrics that cannot be computed for every seed.
 
         Args:
-            weights, step: what the source is, for the scores to say.
+            weights, step: recorded in the scores.
 
         Raises:
-            DataError: no metric can be computed, with the number and the limit; or they are no such examples.
+            DataError: no metric can be computed, or the samples do not have the shape or range of the data.
         """
         if not self.names:
             return {}
@@ -139,10 +140,10 @@ class Evaluator:
         refused: dict[str, DataError] = {}
         for seed in self.seeds:
             samples = self.features(source.batches(self.num, seed))
-            evidence = {against: self._evidence(against, samples) for against in self.references}
+            pairs = {against: self._pair(against, samples) for against in self.references}
             for name in [name for name in found if name not in refused]:
                 try:
-                    found[name].append(measure(name, evidence[METRICS[name].against]))
+                    found[name].append(measure(name, pairs[METRICS[name].against]))
                 except DataError as error:
                     refused[name] = error
         self.seconds += time.monotonic() - started
@@ -154,7 +155,7 @@ class Evaluator:
         return {name: self._score(name, found[name], weights, step) for name in found if name not in refused}
 
     def features(self, batches: Iterable[Samples]) -> FeatureSet:
-        """Of examples as they look outside, of which only a batch at a time is held; on the CPU, as the facts are."""
+        """Features of examples in data units, on the CPU. Only one batch of examples is in memory at a time."""
         with torch.no_grad():
             parts = [(*self.extractor(batch.x), batch.label) for batch in batches]
         features, probabilities, label = (
@@ -163,8 +164,8 @@ class Evaluator:
         assert features is not None
         return FeatureSet(features, probabilities, label)
 
-    def _some_of(self, examples: Examples, num: int) -> FeatureSet:
-        """Of as many real examples, or all, in an order that is the same for every run."""
+    def _subset(self, examples: Examples, num: int) -> FeatureSet:
+        """Features of at most `num` real examples, in an order that is the same for every run."""
         chosen = torch.randperm(len(examples), generator=generator(0, "evaluation"))[:num]
         return self.features(
             Samples(
@@ -177,62 +178,63 @@ class Evaluator:
     def _real_and_floor(
         self, dataset: Dataset, examples: Examples, num: int, num_real: int
     ) -> tuple[FeatureSet, FeatureSet | None]:
-        """`num_real` examples to compare samples with, and `num` others for the floor (None: too few are left)."""
+        """`num_real` examples to compare samples with, and `num` others for the floor; None: too few are left."""
         if isinstance(dataset, HasFresh):
-            return self._some_of(examples, num_real), self._some_of(dataset.fresh(num, seed=0), num)
-        chosen = self._some_of(examples, num_real + num)
+            return self._subset(examples, num_real), self._subset(dataset.fresh(num, seed=0), num)
+        chosen = self._subset(examples, num_real + num)
         real, others = chosen.part(0, num_real), chosen.part(num_real, None)
         return real, others if len(others) == num else None
 
-    def _evidence(self, against: str, samples: FeatureSet) -> SamplePair:
+    def _pair(self, against: str, samples: FeatureSet) -> SamplePair:
         reference = self.references[against]
-        return SamplePair(reference.real, samples.part(0, reference.num), self.facts)
+        return SamplePair(reference.real, samples.part(0, reference.num), self.info)
 
-    def _facts(self, dataset: Dataset, examples: Examples, probabilities: Tensor | None) -> DatasetInfo:
+    def _info(self, dataset: Dataset, examples: Examples, probabilities: Tensor | None) -> DatasetInfo:
         num_own = len(dataset.classes)
-        is_classified = probabilities is not None and varied(num_own)
-        # An extractor does not name its classes: as many as the dataset has are taken to be these
+        is_classified = probabilities is not None and may_vary_in_class(num_own)
+        # Extractors do not name their classes; if there are as many as in the dataset, they are assumed to be the same
         shares = (
             class_shares(examples.labels, num_own)
             if is_classified and probabilities is not None and probabilities.shape[1] == num_own
             else None
         )
-        return replace(known_facts(dataset), num_classes=self.num_classes, is_classified=is_classified, shares=shares)
+        return replace(dataset_info(dataset), num_classes=self.num_classes, is_classified=is_classified, shares=shares)
 
     def _add_memory(self, train: Examples, held_out: Examples) -> None:
-        """Add the reference for metrics of memorisation, the whole training set.
+        """Add the reference for memorisation metrics: the whole training set.
 
-        The held-out examples are split into a baseline and the floor, which has as many as there are samples but at
-        most half of them. Samples beyond the size of the floor are ignored.
+        The held-out examples are split into the baseline and the floor. The floor has as many examples as there are
+        samples, but at most half of the held-out set. Samples beyond the size of the floor are ignored.
         """
         num = min(self.num, len(held_out) // 2)
-        unseen = self._some_of(held_out, UNSEEN + num)
-        self.facts = replace(self.facts, held_out=unseen.part(0, len(unseen) - num))
-        both = train.fingerprint[:8] + held_out.fingerprint[:8]  # as long as any other hash
-        real, floor = self._some_of(train, len(train)), unseen.part(len(unseen) - num, None)
+        unseen = self._subset(held_out, NUM_BASELINE + num)
+        self.info = replace(self.info, held_out=unseen.part(0, len(unseen) - num))
+        both = train.fingerprint[:8] + held_out.fingerprint[:8]  # the usual 16 digits
+        real, floor = self._subset(train, len(train)), unseen.part(len(unseen) - num, None)
         self.references["memory"] = Reference(both, "train", real, num, floor)
 
     def _floors(self, names: Sequence[str] | None, quick: bool) -> dict[str, float | None]:
-        """Metric -> score of real examples in place of samples; a metric that cannot be computed is left out.
+        """Compute the floors: metric -> score of real examples in place of samples. None: there is no floor.
 
-        During training, a slow main metric is measured only if no quick one can be.
+        Leaves out metrics that cannot be computed. During training, a slow main metric is measured only if no quick
+        main metric can be computed.
         """
-        suit = suitable(self.facts, quick=False)
+        suit = suitable(self.info, quick=False)
         for name in names or ():
             if name not in suit:
-                raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be of {', '.join(suit)}")
+                raise ConfigError(f"metrics.names: {name} does not suit this dataset; must be one of {', '.join(suit)}")
         floors: dict[str, float | None] = {}
-        evidence = {
-            against: None if reference.floor is None else self._evidence(against, reference.floor)
+        pairs = {
+            against: None if reference.floor is None else self._pair(against, reference.floor)
             for against, reference in self.references.items()
         }
-        for name in suitable(self.facts, quick=quick) if names is None else names:
+        for name in suitable(self.info, quick=quick) if names is None else names:
             metric = METRICS[name]
             if names is None and quick and not metric.quick and main_metric(floors):
                 continue
-            real = evidence[metric.against]
+            pair = pairs[metric.against]
             try:
-                floors[name] = None if real is None else measure(name, real).value
+                floors[name] = None if pair is None else measure(name, pair).value
             except DataError as error:
                 if names is not None:
                     raise DataError(f"{name}: {error}") from error
@@ -252,8 +254,8 @@ class Evaluator:
             extractor_hash=self.extractor.hash,
             dataset_hash=reference.dataset_hash,
             split=reference.split,
-            num_real=metric.counted(len(reference.real)),
-            num_fake=metric.counted(reference.num),
+            num_real=metric.num_used(len(reference.real)),
+            num_fake=metric.num_used(reference.num),
             weights=weights,
             step=step,
             seeds=tuple(self.seeds),
@@ -263,12 +265,13 @@ class Evaluator:
 def sizes_with_floor(
     dataset: Dataset, num_examples: int, default: Sizes, num: int | None = None, num_real: int | None = None
 ) -> Sizes:
-    """Sizes that leave enough real examples for a floor; lowering the defaults for this logs a warning.
+    """Choose sizes that leave enough real examples for a floor. Lowering a default for this logs a warning.
 
     Args:
         num_examples: number of real examples in the dataset.
-        num, num_real: sizes that the user has set, which are kept; None: at most the default. If one of them is more
-            than half of the examples, no default is lowered.
+        default: sizes that may be lowered.
+        num, num_real: sizes set by the user, which are never changed; None: use the default. If one of them exceeds
+            half of the examples, no default is lowered.
     """
     wanted = Sizes(num or default.num, min(num_real or default.num_real, num_examples))
     half, fits = num_examples // 2, sum(wanted) <= num_examples
@@ -283,8 +286,8 @@ def sizes_with_floor(
     return fitting
 
 
-def known_facts(dataset: Dataset) -> DatasetInfo:
-    """What is known of a dataset before its data are read."""
+def dataset_info(dataset: Dataset) -> DatasetInfo:
+    """The information about a dataset that is available before its data are loaded."""
     return DatasetInfo(
         is_image=len(dataset.shape) == 3,
         modes=getattr(dataset, "modes", None),
@@ -294,38 +297,41 @@ def known_facts(dataset: Dataset) -> DatasetInfo:
     )
 
 
-def varied(num_own: int) -> bool:
-    """Whether an Inception score means something of data of so many classes, 0 for unknown: of one, its best is 1."""
+def may_vary_in_class(num_own: int) -> bool:
+    """False if the data have a single class, for which the Inception score is at best 1; `num_own` 0 means unknown."""
     return num_own != 1
 
 
 def measurable(dataset: Dataset) -> tuple[str, ...]:
-    """The metrics that a run which names none may measure; it has fewer with some extractors, or without classes."""
-    facts, num_own = known_facts(dataset), len(dataset.classes)
-    if facts.is_image:
+    """The metrics that a run measures if it names none.
+
+    A run may measure fewer, depending on its extractor and on whether it is conditional.
+    """
+    info, num_own = dataset_info(dataset), len(dataset.classes)
+    if info.is_image:
         shares = torch.full((num_own,), 1 / num_own) if num_own > 1 else None
-        facts = replace(facts, num_classes=num_own, is_classified=varied(num_own), shares=shares)
-    return suitable(facts, quick=True)
+        info = replace(info, num_classes=num_own, is_classified=may_vary_in_class(num_own), shares=shares)
+    return suitable(info, quick=True)
 
 
 @runtime_checkable
 class Metrics(Protocol):
-    """What a run is evaluated by; the config group `metrics`."""
+    """The evaluation of a run; the interface of the config group `metrics`."""
 
-    names: list[str] | None  # of what is measured; None: all that is quick and suits the data
+    names: list[str] | None  # metrics to measure; None: all quick ones that suit the data
     best: str | None  # the metric that chooses the best checkpoint; None: the main metric
 
     def check(self) -> None:
-        """Refuse what can be known to be wrong without any data.
+        """Check the settings without loading any data.
 
         Raises:
-            ConfigError: with the key, its value and what is allowed.
+            ConfigError: a setting is invalid; the message names the key, its value and the allowed values.
         """
 
     def evaluator(
         self, dataset: Dataset, examples: Examples, num_classes: int, device: torch.device
     ) -> Evaluator | None:
-        """For generators of a dataset that are told of so many classes; None: there is to be no evaluation."""
+        """The evaluator for generators conditional on `num_classes` classes (0: none); None: no evaluation."""
 
 
 class NoMetrics:
@@ -342,16 +348,16 @@ class NoMetrics:
 
 
 class EvaluateSamples:
-    """Evaluation while training.
+    """Evaluation during training.
 
     Args:
-        extractor: of features of images: `auto`, `domain`, `random`, `pixels`, `inception`, or the dotted name of
-            your own network.
-        names: of the metrics; None: the quick ones that suit the data.
+        extractor: feature extractor for images: `auto`, `domain`, `random`, `pixels`, `inception`, or the dotted name
+            of your own network.
+        names: names of the metrics; None: the quick ones that suit the data.
         best: the metric that chooses the best checkpoint; None: FID, else KID, for images, and the sliced
             Wasserstein distance for points.
-        num: samples.
-        num_real: training examples that they are compared with, at most. For a small dataset, both numbers are
+        num: number of samples.
+        num_real: maximum number of training examples to compare them with. For a small dataset, both numbers are
             lowered so that `num` other examples are left for the floor.
     """
 
@@ -370,12 +376,14 @@ class EvaluateSamples:
             if name is not None and name not in METRICS:
                 raise ConfigError(f"metrics.{key}: {name}: must be one of {', '.join(METRICS)}")
             if name is not None and METRICS[name].against == "memory":
-                raise ConfigError(f"metrics.{key}: {name}: needs all training examples; only ganlab.evaluate has them")
+                raise ConfigError(
+                    f"metrics.{key}: {name}: not available during training; use python -m ganlab.evaluate"
+                )
         if self.names is not None and self.best is not None and self.best not in self.names:
             raise ConfigError(f"metrics.best={self.best}: must be one of metrics.names, {', '.join(self.names)}")
 
     def evaluator(self, dataset: Dataset, examples: Examples, num_classes: int, device: torch.device) -> Evaluator:
-        trusted = [self.extractor.partition(".")[0]]  # the user has named it in the config of a run of their own
+        trusted = [self.extractor.partition(".")[0]]  # naming it in the config of one's own run implies trust
         evaluator = Evaluator(
             dataset,
             examples,

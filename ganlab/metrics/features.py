@@ -1,4 +1,4 @@
-"""What every metric asks of the features that it is given."""
+"""Checks of the feature tensors that metrics receive."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from ganlab.errors import DataError
 
 
 def checked(features: Tensor, name: str = "features", at_least: int = 1) -> Tensor:
-    """Features [N, ...] as [N, D] in float64, on their own device, or on the CPU where that has no float64.
+    """Check features [N, ...] and return them as float64 [N, D].
+
+    They stay on their device, except that MPS tensors move to the CPU because MPS has no float64.
 
     Raises:
-        DataError: they are fewer than needed, or not all finite.
+        DataError: there are fewer than `at_least` rows, or some rows are not finite.
     """
     if features.dim() < 2:
-        raise DataError(f"{name}: the shape must be [samples, dimensions], not {list(features.shape)}")
+        raise DataError(f"{name}: shape must be [samples, dimensions], not {list(features.shape)}")
     if len(features) < at_least:
         raise DataError(f"{name}: at least {at_least:,} samples are needed, there are {len(features):,}")
     features = features.detach().flatten(1)
@@ -26,19 +28,19 @@ def checked(features: Tensor, name: str = "features", at_least: int = 1) -> Tens
 
 
 def same_dimensions(**features: Tensor) -> None:
-    """Refuses sets [N, D] whose D differ; the name of each is used in the message."""
+    """Raise DataError if the sets [N, D] differ in D; the message uses the keyword names."""
     dimensions = {name: values.shape[1] for name, values in features.items()}
     if len(set(dimensions.values())) > 1:
         raise DataError("features differ in dimensions: " + ", ".join(f"{n} {d:,}" for n, d in dimensions.items()))
 
 
 def checked_pair(real: Tensor, fake: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as `checked` returns them, of the same D."""
+    """Apply `checked` to both sets and check that they have the same D."""
     real, fake = checked(real, "real features", at_least), checked(fake, "fake features", at_least)
     same_dimensions(real=real, fake=fake)
     return real, fake
 
 
-def draws(seed: int) -> torch.Generator:
-    """A generator on the CPU, so that a seed means the same on every device."""
+def cpu_rng(seed: int) -> torch.Generator:
+    """A random number generator on the CPU, so that a seed gives the same numbers for every device."""
     return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The Frechet distance between Gaussians that have the moments of two sets of features (FID)."""
+"""Frechet distance between Gaussians fitted to two sets of features (FID)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ganlab.metrics.features import checked
 
 
 class Moments:
-    """Mean and covariance of features that arrive in batches, in float64.
+    """Running mean and covariance of features, accumulated in float64 batch by batch.
 
-    The sums of two parts are merged about their own means (Chan, Golub and LeVeque, 1983, eq. 1.5), so a large mean
-    costs no digits and the order and size of the batches does not matter.
+    Partial sums are centred on their own means before they are merged (Chan, Golub and LeVeque, 1983, eq. 1.5).
+    A large mean therefore costs no precision, and the order and size of the batches do not matter.
 
     Attributes:
-        num: samples so far.
-        mean: [D].
+        num: number of samples so far.
+        mean: mean of the features [D].
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Moments:
         self.scatter = torch.zeros(0, 0, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
 
     def add(self, features: Tensor) -> Moments:
-        """Count features [N, D] in, and return itself."""
+        """Add features [N, D] and return `self`."""
         features = checked(features)
         if self.num == 0:
             self.mean = features.new_zeros(features.shape[1])
@@ -34,26 +34,26 @@ class Moments:
         if features.shape[1] != len(self.mean):
             raise DataError(f"features: {features.shape[1]:,} dimensions after {len(self.mean):,}")
         num, mean = len(features), features.mean(0)
-        centred, apart = features - mean, mean - self.mean
+        centred, delta = features - mean, mean - self.mean
         total = self.num + num
-        self.scatter += centred.T @ centred + torch.outer(apart, apart) * (self.num * num / total)
-        self.mean += apart * (num / total)
+        self.scatter += centred.T @ centred + torch.outer(delta, delta) * (self.num * num / total)
+        self.mean += delta * (num / total)
         self.num = total
         return self
 
     @property
     def covariance(self) -> Tensor:
-        """Unbiased, [D, D]."""
+        """Unbiased covariance [D, D]."""
         if self.num < 2:
             raise DataError(f"a covariance needs at least 2 samples, has {self.num}")
         return self.scatter / (self.num - 1)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0 (Heusel et al., 2017, section 2).
+    """Frechet distance |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al., 2017, section 2).
 
     Raises:
-        DataError: the dimensions differ, or the samples are too few for covariances of full rank.
+        DataError: the dimensions differ, or there are too few samples for full-rank covariances.
     """
     if len(a.mean) != len(b.mean):
         raise DataError(f"features differ in dimensions: {len(a.mean):,} and {len(b.mean):,}")
@@ -65,4 +65,4 @@ def frechet_distance(a: Moments, b: Moments) -> float:
             )
     roots = torch.linalg.eigvals(a.covariance @ b.covariance).sqrt().real.sum()
     distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * roots
-    return max(0.0, distance.item())  # rounding can leave -1e-13 between equals
+    return max(0.0, distance.item())  # rounding can give -1e-13 for equal moments

@@ -1,4 +1,4 @@
-"""How well points in the plane meet a distribution that is known."""
+"""Metrics for points whose true distribution is known: mixtures, circles and curves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ANGLES = 36
 
 
 class MixtureQuality(NamedTuple):
-    """Scores of samples of a mixture of Gaussians, by the protocol of PacGAN (Lin et al., 2018, section 4.1).
+    """Metrics for a mixture of Gaussians, by the protocol of PacGAN (Lin et al., 2018, section 4.1).
 
     Attributes:
-        modes: how many have at least one sample of high quality.
-        high_quality: share of samples within 3 standard deviations of the nearest mode. A perfect sampler of the
-            plane scores 1 - exp(-9/2) = 0.989; clearly more means that samples are too concentrated.
-        reverse_kl: of the modes' shares among the samples of high quality to equal shares, in nats; 0 to log of the
-            number of modes. Where no sample is of high quality, as of all in one mode: the worst.
-        jensen_shannon: divergence of the same, 0 to log 2.
+        modes: number of modes with at least one high-quality sample.
+        high_quality: share of samples within 3 standard deviations of the nearest mode. A perfect sampler in the
+            plane scores 1 - exp(-9/2) = 0.989; a clearly higher value means that samples are too concentrated.
+        reverse_kl: KL divergence of the mode shares of high-quality samples from equal shares, in nats, from 0 to the
+            log of the number of modes. Without high-quality samples it takes its worst value, that of a single mode.
+        jensen_shannon: Jensen-Shannon divergence of the same shares, in nats, from 0 to log 2.
     """
 
     modes: int
@@ -34,7 +34,7 @@ class MixtureQuality(NamedTuple):
 
 
 def mixture_quality(samples: Tensor, modes: Tensor, sigma: float) -> MixtureQuality:
-    """Of samples [N, 2] against means [K, 2] and their standard deviation, all in the same units."""
+    """Compare samples [N, 2] with mode means [K, 2] and their standard deviation, all in the same units."""
     distance, mode = torch.cdist(checked(samples, "samples"), checked(modes, "modes")).min(1)
     good = distance < 3 * sigma
     counts = torch.bincount(mode[good], minlength=len(modes)).double()
@@ -49,11 +49,11 @@ def mixture_quality(samples: Tensor, modes: Tensor, sigma: float) -> MixtureQual
 
 
 class CircleQuality(NamedTuple):
-    """Scores of samples of a circle about the origin.
+    """Metrics for a circle centred on the origin.
 
     Attributes:
-        near: share of samples whose distance to the circle is less than the tolerance.
-        angles: how many of 36 equal angles those cover.
+        near: share of samples closer to the circle than the tolerance.
+        angles: number of 36 equal sectors that contain such a sample.
     """
 
     near: float
@@ -61,7 +61,7 @@ class CircleQuality(NamedTuple):
 
 
 def circle_quality(samples: Tensor, radius: float, tolerance: float = 0.05) -> CircleQuality:
-    """Of samples [N, 2]."""
+    """Compare samples [N, 2] with a circle of the given radius."""
     samples = checked(samples, "samples")
     near = (samples.norm(dim=1) - radius).abs() < tolerance
     turn = torch.atan2(samples[near, 1], samples[near, 0]) / (2 * math.pi) % 1  # [0, 1)
@@ -69,12 +69,12 @@ def circle_quality(samples: Tensor, radius: float, tolerance: float = 0.05) -> C
 
 
 class ManifoldQuality(NamedTuple):
-    """Scores of samples of a curve or surface.
+    """Metrics for a curve or surface.
 
     Attributes:
-        distance: mean distance of the samples to it, in their units.
-        near: share of samples within the tolerance of it.
-        coverage: share of it that has a sample within the tolerance.
+        distance: mean distance from the samples to the manifold, in the units of the samples.
+        near: share of samples closer to the manifold than the tolerance.
+        coverage: share of the manifold with a sample closer than the tolerance.
     """
 
     distance: float
@@ -83,12 +83,16 @@ class ManifoldQuality(NamedTuple):
 
 
 def manifold_quality(samples: Tensor, manifold: Tensor, tolerance: float = 0.05) -> ManifoldQuality:
-    """Of samples [N, D] and points [M, D] spread evenly over the manifold without noise, closer than the tolerance."""
+    """Compare samples [N, D] with a manifold.
+
+    Args:
+        manifold: noise-free points [M, D], evenly spaced on the manifold and less than the tolerance apart.
+    """
     samples, manifold = checked(samples, "samples"), checked(manifold, "manifold")
     same_dimensions(samples=samples, manifold=manifold)
-    off, gap = nearest(samples, manifold), nearest(manifold, samples)
+    to_manifold, to_samples = nearest(samples, manifold), nearest(manifold, samples)
     return ManifoldQuality(
-        distance=off.mean().item(),
-        near=(off < tolerance).double().mean().item(),
-        coverage=(gap < tolerance).double().mean().item(),
+        distance=to_manifold.mean().item(),
+        near=(to_manifold < tolerance).double().mean().item(),
+        coverage=(to_samples < tolerance).double().mean().item(),
     )

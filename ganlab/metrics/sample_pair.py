@@ -1,4 +1,4 @@
-"""What metrics judge by: the features of real and of fake examples, and what is known of their distribution."""
+"""The input of metrics: features of real and fake examples, and information about the dataset."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ganlab.metrics.memorisation import Memorisation, memorisation
 from ganlab.metrics.neighbours import NeighbourQuality, neighbour_quality
 from ganlab.metrics.plane import ManifoldQuality, MixtureQuality, manifold_quality, mixture_quality
 
-AT_A_TIME = 4096  # examples whose moments are added
+BATCH = 4096  # examples per update of the moments
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What is known of a set of examples.
+    """Features of a set of examples.
 
     Attributes:
-        features: [N, D]; of points, their coordinates in the units of the data.
-        probabilities: of a classifier's classes [N, K], where the extractor has one.
-        label: of the examples [N], where they were made or drawn by class.
+        features: features [N, D]; for points, their coordinates in the units of the data.
+        probabilities: class probabilities [N, K]; None: the extractor is not a classifier.
+        label: labels of the examples [N]; None: unlabelled.
     """
 
     features: Tensor
@@ -39,46 +39,47 @@ class FeatureSet:
     @cached_property
     def moments(self) -> Moments:
         moments = Moments()
-        for part in self.features.split(AT_A_TIME):  # each is held in float64, twice
+        for part in self.features.split(BATCH):  # bounds the memory of their float64 copies
             moments.add(part)
         return moments
 
     @property
     def classified(self) -> Tensor:
-        """The classifier's probabilities [N, K]."""
+        """The class probabilities [N, K]; DataError if the extractor is not a classifier."""
         if self.probabilities is None:
-            raise DataError("the extractor is no classifier")
+            raise DataError("the extractor is not a classifier")
         return self.probabilities
 
     @cached_property
     def predicted(self) -> Tensor:
-        """The classifier's classes [N]."""
+        """The most probable class of each example, [N]."""
         return self.classified.argmax(1)
 
     def part(self, start: int, stop: int | None) -> FeatureSet:
-        """The examples from `start` up to, but not with, `stop`; None: up to the last."""
+        """The examples of the slice `start:stop`."""
         probabilities, label = (None if x is None else x[start:stop] for x in (self.probabilities, self.label))
         return FeatureSet(self.features[start:stop], probabilities, label)
 
     def of_class(self, number: int) -> FeatureSet:
         if self.label is None:
-            raise DataError("the examples have no classes")
+            raise DataError("the examples have no labels")
         return FeatureSet(self.features[self.label == number])
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of the distribution that is learnt.
+    """Information about the dataset, which decides the metrics that apply.
 
     Attributes:
-        is_image: rather than points.
-        num_classes: that the generator is told of; 0: none.
-        is_classified: whether the extractor is a classifier, of any classes, and the examples are not all of one class.
-        shares: of the classes among all examples [K], where the extractor is a classifier of these.
-        modes, sigma: of a mixture of normal distributions [K, D] and their standard deviation.
-        manifold: points [M, D] all along the curve that the data lie on.
-        tolerance: how far from it a sample may lie to count as near.
-        held_out: examples that training has not seen, the baseline for memorisation.
+        is_image: True for images, False for points.
+        num_classes: number of classes that the generator is conditional on; 0: unconditional.
+        is_classified: True if the extractor is a classifier and the dataset has more than one class. The classes of
+            the two may differ.
+        shares: share of each class among all examples [K]; None: the extractor does not predict these classes.
+        modes, sigma: means [K, D] and standard deviation of a mixture of Gaussians; None: not a mixture.
+        manifold: points [M, D] along the curve that the data lie on; None: no such curve is known.
+        tolerance: distance from the curve up to which a sample counts as near.
+        held_out: examples not used for training, the baseline for memorisation; None: none available.
     """
 
     is_image: bool
@@ -94,15 +95,15 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class SamplePair:
-    """All that metrics judge by. What several of them need is worked out once."""
+    """Everything that a metric may use. Intermediate results shared by several metrics are cached."""
 
     real: FeatureSet
     fake: FeatureSet
-    facts: DatasetInfo
+    info: DatasetInfo
 
     def first(self, num: int) -> SamplePair:
-        """Of the first examples of each set alone, whose order is random."""
-        return SamplePair(self.real.part(0, num), self.fake.part(0, num), self.facts)
+        """The first `num` examples of each set; their order is random, so this is a random subset."""
+        return SamplePair(self.real.part(0, num), self.fake.part(0, num), self.info)
 
     @cached_property
     def neighbours(self) -> NeighbourQuality:
@@ -110,41 +111,41 @@ class SamplePair:
 
     @cached_property
     def mixture(self) -> MixtureQuality:
-        assert self.facts.modes is not None
-        return mixture_quality(self.fake.features, self.facts.modes, self.facts.sigma)
+        assert self.info.modes is not None
+        return mixture_quality(self.fake.features, self.info.modes, self.info.sigma)
 
     @cached_property
     def curve(self) -> ManifoldQuality:
-        assert self.facts.manifold is not None
-        return manifold_quality(self.fake.features, self.facts.manifold, self.facts.tolerance)
+        assert self.info.manifold is not None
+        return manifold_quality(self.fake.features, self.info.manifold, self.info.tolerance)
 
     @cached_property
     def memorised(self) -> Memorisation:
-        """Only for evidence whose real examples are the whole training set."""
-        assert self.facts.held_out is not None
-        return memorisation(self.real.features, self.facts.held_out.features, self.fake.features)
+        """Memorisation; valid only if `real` is the whole training set."""
+        assert self.info.held_out is not None
+        return memorisation(self.real.features, self.info.held_out.features, self.fake.features)
 
     @cached_property
     def classes(self) -> Modes:
-        """How many classes the classifier sees among the fake examples, and how unlike the data's their shares are."""
-        assert self.facts.shares is not None
-        return modes_captured(self.fake.predicted, len(self.facts.shares), self.facts.shares)
+        """Number of classes predicted for the fake samples, and the divergence of their shares from the data."""
+        assert self.info.shares is not None
+        return modes_captured(self.fake.predicted, len(self.info.shares), self.info.shares)
 
     @property
     def class_kl(self) -> float:
-        """KL of the classes' shares to the data's.
+        """KL divergence of the samples' class shares from those of the data.
 
         Raises:
-            DataError: it is infinite, as samples have classes that the data lack.
+            DataError: the divergence is infinite, because samples have classes that the data lack.
         """
         if math.isinf(self.classes.kl):
-            assert self.facts.shares is not None
+            assert self.info.shares is not None
             found = self.fake.predicted.unique()
-            lacking = int((self.facts.shares[found.cpu()] == 0).sum())
-            raise DataError(f"the examples lack {lacking:,} of the classes that samples have; it would be infinite")
+            lacking = int((self.info.shares[found.cpu()] == 0).sum())
+            raise DataError(f"infinite: the real examples lack {lacking:,} of the classes that samples have")
         return self.classes.kl
 
     def by_class(self, measure: Callable[[FeatureSet, FeatureSet], float]) -> float:
-        """The mean over classes of a metric within each (Benny et al., 2021, section 3)."""
-        values = [measure(self.real.of_class(c), self.fake.of_class(c)) for c in range(self.facts.num_classes)]
+        """Mean over all classes of a metric computed within each class (Benny et al., 2021, section 3)."""
+        values = [measure(self.real.of_class(c), self.fake.of_class(c)) for c in range(self.info.num_classes)]
         return sum(values) / len(values)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.data.batches import to_model_range
-from ganlab.data.units import AS_INSIDE
+from ganlab.data.units import NO_UNITS
 from ganlab.errors import DataError
 from ganlab.game import Players
 from ganlab.metrics.diversity import diversity
@@ -32,7 +32,7 @@ class Diagnostics:
         self.z = z.to(data.device)
         self.label = None if label is None else label.to(data.device)
         chosen = torch.randperm(len(data), generator=generator(seed, "dynamics", 1))[:NUM_SAMPLES]
-        self.real = AS_INSIDE.outside(to_model_range(data[chosen.to(data.device)]))
+        self.real = NO_UNITS.outside(to_model_range(data[chosen.to(data.device)]))
 
     def measure(self) -> dict[str, float]:
         """Return diagnostics by name; diversity is that of the raw generator relative to the real examples."""

@@ -1,4 +1,4 @@
-"""What scores see images by: networks that turn each into a vector of features, and some into odds of classes."""
+"""Feature extractors: networks that map images to features and, for classifiers, to class probabilities."""
 
 from ganlab.metrics.extractors.extractor import Extractor, Features
 from ganlab.metrics.extractors.fixed import Coordinates

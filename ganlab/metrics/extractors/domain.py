@@ -1,4 +1,4 @@
-"""A classifier of the dataset's own kind of images as an extractor: trained once, and kept beside the data."""
+"""The `domain` extractor: a classifier trained once on the dataset's own kind of images and cached beside the data."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from ganlab.runs import checkpoints
 
 log = logging.getLogger(__name__)
 
-ONE_IN = 10  # images kept out of training where there is no test set
+ONE_IN = 10  # without a test set, every tenth image is held out
 RECIPE = Recipe()
 
 
 def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE) -> NetworkExtractor:
-    """The penultimate layer and the class probabilities of a classifier, trained the first time it is asked for.
+    """Penultimate-layer features and class probabilities of a classifier, which is trained on first use.
 
-    Images of several times the classifier's channels, as of stacked MNIST, are looked at channel by channel. Where the
-    dataset has some of the classifier's classes, two digits say, the probabilities are of these alone.
+    Images with a multiple of the classifier's channels, such as stacked MNIST, are split along the channels. If the
+    dataset has a subset of the classifier's classes, for example two digits, the probabilities cover only that subset.
 
     Raises:
         ConfigError: the dataset has no classes, or too few images.
-        OperationalError: there is no place to keep it.
+        OperationalError: the classifier cannot be stored.
     """
     domain = labelled(dataset)
     if len(domain.classes) < 2:
         raise ConfigError(
-            f"metrics.extractor=domain: {domain.name} has no classes that a classifier could learn; must be one of "
+            f"metrics.extractor=domain: {domain.name} has no classes to train a classifier on; use one of "
             "pixels, random, inception, or the dotted name of your own network"
         )
     splits = split(domain)
     trained = load_or_train(domain, splits, recipe)
-    network = PerChannels(trained.network, domain.shape[0], classes_to_choose_among(dataset, domain))
+    network = PerChannels(trained.network, domain.shape[0], class_subset(dataset, domain))
     return NetworkExtractor(
         "domain",
-        hash_of(network, "domain"),  # what is chosen among follows from the dataset, whose hash stands beside it
+        hash_of(network, "domain"),  # the class subset follows from the dataset, which has a hash of its own
         about(domain.name, splits, trained.accuracy),
         network,
         dataset.shape,
@@ -59,34 +59,35 @@ def make_domain(dataset: Dataset, device: torch.device, recipe: Recipe = RECIPE)
     )
 
 
-def classes_to_choose_among(dataset: Dataset, domain: Dataset) -> list[int] | None:
-    """Which of the classifier's classes are the dataset's, as of two digits; None: all, or one, or others."""
+def class_subset(dataset: Dataset, domain: Dataset) -> list[int] | None:
+    """The classifier's classes that the dataset has; None: use all, because it has all, fewer than two, or others."""
     if not set(dataset.classes) < set(domain.classes) or len(dataset.classes) < 2:
         return None
     return [domain.classes.index(name) for name in dataset.classes]
 
 
 class PerChannels(nn.Module):
-    """A classifier applied to every C channels of images of k C channels, with k an integer, mostly 1.
+    """Applies a classifier of C-channel images to each group of C channels of images with k C channels.
 
-    Features are laid side by side, [N, 128 k]. Classes are all combinations, [N, K^k]; of the digits a, b, c the
-    probability at 100 a + 10 b + c is the product of theirs.
+    k is usually 1. The features are concatenated, [N, 128 k]. The classes are all combinations, [N, K^k]: for stacked
+    digits a, b, c, class 100 a + 10 b + c has the product of the three probabilities.
 
     Args:
-        among: the classes to choose among; None: all.
+        channels: number of channels C of the classifier.
+        subset: indices of the classes to keep; None: all.
     """
 
-    def __init__(self, classifier: Classifier, channels: int, among: list[int] | None = None) -> None:
+    def __init__(self, classifier: Classifier, channels: int, subset: list[int] | None = None) -> None:
         super().__init__()
         self.classifier = classifier
         self.channels = channels
-        self.among = among
+        self.subset = subset
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         num, _, height, width = images.shape
         parts = (images * 2 - 1).reshape(-1, self.channels, height, width)  # [N k, C, H, W]
         features, logits = self.classifier(parts.contiguous(memory_format=torch.channels_last))
-        logits = logits if self.among is None else logits[:, self.among]
+        logits = logits if self.subset is None else logits[:, self.subset]
         joint, *others = logits.softmax(1).view(num, -1, logits.shape[1]).unbind(1)  # k of [N, K]
         for other in others:
             joint = (joint[:, :, None] * other[:, None, :]).flatten(1)
@@ -94,10 +95,10 @@ class PerChannels(nn.Module):
 
 
 class Splits(NamedTuple):
-    """Labelled images to train and to test a classifier on.
+    """Labelled images for training and testing a classifier.
 
     Attributes:
-        has_test_set: whether the second are the dataset's own test set; else they are a tenth of its only one.
+        has_test_set: True if `testing` is the dataset's own test set, False if it is a tenth of the only set.
     """
 
     training: Examples
@@ -106,10 +107,10 @@ class Splits(NamedTuple):
 
 
 def split(domain: Dataset) -> Splits:
-    """The dataset and its test set; where that cannot be had, every tenth of its images is kept out instead.
+    """Load the dataset and its test set; without a test set, hold out every tenth image instead.
 
     Raises:
-        ConfigError: there are too few images for that.
+        ConfigError: there are too few images.
     """
     examples = domain.load()
     test_set = load_held_out(domain)
@@ -120,23 +121,23 @@ def split(domain: Dataset) -> Splits:
             f"metrics.extractor=domain: {domain.name} has {len(examples)} images; a classifier needs at least "
             f"{2 * ONE_IN}"
         )
-    out = torch.arange(len(examples)) % ONE_IN == ONE_IN - 1  # an even share of each class where they are sorted
-    return Splits(_some(examples, ~out), _some(examples, out), False)
+    held_out = torch.arange(len(examples)) % ONE_IN == ONE_IN - 1  # has all classes even if images are sorted by class
+    return Splits(_subset(examples, ~held_out), _subset(examples, held_out), False)
 
 
-def _some(examples: Examples, which: Tensor) -> Examples:
-    return replace(examples, data=examples.data[which], labels=examples.labels[which])
+def _subset(examples: Examples, mask: Tensor) -> Examples:
+    return replace(examples, data=examples.data[mask], labels=examples.labels[mask])
 
 
 def about(name: str, splits: Splits, accuracy: float) -> str:
-    """One line for people on how far the classifier can be relied on."""
-    learnt, tested, percent = len(splits.training), len(splits.testing), f"{100 * accuracy:.1f} %"
+    """One line about the training data and the accuracy of the classifier."""
+    num_train, num_test, percent = len(splits.training), len(splits.testing), f"{100 * accuracy:.1f} %"
     source = splits.training.source
     if splits.has_test_set:
-        return f"classifier of {name}, {learnt:,} images from {source}, test accuracy {percent}"
+        return f"classifier of {name}, {num_train:,} images from {source}, test accuracy {percent}"
     return (
-        f"classifier of {name}, {learnt:,} of the {learnt + tested:,} images from {source}, accuracy {percent} on the "
-        f"other {tested:,}"
+        f"classifier of {name}, {num_train:,} of the {num_train + num_test:,} images from {source}, accuracy {percent} "
+        f"on the other {num_test:,}"
     )
 
 
@@ -146,10 +147,10 @@ class Trained(NamedTuple):
 
 
 def load_or_train(domain: Dataset, splits: Splits, recipe: Recipe) -> Trained:
-    """The classifier that is kept, or a new one, which then is; another run's training is waited for and used.
+    """Load the cached classifier, or train one and cache it. Waits if another run is training the same one.
 
     Raises:
-        OperationalError: there is no place to keep it.
+        OperationalError: the classifier cannot be stored.
     """
     folder = folder_for(domain)
     file = folder / f"domain-{_key(domain, splits, recipe)}.pt"
@@ -161,10 +162,10 @@ def load_or_train(domain: Dataset, splits: Splits, recipe: Recipe) -> Trained:
 
 
 def folder_for(domain: Dataset) -> Path:
-    """Where classifiers are kept: beside the data, or in the user's cache where that cannot be written.
+    """The folder for classifiers: beside the data or, if that is not writable, in the user's cache.
 
     Raises:
-        OperationalError: neither can be written.
+        OperationalError: neither is writable.
     """
     beside = [Path(root) for root in [getattr(domain, "root", None)] if root is not None and Path(root).is_dir()]
     reasons = []
@@ -177,41 +178,41 @@ def folder_for(domain: Dataset) -> Path:
             reasons.append(f"{folder}: {error.strerror}")
         else:
             return folder
-    raise OperationalError(f"metrics.extractor=domain: no place to keep the classifier: {'; '.join(reasons)}")
+    raise OperationalError(f"metrics.extractor=domain: no writable folder for the classifier: {'; '.join(reasons)}")
 
 
 def _key(domain: Dataset, splits: Splits, recipe: Recipe) -> str:
-    """A hash of all that the weights depend on."""
+    """A hash of everything that the weights depend on."""
     torch_version = torch.__version__.split(".")[:2]
     data = [part.fingerprint for part in (splits.training, splits.testing)]
-    told = (domain.shape, len(domain.classes), splits.training.flip, data, tuple(recipe), torch_version)
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    inputs = (domain.shape, len(domain.classes), splits.training.flip, data, tuple(recipe), torch_version)
+    return hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
 
 
 def _read(file: Path, domain: Dataset) -> Trained | None:
-    """What is kept; None: nothing, or nothing that can be used."""
+    """Load the cached classifier; None: there is none, or its file is unusable."""
     if not file.is_file():
         return None
-    with torch.device("meta"):  # where no initial weights are drawn, which would take from torch's global generator
+    with torch.device("meta"):  # avoids drawing initial weights from torch's global random number generator
         network = Classifier(domain.shape, len(domain.classes))
     expected = {"format": checkpoints.FORMAT, "accuracy": 1.0, "about": "", "network": network.state_dict()}
     try:
         content = checkpoints.read(file)
         check_structure(f"{file}: ", content, expected)
     except CheckpointError as error:
-        log.warning("WARNING: the classifier is trained again, its file cannot be used: %s", error)
+        log.warning("WARNING: the classifier is trained again, because its file is unusable: %s", error)
         return None
     checkpoints.restore_network(network.to_empty(device="cpu"), content["network"])
     return Trained(network.eval().to(memory_format=torch.channels_last), content["accuracy"])
 
 
 def _train(file: Path, domain: Dataset, splits: Splits, recipe: Recipe) -> Trained:
-    log.info("Training a classifier of %s, once; it will be kept in %s", domain.name, file)
+    log.info("Training a classifier of %s; later runs will reuse it from %s", domain.name, file)
     network = train(splits.training, domain.shape, len(domain.classes), recipe)
     trained = Trained(network, accuracy(network, splits.testing))
-    told = about(domain.name, splits, trained.accuracy)
-    log.info("Trained the %s", told)
-    content = {"format": checkpoints.FORMAT, "accuracy": trained.accuracy, "about": told}
+    description = about(domain.name, splits, trained.accuracy)
+    log.info("Trained the %s", description)
+    content = {"format": checkpoints.FORMAT, "accuracy": trained.accuracy, "about": description}
     buffer = io.BytesIO()
     torch.save(content | {"network": network.state_dict()}, buffer)
     replace_file(file, buffer.getvalue())

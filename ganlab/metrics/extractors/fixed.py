@@ -1,4 +1,4 @@
-"""Extractors that learn nothing: points and pixels as they are, and a random network."""
+"""Extractors without training: coordinates, pixels and a random network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganlab.data.dataset import Dataset
 from ganlab.metrics.extractors.extractor import Features, NetworkExtractor
-from ganlab.metrics.extractors.weights import drawn, hash_of
+from ganlab.metrics.extractors.weights import hash_of, he_initialized
 from ganlab.rng import generator
 
 NUM_RANDOM = 128
@@ -17,19 +17,19 @@ NUM_RANDOM = 128
 
 def make_pixels(dataset: Dataset, device: torch.device) -> NetworkExtractor:
     network = nn.Flatten()
-    about = f"the {math.prod(dataset.shape):,} pixels themselves"
+    about = f"raw values of the {math.prod(dataset.shape):,} pixels"
     return NetworkExtractor("pixels", hash_of(network, "pixels"), about, network, dataset.shape, device)
 
 
 def make_random(dataset: Dataset, device: torch.device) -> NetworkExtractor:
-    """Random embeddings: for images unlike those a network was trained on (Naeem et al., 2020, section 4.3)."""
-    network = drawn(lambda: RandomNetwork(dataset.shape[0]), generator(0, "random extractor"))
+    """Random features, for images unlike those of any trained network (Naeem et al., 2020, section 4.3)."""
+    network = he_initialized(lambda: RandomNetwork(dataset.shape[0]), generator(0, "random extractor"))
     about = f"random convolutional network, {NUM_RANDOM} features"
     return NetworkExtractor("random", hash_of(network, "random"), about, network, dataset.shape, device)
 
 
 class RandomNetwork(nn.Module):
-    """Two convolutions and a projection; it keeps a coarse layout, 4x4, of images of any size from 8x8."""
+    """Two convolutions, pooling to 4x4 and a projection; for images of 8x8 pixels or larger."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class RandomNetwork(nn.Module):
 
 
 class Coordinates:
-    """Points, as they are."""
+    """The extractor for points: their features are their coordinates."""
 
-    name, hash, about = "coordinates", "", "the coordinates of the points"
+    name, hash, about = "coordinates", "", "coordinates of the points"
 
     def __call__(self, images: Tensor) -> Features:
         return Features(images, None)

@@ -1,4 +1,4 @@
-"""The user's own network as an extractor, by its dotted name."""
+"""Extractors that are networks of the user, given by their dotted names."""
 
 from __future__ import annotations
 
@@ -17,53 +17,57 @@ from ganlab.rng import seeded
 
 
 def make_own(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str]) -> NetworkExtractor:
-    """A network that a trusted module holds, or that a class or function there makes, of (C, H, W) if it needs that.
+    """Import a network, or a class or function that builds one, from a trusted module.
 
-    Weights that a class or function draws rather than loads are the same each time. One that is ready made is itself
-    moved to the device and frozen. The hash is of the weights and the module's code.
+    A class or function is called with the image shape (C, H, W) if it has a required argument; random initial weights
+    are the same each time. A network is moved to the device and frozen in place. The hash covers the weights and the
+    source code of the module.
+
+    Args:
+        trust: names of the modules that may be imported.
 
     Raises:
-        ConfigError: the module is not trusted, has nothing of that name, or that makes no network for such images.
+        ConfigError: the module is not trusted, has no such attribute, or provides no network for images of this shape.
     """
     key = f"metrics.extractor={name}"
     if not any(name.startswith(f"{module}.") for module in trust):
-        raise ConfigError(f"{key}: not a part of ganlab; name its module in trust= if it is yours")
+        raise ConfigError(f"{key}: not part of ganlab; if the module is yours, name its module in trust=")
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
         found = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}: cannot be imported: {_line(error)}") from error
+        raise ConfigError(f"{key}: cannot be imported: {_one_line(error)}") from error
     try:
         code = inspect.getsource(module)
     except (TypeError, OSError) as error:
-        raise ConfigError(f"{key}: has no source that could tell its scores apart: {_line(error)}") from error
+        raise ConfigError(f"{key}: must have source code, which identifies its scores: {_one_line(error)}") from error
     try:
         with seeded(0, "extractor"):
-            network = found if isinstance(found, nn.Module) else _made_by(found, dataset.shape)
+            network = found if isinstance(found, nn.Module) else _build(found, dataset.shape)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{key}: cannot be made for images {list(dataset.shape)}: {_line(error)}") from error
+        raise ConfigError(f"{key}: cannot be built for images {list(dataset.shape)}: {_one_line(error)}") from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"{key}: must be or make a torch.nn.Module, not {type(network).__name__}")
+        raise ConfigError(f"{key}: must be or return a torch.nn.Module, not {type(network).__name__}")
     images = torch.zeros(2, *dataset.shape)
     try:
         with torch.no_grad(), seeded(0, "extractor"):
-            network.eval()(images)  # before it is hashed: lazy layers have no weights until then
+            network.eval()(images)  # before hashing, because lazy layers have no weights until then
         code_and_weights = hash_of(network, code)
         extractor = NetworkExtractor(name, code_and_weights, f"your own {attribute}", network, dataset.shape, device)
         extractor(images)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{key}: cannot be given images {[2, *dataset.shape]}: {_line(error)}") from error
+        raise ConfigError(f"{key}: fails for images {[2, *dataset.shape]}: {_one_line(error)}") from error
     return extractor
 
 
-def _made_by(make: Callable[..., object], shape: tuple[int, ...]) -> object:
-    """What a class or function makes of the shape, or of nothing where it needs nothing."""
+def _build(build: Callable[..., object], shape: tuple[int, ...]) -> object:
+    """Call a class or function with the shape if it has a required argument, else without arguments."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(make).parameters.values()
-    needs_one = any(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
-    return make(shape) if needs_one else make()
+    parameters = inspect.signature(build).parameters.values()
+    needs_shape = any(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters)
+    return build(shape) if needs_shape else build()
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -23,22 +23,22 @@ EXTRACTORS: Mapping[str, Callable[[Dataset, torch.device], Extractor]] = {
 
 
 def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
-    """The extractor of a name for the images of a dataset.
+    """Create the named extractor for the images of a dataset.
 
     Args:
-        name: one of `EXTRACTORS`, or the dotted name of the user's own: a network, or a class or function that makes
-            one, of the shape (C, H, W) if it needs an argument. It gets images [N, C, H, W] in [0, 1] and returns
-            features [N, D], or a pair of them and the probabilities of classes [N, K], which are taken to be those of
-            the dataset where there are as many.
-        trust: the modules that the user's own may come from.
+        name: one of `EXTRACTORS`, or the dotted name of the user's own network, or of a class or function that returns
+            one and accepts the image shape (C, H, W) or no argument. The network maps images [N, C, H, W] in [0, 1] to
+            features [N, D], or to a pair of features and class probabilities [N, K]. If K is the number of classes of
+            the dataset, the classes are assumed to be the same.
+        trust: modules from which networks of the user may be imported.
 
     Raises:
-        ConfigError: no such extractor, or not for this dataset.
-        OperationalError: what it needs cannot be fetched or kept.
+        ConfigError: there is no such extractor, or it does not suit the dataset.
+        OperationalError: its weights cannot be downloaded or stored.
     """
     if len(dataset.shape) != 3:
         raise ConfigError(
-            f"metrics.extractor={name}: is for images; {dataset.name} has points of shape {dataset.shape}"
+            f"metrics.extractor={name}: requires images, but {dataset.name} has points of shape {dataset.shape}"
         )
     if "." in name:
         return make_own(name, dataset, device, trust)
@@ -49,14 +49,16 @@ def make_extractor(name: str, dataset: Dataset, device: torch.device, trust: Seq
 
 
 def extractor_of(name: str, dataset: Dataset, device: torch.device, trust: Sequence[str] = ()) -> Extractor:
-    """The extractor of that name; `auto`: the domain's classifier where there are classes, else random features.
+    """Like `make_extractor`, but also accepts `auto`, and datasets of points.
+
+    `auto` selects `domain` for images with classes, `random` for images without, and `Coordinates` for points.
 
     Raises:
-        ConfigError: there is none, or it does not suit the data.
+        ConfigError: there is no such extractor, or it does not suit the dataset.
     """
     if len(dataset.shape) != 3:
         if name not in ("auto", Coordinates.name):
-            raise ConfigError(f"metrics.extractor={name}: is for images, and {dataset.name} has points; use auto")
+            raise ConfigError(f"metrics.extractor={name}: requires images, but {dataset.name} has points; use auto")
         return Coordinates()
     if name == "auto":
         name = "domain" if dataset.classes else "random"

@@ -1,4 +1,4 @@
-"""The weights of extractors: drawn without torch's global generator, and told apart by a hash."""
+"""Initialisation and hashing of the weights of extractors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import torch
 from torch import nn
 
 
-def drawn(build: Callable[[], nn.Module], random: torch.Generator) -> nn.Module:
-    """A network on the CPU with normal weights by fan-in (He, Zhang, Ren and Sun, 2015, eq. 10) and zero biases."""
-    with torch.device("meta"):  # where the layers' own initial weights cost no draws
+def he_initialized(build: Callable[[], nn.Module], rng: torch.Generator) -> nn.Module:
+    """Build a network on the CPU with He-normal weights (He, Zhang, Ren and Sun, 2015, eq. 10) and zero biases.
+
+    Torch's global random number generator is not used.
+    """
+    with torch.device("meta"):  # here the layers' default initialisation draws no random numbers
         network = build()
     network.to_empty(device="cpu")
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, generator=random)
+            nn.init.kaiming_normal_(layer.weight, generator=rng)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -25,7 +28,7 @@ def drawn(build: Callable[[], nn.Module], random: torch.Generator) -> nn.Module:
 
 
 def hash_of(network: nn.Module, *recipe: object) -> str:
-    """16 hex digits that depend on all weights, and on what else makes the features what they are."""
+    """16 hex digits of a hash over all weights and `recipe`, everything else that determines the features."""
     digest = hashlib.sha256(repr(recipe).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
