@@ -5,6 +5,7 @@ The objects receive the values they use, never the config.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from ganlab.augment import Augment
 from ganlab.config import run_config
@@ -71,8 +73,8 @@ def check(cfg: DictConfig) -> None:
     dataset.check()
     if dataset.num_examples is not None:
         check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
-    build_players(cfg, dataset)
-    build_game(cfg)
+    players = build_players(cfg, dataset)
+    check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
     instantiate(cfg, "watchdog", Guard)
@@ -94,6 +96,24 @@ def check_optimizers(cfg: DictConfig) -> None:
 def build_game(cfg: DictConfig, pack: int = 1) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
     return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack)
+
+
+def check_batch_norm(discriminator: nn.Module, penalties: Mapping[str, Penalty]) -> None:
+    """Refuse a gradient penalty on a discriminator with batch normalisation.
+
+    There the gradient at one example depends on the others of its batch, so the penalty is not the one that its paper
+    defines (Gulrajani et al., 2017, section 4, "No critic batch normalization").
+
+    Raises:
+        ConfigError: names the layer, and what to use instead.
+    """
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    layer = next((name for name, module in discriminator.named_modules() if isinstance(module, kinds)), None)
+    for name in penalties if layer is not None else ():
+        raise ConfigError(
+            f"penalty.{name}: the discriminator has batch normalization ({layer}), which makes the gradient at an "
+            "example depend on its batch; use spectral, layer or instance normalization, or penalty=none"
+        )
 
 
 def build_trackers(cfg: DictConfig) -> Trackers:
@@ -179,6 +199,8 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     players = build_players(cfg, dataset)
+    game = build_game(cfg, players.pack)
+    check_batch_norm(players.discriminator, game.penalties)
     is_image = len(dataset.shape) == 3
     for network in (players.generator, players.discriminator):
         network.to(device)
@@ -211,7 +233,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     make_trainer = instantiate(cfg, "trainer", partial)
     trainer: Trainer = make_trainer(
         players=players,
-        game=build_game(cfg, players.pack),
+        game=game,
         optimizers=instantiate(cfg, "optimizer", Optimizers),
         schedule=instantiate(cfg, "schedule", Schedule),
         batches=batches,

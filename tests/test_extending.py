@@ -105,6 +105,18 @@ def test_own_network_dataset_and_loss_are_trained_sampled_and_resumed(beside: Pa
     assert json.loads((beside / "run" / "result.json").read_text())["step"] == 3
 
 
+def test_a_gradient_penalty_on_batch_normalization_is_refused_before_the_run(beside: Path, ganlab: Run) -> None:
+    """Its forward pass in training mode changes buffers, which torch.func.grad refuses."""
+    module = beside / "my_nets.py"
+    first_layer = "nn.Linear(shape[0], width), "
+    module.write_text(module.read_text().replace(first_layer, f"{first_layer}nn.BatchNorm1d(width), "))
+    done = ganlab(*CHOICES, "penalty=r1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "penalty.r1: the discriminator has batch normalization (layers.1)" in done.stderr
+    assert not (beside / "outputs").exists()
+    assert ganlab(*CHOICES, "penalty=none", "hydra.run.dir=run").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

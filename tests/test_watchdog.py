@@ -237,3 +237,22 @@ def test_a_loss_that_is_no_number_is_gone_back_from(tmp_path: Path, monkeypatch:
     assert json.loads((folder / "result.json").read_text())["status"] == "done"
     with pytest.raises(Diverged):
         make_run(tmp_path / "other", *SHORT, "watchdog=none")
+
+
+def test_the_time_of_the_steps_that_a_roll_back_undoes_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent: list[tuple[float, float]] = []
+    roll_back = Trainer._roll_back
+
+    def timed(trainer: Trainer, error: Diverged) -> None:
+        before = trainer.seconds
+        roll_back(trainer, error)
+        spent.append((before, trainer.seconds))
+
+    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(Trainer, "_roll_back", timed)
+    folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
+    ((before, after),) = spent
+    assert after == before
+    assert json.loads((folder / "result.json").read_text())["seconds"] >= round(before, 2)

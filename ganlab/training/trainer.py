@@ -346,6 +346,7 @@ class Trainer:
         self.learner.roll_backs = roll_backs
         # So that resuming remembers the roll-back
         self.checkpoints.save_last(self.step, self.state, self._checkpoint_metadata())
+        self.saved_after = self.seconds
         self.run.update(roll_backs=roll_backs, **self._progress())
         log.warning(
             "WARNING: %s; rolled back to step %d, learning rates divided by %d", error, self.step, 2**roll_backs
@@ -359,7 +360,9 @@ class Trainer:
             ConfigError: the checkpoint is beyond the run's last step.
         """
         if self.checkpoints.has("last"):
-            self.evaluated_before = self._restore_from("last")["evaluation_seconds"]
+            content = self._restore_from("last")
+            self.evaluated_before = content["evaluation_seconds"]
+            self.seconds = self.saved_after = content["seconds"]  # after a roll-back, the time it undid still counts
         self.run.rewind(self.step)
 
     def _restore_from(self, checkpoint: str) -> dict[str, Any]:
@@ -372,7 +375,6 @@ class Trainer:
             self.watchdog.load_state_dict(content["watchdog"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:  # raised by a user-defined watchdog
             raise CheckpointError(f"{path}: watchdog: does not fit: {' '.join(str(error).split())}") from error
-        self.seconds = self.saved_after = content["seconds"]
         return content
 
     def _check(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
