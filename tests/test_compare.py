@@ -110,7 +110,7 @@ def test_what_did_not_make_it_is_counted_and_listed(sweep: Path) -> None:
     board = rank(sweep)
     counts = [(row.failed, row.counts["diverged"], row.unfinished) for row in board.rows]
     assert counts == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
-    assert [trial.status for trial in board.lost] == ["failed", "diverged", "running", "damaged"]
+    assert [run.status for run in board.lost] == ["failed", "diverged", "running", "damaged"]
     text = table.terminal(board)
     assert "4 runs not done" in text
     assert all(f"{status}  {job}" in text for job, status in ((2, "failed"), (4, "diverged"), (11, "damaged")))
@@ -391,7 +391,7 @@ def test_real_runs(tmp_path: Path) -> None:
     text = write(tmp_path)
     board = rank(tmp_path)
     assert text.startswith("4 runs of 2 configurations")
-    assert sorted((row.values, len(row.trials)) for row in board.rows) == [((4,), 2), ((8,), 2)]
+    assert sorted((row.values, len(row.runs)) for row in board.rows) == [((4,), 2), ((8,), 2)]
     assert not board.lost
     assert (tmp_path / "leaderboard.html").read_text().count("data:image/jpeg") == 2
 

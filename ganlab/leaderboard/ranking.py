@@ -54,8 +54,8 @@ class Row:
 
     Attributes:
         values: of the swept keys.
-        best, last: seed -> score, of the trials that are done and were scored.
-        counts: how many trials ended each way (a halted one is not counted as stopped), and how many of all collapsed.
+        best, last: seed -> score, of the runs that are done and were scored.
+        counts: how many runs ended each way (a halted one is not counted as stopped), and how many of all collapsed.
         steps_per_second: median.
         difference: from the best configuration; None: it is the best, or they share no seed.
     """
@@ -69,8 +69,8 @@ class Row:
     difference: Difference | None = None
 
     @property
-    def trials(self) -> tuple[RunRecord, ...]:
-        return self.configuration.trials
+    def runs(self) -> tuple[RunRecord, ...]:
+        return self.configuration.runs
 
     @property
     def best_mean(self) -> float | None:
@@ -99,7 +99,7 @@ class Leaderboard:
         rows: the best first, those without a score last.
         score: one of those ranked, for what they all have in common; None: no run was scored.
         floors: lowest and highest of the runs; None: none has one.
-        trials: all.
+        runs: all.
     """
 
     folder: Path
@@ -107,22 +107,22 @@ class Leaderboard:
     rows: tuple[Row, ...]
     score: Score | None
     floors: tuple[float, float] | None
-    trials: tuple[RunRecord, ...]
+    runs: tuple[RunRecord, ...]
 
     @cached_property
     def names(self) -> dict[str, str]:
         """The swept keys, short: `generator.lr` for `optimizer.generator.lr`."""
-        return short_names(self.keys, {key for trial in self.trials for key in trial.settings or {}})
+        return short_names(self.keys, {key for run in self.runs for key in run.settings or {}})
 
     @property
     def lost(self) -> list[RunRecord]:
-        """The trials that are not done, whatever kept them."""
-        return [trial for trial in self.trials if trial.status != FINISHED]
+        """The runs that are not done, whatever kept them."""
+        return [run for run in self.runs if run.status != FINISHED]
 
     @property
     def halted(self) -> list[RunRecord]:
         """Those of the lost that a sweep stopped early. Their scores, of less training, are not ranked."""
-        return [trial for trial in self.trials if trial.status == "halted"]
+        return [run for run in self.runs if run.status == "halted"]
 
     @property
     def repeated(self) -> int:
@@ -130,8 +130,8 @@ class Leaderboard:
 
     @property
     def misplaced(self) -> int:
-        """Trials without a readable config, which belong to no row."""
-        return sum(trial.settings is None for trial in self.trials)
+        """Runs without a readable config, which belong to no row."""
+        return sum(run.settings is None for run in self.runs)
 
 
 def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Leaderboard:
@@ -155,7 +155,7 @@ def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Le
 
 def _comparable(found: Sequence[RunRecord], folder: Path, metric: str | None) -> list[Score]:
     """Every score, last and best, that would be ranked."""
-    names = list(dict.fromkeys(name for trial in found for name in trial.scores))
+    names = list(dict.fromkeys(name for run in found for name in run.scores))
     if metric is not None and metric not in names:
         raise ConfigError(
             f"metric={metric}: no run below {folder} has it; must be one of {', '.join(names)}"
@@ -164,25 +164,25 @@ def _comparable(found: Sequence[RunRecord], folder: Path, metric: str | None) ->
         )
     first: tuple[Path, Score] | None = None
     scores = []
-    for trial in found:
-        name = metric or trial.main_metric
-        for score in (trial.last_score(name), trial.best_score(name)) if name else ():
+    for run in found:
+        name = metric or run.main_metric
+        for score in (run.last_score(name), run.best_score(name)) if name else ():
             if score is None:
                 continue
-            first = first or (trial.folder, score)
+            first = first or (run.folder, score)
             choose = "; choose one with metric=" if metric is None and first[1].metric != score.metric else ""
-            run_record.refuse_unlike_runs(first, (trial.folder, score), choose)
+            run_record.refuse_unlike_runs(first, (run.folder, score), choose)
             scores.append(score)
     return scores
 
 
 def _row(configuration: Configuration, keys: Sequence[str], metric: str | None) -> Row:
-    done = [trial for trial in configuration.trials if trial.status == FINISHED]
+    done = [run for run in configuration.runs if run.status == FINISHED]
     best = {t.seed: score.value for t in done if metric and (score := t.best_score(metric))}
     last = {t.seed: score.value for t in done if metric and (score := t.last_score(metric))}
-    counts = Counter(trial.status for trial in configuration.trials)
-    counts["collapsed"] = sum(trial.collapsed is not None for trial in configuration.trials)
-    speeds = [t.steps_per_second for t in configuration.trials if t.steps_per_second is not None]
+    counts = Counter(run.status for run in configuration.runs)
+    counts["collapsed"] = sum(run.collapsed is not None for run in configuration.runs)
+    speeds = [t.steps_per_second for t in configuration.runs if t.steps_per_second is not None]
     speed = statistics.median(speeds) if speeds else None
     return Row(configuration, configuration.values(keys), best, last, counts, speed)
 

@@ -1,4 +1,4 @@
-"""A trial: one run of a sweep, as its folder tells of it, however it ended."""
+"""A run: one run of a sweep, as its folder tells of it, however it ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, DataError
 from ganlab.runs.folder import RESULT, RunFolder, refuse_links, status_of
-from ganlab.runs.hydra_record import choices, composition, settings_of
+from ganlab.runs.hydra_record import choices, read_hydra_record, settings_of
 from ganlab.runs.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
@@ -106,7 +106,7 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
-    """The run in a folder. What is damaged is told in the trial's status and error, not raised.
+    """The run in a folder. What is damaged is told in the run's status and error, not raised.
 
     Args:
         seeds_key: the key whose values repeat a configuration.
@@ -118,7 +118,7 @@ def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
-    runtime, overrides = composition(folder)
+    runtime, overrides = read_hydra_record(folder)
     known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
         return RunRecord(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)

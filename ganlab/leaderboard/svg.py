@@ -10,7 +10,7 @@ from ganlab.figures.markup import Html
 from ganlab.leaderboard.run_record import is_number
 
 CHARACTER = 6.4  # pixels that a character of the drawings' text is wide, on average and a little more
-WIDE = 8.0  # numbers that span more than this factor are drawn on a logarithmic scale
+MAX_LINEAR_RATIO = 8.0  # numbers that span more than this factor are drawn on a logarithmic scale
 GOOD, MIDDLE, BAD = (33, 102, 172), (154, 154, 154), (179, 88, 6)  # blue to orange: told apart by the colour-blind too
 
 
@@ -77,7 +77,7 @@ class Scale:
     def __init__(self, values: Iterable[float], start: float, end: float) -> None:
         known = list(values)
         self.low, self.high, self.start, self.end = min(known), max(known), start, end
-        self.is_log = self.low > 0 and self.high / self.low > WIDE
+        self.is_log = self.low > 0 and self.high / self.low > MAX_LINEAR_RATIO
         if self.low == self.high:
             margin = abs(self.low) / 10 or 1.0
             self.low, self.high = self.low - margin, self.high + margin

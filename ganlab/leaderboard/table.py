@@ -13,7 +13,7 @@ from ganlab.leaderboard.configurations import ABSENT
 from ganlab.leaderboard.ranking import MIN_SEEDS, Difference, Leaderboard, Row, deviation
 
 WIDTH = 100  # columns of a terminal
-NARROWEST = 6  # that a column of text is cut to
+MIN_COLUMN_WIDTH = 6  # that a column of text is cut to
 FAILURES_SHOWN = 10
 LOST = ("F failed or damaged", "D diverged", "C collapsed", "H halted early", "U unfinished")
 
@@ -30,9 +30,9 @@ def terminal(board: Leaderboard) -> str:
 
 def title(board: Leaderboard) -> str:
     """What is ranked, and the floor."""
-    runs = f"{plural(len(board.trials), 'run')} of {plural(len(board.rows), 'configuration')}"
+    runs = f"{plural(len(board.runs), 'run')} of {plural(len(board.rows), 'configuration')}"
     if board.score is None:
-        measured = ", ".join(dict.fromkeys(name for trial in board.trials for name in trial.scores))
+        measured = ", ".join(dict.fromkeys(name for run in board.runs for name in run.scores))
         unranked = f"none of them scored by a main metric; choose one with metric=: {measured}"
         return f"{runs}, {unranked if measured else 'none of them scored'}"
     floor = f"{board.score.better} is better"
@@ -45,7 +45,7 @@ def title(board: Leaderboard) -> str:
 def notes(board: Leaderboard) -> list[str]:
     """What the numbers are, as far as it applies."""
     lines = []
-    if any(len(row.trials) > 1 for row in board.rows) and board.score:
+    if any(len(row.runs) > 1 for row in board.rows) and board.score:
         lines.append("mean ± standard deviation over the seeds that are done; seeds: scored of all")
     compared = [row.difference for row in board.rows if row.difference and row.difference.low is not None]
     if compared:
@@ -70,7 +70,7 @@ def _cells(board: Leaderboard) -> list[list[str]]:
     for index, row in enumerate(board.rows):
         scores = [spread(row.best), spread(row.last)] if board.score else []
         against = [_against(row.difference)] if compared else []
-        rows.append([rank_of(board, index), *map(shown, row.values), seeds_of(board, row), *scores,
+        rows.append([rank_of(board, index), *map(format_value, row.values), seeds_of(board, row), *scores,
                      *([_lost(row) or ABSENT] if lost else []), number(row.steps_per_second),
                      *against])  # fmt: skip
     return [heading, *rows]
@@ -89,8 +89,8 @@ def rank_of(board: Leaderboard, index: int) -> str:
 def seeds_of(board: Leaderboard, row: Row) -> str:
     """How many were scored, of how many there are."""
     if board.score is None:
-        return str(len(row.trials))
-    return f"{len(row.best)}/{len(row.trials)}" if len(row.best) < len(row.trials) else str(len(row.trials))
+        return str(len(row.runs))
+    return f"{len(row.best)}/{len(row.runs)}" if len(row.best) < len(row.runs) else str(len(row.runs))
 
 
 def spread(scores: dict[Any, float]) -> str:
@@ -115,20 +115,20 @@ def _widths(rows: Sequence[Sequence[str]], cuttable: range) -> list[int]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widest = max(cuttable, key=widths.__getitem__, default=None)
-        if widest is None or widths[widest] <= NARROWEST:
+        if widest is None or widths[widest] <= MIN_COLUMN_WIDTH:
             break
         widths[widest] -= 1
     return widths
 
 
 def _failures(board: Leaderboard) -> list[str]:
-    lost = [trial for trial in board.lost if trial.status != "halted"]  # of which there may be many, as was wished
+    lost = [run for run in board.lost if run.status != "halted"]  # of which there may be many, as was wished
     if not lost:
         return []
     lines = ["", f"{plural(len(lost), 'run')} not done:"]
-    for trial in lost[:FAILURES_SHOWN]:
-        about = printable(f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}")
-        error = [f"    {printable(trial.error)}"] if trial.error else []
+    for run in lost[:FAILURES_SHOWN]:
+        about = printable(f"{run.status}  {run.folder.relative_to(board.folder)}  {' '.join(run.overrides)}")
+        error = [f"    {printable(run.error)}"] if run.error else []
         lines += [shorten(line, WIDTH) for line in (f"  {about}", *error)]
     rest = len(lost) - FAILURES_SHOWN
     return [*lines, f"  and {rest} more, all listed in leaderboard.html"] if rest > 0 else lines
@@ -159,7 +159,7 @@ def signed(value: float) -> str:
     return f"+{score(value, 3)}" if value > 0 else score(value, 3)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of a key, as it would be typed."""
     if isinstance(value, float):
         return f"{value:g}"
@@ -184,7 +184,7 @@ def csv_text(board: Leaderboard) -> str:
     writer.writerow(["rank", *map(printable, board.keys), *names])
     for index, row in enumerate(board.rows):
         rank = index + 1 if row.best else None
-        values = [v if isinstance(v, int | float) else printable(shown(v)) for v in row.values]
+        values = [v if isinstance(v, int | float) else printable(format_value(v)) for v in row.values]
         writer.writerow([rank, *values, *_numbers(row), *_protocol(board)])
     return file.getvalue()
 
@@ -198,7 +198,7 @@ def _numbers(row: Row) -> list[Any]:
     )
     scores = [row.best_mean, deviation(row.best), row.last_mean, deviation(row.last)]
     counts = [row.failed, *(row.counts[name] for name in ("diverged", "collapsed", "halted")), row.unfinished]
-    return [len(row.trials), len(row.best), *scores, *counts, row.steps_per_second, *compared]
+    return [len(row.runs), len(row.best), *scores, *counts, row.steps_per_second, *compared]
 
 
 def _protocol(board: Leaderboard) -> list[Any]:
