@@ -338,7 +338,7 @@ def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp
     assert by_number(sweep)[2 * halted]["halted"] == "after step 10 of 90, place 3 of 4 by sliced_wasserstein"
     assert len(re.findall("2 of 4 configurations continue|1 of 2 configurations continue", done.stdout)) == 2
     assert re.search(r"5 of 8 runs halted; 340 of 720 steps not run \(47 %\), about [0-9.]+ s", done.stdout)
-    assert "5 runs halted early, unranked" in done.stdout
+    assert "5 runs halted early: not ranked" in done.stdout
     alone = make_run(tmp_path / "alone", *RUN, f"optimizer.generator.lr={lrs[best]}", "seed=1")
     assert records(sweep)[2 * best + 1] == (alone / "metrics.jsonl").read_bytes()
 

@@ -338,7 +338,7 @@ def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: P
 def test_without_a_key_nobody_is_asked_for_one(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab(*SHORT, "hydra.run.dir=run", "tracker.wandb.mode=online", HOME=str(tmp_path), WANDB_API_KEY="")
     assert done.returncode == 0, done.stderr
-    assert "W&B does not take this run (no API key; `wandb login` keeps one)" in done.stdout
+    assert "W&B cannot start this run online (no API key; run `wandb login`)" in done.stdout
     assert_is_tracked_offline(tmp_path / "run")
 
 
@@ -472,7 +472,7 @@ def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: 
     cfg = run_config.compose(["tracker=tensorboard"])
     build.check(cfg)
     monkeypatch.setattr("ganlab.trackers.tensorboard.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="tracker=tensorboard: needs a package: pip install"):
+    with pytest.raises(ConfigError, match="tracker=tensorboard: TensorBoard is not installed; pip install"):
         build.check(cfg)
 
 

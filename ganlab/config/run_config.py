@@ -157,7 +157,7 @@ def _one_of(group: str) -> str:
     return f"one of {', '.join(options_of(group))}"
 
 
-# The config of a finished run -----------------------------------------------------------------------------------
+# The config of a finished run --------------------------------------------------------------------------
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ CSV, HTML = "leaderboard.csv", "leaderboard.html"
 
 
 def write(folder: Path, metric: str | None = None, out: Path | None = None, seeds_key: str = "seed") -> str:
-    """Rank the runs below a folder, write `leaderboard.csv` and `leaderboard.html`, and return a table for the terminal.
+    """Rank the runs below a folder, write `leaderboard.csv` and `leaderboard.html`, and return a terminal table.
 
     Args:
         metric: metric to rank by; None uses the main metric of the runs.

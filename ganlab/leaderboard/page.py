@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 BUDGET = 6_500_000  # bytes of all pictures; base64 adds a third
 SIDES = ((24, 480), (80, 360), (200, 240))  # (maximum number of configurations, longer side of a picture in pixels)
 STRIP = 110  # width in pixels of the plot of a row's seeds
-MAX_OPEN_PANELS = 12  # panels that are format_value without being asked for
+MAX_OPEN_PANELS = 12  # with more panels, their section starts folded
 VALUE = 28  # maximum number of characters of a value in the table
 LABEL = 90  # maximum number of characters of a configuration's name
 
@@ -289,7 +289,7 @@ for details.</p>
 <div class="scroll">{}</div>""").format(maps.parallel())
 
 
-# Unfinished and collapsed runs -------------------------------------------------------------------------------------------
+# Unfinished and collapsed runs -----------------------------------------------------------------------------
 
 
 def _lost(board: Leaderboard) -> Html:

@@ -173,7 +173,7 @@ class Rungs:
             )
         return standings, first[1]
 
-    # Recorded decisions ------------------------------------------------------------------------------------
+    # Recorded decisions ----------------------------------------------------------------------------------
 
     def _settings(self, rung: float) -> dict[str, Any]:
         """Return the settings of a decision. Recorded decisions count only under the same settings."""
