@@ -113,7 +113,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
     for words in (
         "python -m ganlab.sample",
         "resume=FOLDER",
-        "what is learnt",
+        "the training data",
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
