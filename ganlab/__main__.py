@@ -1,6 +1,6 @@
-"""The train command: `python -m ganlab [overrides]`, `-m` for a sweep, `resume=FOLDER` to go on.
+"""The train command: `python -m ganlab [overrides]`, with `-m` for a sweep or `resume=FOLDER` to continue a run.
 
-Nothing heavy is imported before the config stands, so `--help` and a mistyped key answer at once.
+Slow imports wait until the config is composed, so that `--help` and mistyped keys answer at once.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def launch() -> None:
-    """One run, or a sweep of them, as Hydra reads the command line."""
+    """Start a run or a sweep from the command line, which Hydra parses."""
     arguments = command_line.flags_first(sys.argv[1:])
     if arguments and arguments[0] in ("-h", "--help") and not any(other.startswith("-") for other in arguments[1:]):
         print(command_line.help_text(arguments[1:]))
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here, where they get their message and exit code
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors, so that command_line.run can report them
     sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
@@ -50,19 +50,19 @@ def launch() -> None:
 
 
 def in_sweep_folder(argument: str) -> str:
-    """`sweep_dir=` as Hydra calls it; its value is taken as it stands."""
+    """Translate `sweep_dir=` into Hydra's key; its value is taken literally."""
     key, _, folder = argument.partition("=")
     quoted = folder.replace("\\", "\\\\").replace("'", "\\'")
     return f"hydra.sweep.dir='{quoted}'" if key == "sweep_dir" else argument
 
 
 def resume(arguments: list[str]) -> None:
-    """Continue a run in place; `trust=` names own modules, other arguments change single values of its config."""
+    """Continue a run in place. `trust=` names the user's modules; other arguments override values of its config."""
     given = dict(argument.partition("=")[::2] for argument in arguments)
     folder, trust = Path(given.pop("resume")), given.pop("trust", "").strip("[]")
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
-        raise ConfigError(f"{flags[0]}: does not go with resume=, which continues one run")
+        raise ConfigError(f"{flags[0]}: cannot be combined with resume=, which continues a single run")
     run = RunFolder(folder)
     run.reopen()  # before anything is read or written
     try:

@@ -1,4 +1,4 @@
-"""Leaderboard of many runs: `python -m ganlab.compare FOLDER`, a sweep or any folder above runs."""
+"""The compare command: `python -m ganlab.compare FOLDER` ranks all runs at or below a folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ganlab.config.terminal import printable
 
 
 def compare(folder: str, metric: str | None = None, out: str | None = None, seeds_key: str = "seed") -> None:
-    """Leaderboard over all runs at or below a folder.
+    """Rank all runs at or below a folder on a leaderboard.
 
     python -m ganlab.compare FOLDER [metric=NAME] [out=FOLDER] [seeds_key=seed]
 
-    Prints a table, and writes leaderboard.csv (every number in full) and leaderboard.html (pictures, curves, maps;
-    opens anywhere, without a network). Runs that are equal but for the seed are one row; scores that were not measured
-    alike are refused.
+    Prints a table, and writes leaderboard.csv (numbers at full precision) and leaderboard.html (a page of pictures,
+    curves and maps that opens offline). Runs that differ only in the seed share a row. Scores that were measured in
+    different ways are refused.
 
-    metric     what to rank by; left out: the main metric of the runs.
-    out        where the two files go; left out: FOLDER.
-    seeds_key  the key whose values repeat a configuration.
+    metric     metric to rank by; by default the main metric of the runs.
+    out        folder for the two files; by default FOLDER.
+    seeds_key  key that distinguishes the repetitions of a configuration.
     """
     target = Path(out or folder)
     print(leaderboard.write(Path(folder), metric, target, seeds_key))
@@ -30,7 +30,7 @@ def compare(folder: str, metric: str | None = None, out: str | None = None, seed
 
 
 def _with_folder(arguments: Sequence[str]) -> list[str]:
-    """The first argument is the folder, whose name may itself have a `=` in it."""
+    """Pass the first argument as `folder=`; the name of the folder may itself contain `=`."""
     first, *rest = arguments or [""]
     is_folder = first and not first.startswith("-") and ("=" not in first or Path(first).is_dir())
     return [f"folder={first}", *rest] if is_folder else list(arguments)

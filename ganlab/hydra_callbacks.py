@@ -1,4 +1,4 @@
-"""What Hydra calls before it starts a run or a sweep, and at the end of it."""
+"""Callbacks that Hydra calls before and after a run or a sweep."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab.config import command_line
 from ganlab.config.run_config import refuse_lists
 from ganlab.errors import ConfigError, GanlabError
-from ganlab.runs.folder import RunFolder, holds_a_run
+from ganlab.runs.folder import RunFolder, contains_run
 from ganlab.sweeps import jobs
 
 log = logging.getLogger(__name__)
 
-OF_SWEEPS = ("hydra.sweep.", "hydra.launcher.", "hydra/launcher", "hydra.sweeper.", "hydra/sweeper")
-QUOTE = "'"  # which the folder of a sweep is put in for Hydra
+SWEEP_KEYS = ("hydra.sweep.", "hydra.launcher.", "hydra/launcher", "hydra.sweeper.", "hydra/sweeper")
+QUOTE = "'"  # quotes sweep_dir= for Hydra's parser
 
 
 class RefuseBadConfig(Callback):
-    """Refuses a bad config before anything is on disk, then locks the folder: Hydra writes to it right after this."""
+    """Refuses an invalid config before anything is written, then locks the folder, as Hydra writes to it next."""
 
-    folder: RunFolder | None = None  # the one that this process has locked
+    folder: RunFolder | None = None  # the folder that this process has locked
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
-            _refuse_what_is_of_sweeps(config.hydra.overrides.hydra)
+            _refuse_sweep_keys(config.hydra.overrides.hydra)
             from ganlab import build  # imported late: torch takes seconds, and Hydra loads callbacks first
 
             cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
@@ -39,12 +39,12 @@ class RefuseBadConfig(Callback):
 
         exit_code = command_line.run(check_all, config.hydra.overrides.task)
         if exit_code:
-            raise SystemExit(exit_code)  # Hydra would only warn of any other exception
+            raise SystemExit(exit_code)  # Hydra turns any other exception into a warning
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
             refuse_lists(config.hydra.overrides.task)
-            self._claim(Path(config.hydra.sweep.dir), must_be_unused=not goes_on(config))
+            self._claim(Path(config.hydra.sweep.dir), must_be_unused=not continues_folder(config))
 
         exit_code = command_line.run(check_all, [])
         if exit_code:
@@ -53,8 +53,10 @@ class RefuseBadConfig(Callback):
     def _claim(self, folder: Path, *, must_be_unused: bool) -> None:
         """Lock the folder of a run or sweep; with `must_be_unused`, refuse one that contains runs."""
         for inner in folder.glob("*/") if must_be_unused else ():
-            if holds_a_run(inner):
-                raise ConfigError(f"{inner}: holds a run already; choose another folder, or continue with resume=")
+            if contains_run(inner):
+                raise ConfigError(
+                    f"{inner}: already contains a run; choose another folder, or continue it with resume="
+                )
         RefuseBadConfig.folder = RunFolder(folder)
         RefuseBadConfig.folder.claim()
 
@@ -66,7 +68,7 @@ class RefuseBadConfig(Callback):
 
 
 class ExitCode(Callback):
-    """Ends the program as the run, or the sweep, ended. A sweep first lists its failures and its leaderboard."""
+    """Exits with the exit code of the run or sweep, after listing the leaderboard and the failures of a sweep."""
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         job_return: JobReturn = kwargs["job_return"]
@@ -78,31 +80,31 @@ class ExitCode(Callback):
         failed = jobs.failures(jobs.jobs_in(folder))
         show_leaderboard(folder)
         for job in failed:
-            command_line.say(GanlabError(job.error), f"job {job.folder.name} ({jobs.shown(job.overrides)})")
+            command_line.say(GanlabError(job.error), f"job {job.folder.name} ({jobs.format_overrides(job.overrides)})")
         if failed:
             raise SystemExit(failed[0].exit_code)
 
 
 def show_leaderboard(folder: Path) -> None:
-    """Write it and print it; a defect there must not hide how the sweep ended."""
+    """Write and print the leaderboard. A bug in it must not hide how the sweep ended."""
     try:
         from ganlab import leaderboard
 
         print(leaderboard.write(folder))
-    except GanlabError as error:  # of runs that cannot be compared, on two datasets say
+    except GanlabError as error:  # such as runs on two datasets, which cannot be compared
         log.warning("No leaderboard: %s", error)
     except Exception:
         log.exception("No leaderboard")
 
 
-def goes_on(config: DictConfig) -> bool:
-    """Whether the launcher leaves the jobs alone that the sweep's folder holds already."""
+def continues_folder(config: DictConfig) -> bool:
+    """Whether the launcher accepts a used sweep folder and keeps its jobs."""
     return str(config.hydra.launcher.get("_target_")) == "hydra_plugins.ganlab_launcher.processes.Processes"
 
 
-def _refuse_what_is_of_sweeps(overrides: list[str]) -> None:
+def _refuse_sweep_keys(overrides: list[str]) -> None:
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key.startswith(OF_SWEEPS):
+        if key.startswith(SWEEP_KEYS):
             typed = f"sweep_dir={value.strip(QUOTE)}" if key == "hydra.sweep.dir" else override
-            raise ConfigError(f"{typed}: is for a sweep; add -m, or sweep= with a grid")
+            raise ConfigError(f"{typed}: applies only to sweeps; add -m, or sweep= with a grid")

@@ -36,7 +36,7 @@ def train(
         GanlabError: the run did not end normally; the subclass says why.
     """
     from ganlab.runs.run_names import title
-    from ganlab.trackers import Watched
+    from ganlab.trackers import RunInfo
 
     run = RunFolder(folder)
     with StopSignal() as stop:
@@ -45,7 +45,7 @@ def train(
         log.info("%s", trainer.learner.summary())
         try:
             trainer.trackers.start(
-                Watched(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
+                RunInfo(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
             )
             trainer.train(stop, until)
         except BaseException as error:

@@ -409,7 +409,7 @@ def test_moments_of_one_memory_are_taken_apart(victim: Victim) -> None:
         (("watchdog", "good_step"), 50, "watchdog.good_step=50: must be at most step="),
         (("means", "count"), 1, "means.names: expected loss_discriminator, "),
         (("means",), {"names": ["a"], "sums": torch.zeros(1), "count": 1}, "means.names: expected loss_discriminator"),
-        (("data", "units", "scale"), 2.0, "data.units.scale=2.0: this run has 1.0"),
+        (("data", "units", "scale"), 2.0, "data.units.scale=2.0: must be 1.0"),
         (("extra",), 1, "extra: unexpected"),
     ],
 )

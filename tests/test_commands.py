@@ -114,7 +114,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
     for words in (
         "python -m ganlab.sample",
         "resume=FOLDER",
-        "what is learnt",
+        "the training data",
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
@@ -188,7 +188,7 @@ def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path)
 def test_two_runs_into_one_folder_are_refused_before_either_is_made(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", *QUICK, "trainer=smoke", "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=same")
     assert done.returncode == 2
-    assert "hydra.sweep.subdir=same: holds a run already" in done.stderr
+    assert "hydra.sweep.subdir=same: must be unique" in done.stderr
     assert not (tmp_path / "sweep" / "same").exists()
 
 
@@ -247,7 +247,7 @@ def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab:
     ("arguments", "message"),
     [
         (("resume=nowhere",), "not a run's folder"),
-        (("resume=nowhere", "-m"), "does not go with resume="),
+        (("resume=nowhere", "-m"), "cannot be combined with resume="),
     ],
     ids=["nowhere", "sweep"],
 )

@@ -183,4 +183,4 @@ def test_a_report_shows_what_it_cannot_format(scored: Path) -> None:
     page = report_of(scored)
     assert "<th>&lt;b&gt;</th><td>much\\x1b</td><td>-</td><td>[&#34;&lt;script&gt;&#34;]</td><td>-</td>" in page
     assert "<td>fid &lt;i&gt; at step -</td>" in page
-    assert "The measurement details cannot be read: score ?: lacks metric" in page
+    assert "The measurement details cannot be read: score ?: missing metric" in page

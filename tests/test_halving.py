@@ -19,8 +19,8 @@ from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.leaderboard.table import duration
 from ganlab.runs.folder import read_result
-from ganlab.sweeps.halving import Halving, Standing, in_order
-from ganlab.sweeps.plan import Planned
+from ganlab.sweeps.halving import Halving, Standing, rank
+from ganlab.sweeps.plan import PlannedJob
 from ganlab.sweeps.rungs import Rungs
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -32,19 +32,19 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def test_the_best_mean_stands_first_and_of_equal_ones_the_earlier() -> None:
     standings = [Standing((3.0, 1.0)), Standing((1.0, 1.0)), Standing((2.0,)), Standing((1.0,))]
-    assert in_order(standings, "lower") == [1, 3, 0, 2]
-    assert in_order(standings, "higher") == [0, 2, 1, 3]
+    assert rank(standings, "lower") == [1, 3, 0, 2]
+    assert rank(standings, "higher") == [0, 2, 1, 3]
 
 
 def test_a_lost_seed_stands_behind_all_that_lost_none() -> None:
     standings = [Standing((), 2), Standing((0.1,), 1), Standing((9.0, 9.0)), Standing((0.2, 0.2)), Standing((0.2,), 1)]
-    assert in_order(standings, "lower") == [3, 2, 1, 4, 0]
-    assert in_order(standings, "higher") == [2, 3, 4, 1, 0]
+    assert rank(standings, "lower") == [3, 2, 1, 4, 0]
+    assert rank(standings, "higher") == [2, 3, 4, 1, 0]
 
 
 @pytest.mark.parametrize(("num", "factor", "expected"), [(9, 3, 3), (10, 3, 4), (1, 3, 1), (4, 2, 2), (5, 2.5, 2)])
 def test_the_share_that_goes_on_is_rounded_up(num: int, factor: float, expected: int) -> None:
-    assert Halving(factor, (0.5,), None).num_going_on(num) == expected
+    assert Halving(factor, (0.5,), None).num_kept(num) == expected
 
 
 def test_without_rungs_each_costs_about_the_same() -> None:
@@ -58,12 +58,12 @@ def test_without_rungs_each_costs_about_the_same() -> None:
     ("given", "message"),
     [
         ((1, None, None), "hydra.launcher.halving=1: must be greater than or equal to 2 or null"),
-        ((3, [0.3, 0.3], None), r"hydra.launcher.rungs=\[0.3, 0.3\]: must rise"),
+        ((3, [0.3, 0.3], None), r"hydra.launcher.rungs=\[0.3, 0.3\]: must be in ascending order"),
         ((3, [0.5, 1.0], None), r"hydra.launcher.rungs\[1\]=1.0: must be less than 1"),
         ((3, [0.0], None), r"hydra.launcher.rungs\[0\]=0.0: must be greater than 0"),
         ((3, [], None), "hydra.launcher.rungs=.*: must have at least 1 item"),
-        ((None, [0.5], None), "hydra.launcher.rungs=.*: needs hydra.launcher.halving="),
-        ((None, None, "fid"), "hydra.launcher.metric=fid: needs hydra.launcher.halving="),
+        ((None, [0.5], None), "hydra.launcher.rungs=.*: needs halving; add hydra.launcher.halving="),
+        ((None, None, "fid"), "hydra.launcher.metric=fid: needs halving; add hydra.launcher.halving="),
     ],
 )
 def test_what_cannot_be_is_refused(given: tuple[Any, ...], message: str) -> None:
@@ -88,7 +88,7 @@ class Sweep:
             cfg = run_config.compose(
                 ["tracker=none", f"seed={job % 2}", f"model.latent_dim={job // 2 + 1}", *overrides]
             )
-            self.planned.append(Planned(cfg, [], folder / str(job), "new"))
+            self.planned.append(PlannedJob(cfg, [], folder / str(job), "new"))
 
     def come(
         self,
@@ -119,7 +119,7 @@ class Sweep:
         return {job: result["halted"] for job, result in results.items() if result.get("halted")}
 
 
-def numbers(jobs: list[Planned]) -> list[int]:
+def numbers(jobs: list[PlannedJob]) -> list[int]:
     return [int(job.folder.name) for job in jobs]
 
 
@@ -140,7 +140,7 @@ def test_a_sweep_goes_from_rung_to_rung(tmp_path: Path, caplog: pytest.LogCaptur
         **dict.fromkeys((0, 1), "after step 10 of 90, place 3 of 4 by fid"),
         6: "after step 10 of 90, place 4 of 4 by fid",
     }
-    assert "2 of 4 configurations on, 2 halted; fid at best 1.5, at the cut 3" in caplog.text
+    assert "2 of 4 configurations continue, 2 halted; best fid 1.5, at the cut 3" in caplog.text
     sweep.come(2, 1.0, 9.0, 9.0)
     sweep.come(3, 2.0, 9.0, 9.0)  # worse now, but its best is what it will be ranked by
     sweep.come(4, 3.0, 3.0, 2.0)
@@ -205,7 +205,7 @@ def test_nothing_is_decided_while_a_job_has_not_met_its_rung(status: str, reason
     sweep.come(0, status=status)
     rounds = Rungs(Halving(2, (0.1,), None), sweep.planned).rounds()
     next(rounds)
-    with pytest.raises(CheckpointError, match=f"/0: has not met rung 0.1, .*{reason}"):
+    with pytest.raises(CheckpointError, match=f"/0: has not reached rung 0.1: .*{reason}"):
         next(rounds)
     assert not sweep.halted()
 
@@ -216,7 +216,7 @@ def test_a_whole_run_ranked_against_fractions_is_told(tmp_path: Path, caplog: py
         sweep.come(job, 1.0, status="done" if job == 0 else "stopped", every=None if job == 0 else 10)
     with caplog.at_level(logging.INFO):
         list(Rungs(Halving(2, (0.1,), None), sweep.planned).rounds())
-    assert "rung 0.1 looks at runs that are not evaluated between it and their end" in caplog.text
+    assert "rung 0.1: some runs are not evaluated between this rung and their end" in caplog.text
     assert "Rung 1 of 1, 0.111 to 1 of each run" in caplog.text
 
 
@@ -256,7 +256,7 @@ def test_a_rung_with_no_evaluation_before_the_end_is_told(tmp_path: Path, caplog
     for job in range(4):
         sweep.come(job, 1.0, status="done", every=None)
     assert [numbers(jobs) for jobs, _ in rounds] == [[]]
-    assert "rung 0.5 looks at runs that are not evaluated between it and their end" in caplog.text
+    assert "rung 0.5: some runs are not evaluated between this rung and their end" in caplog.text
     assert not sweep.halted()
 
 
@@ -336,9 +336,9 @@ def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp
     fate |= {2 * halted + seed: ("stopped", 10) for seed in (0, 1)} | {2 * best + seed: ("done", 90) for seed in (0, 1)}
     assert ends(sweep) == fate
     assert by_number(sweep)[2 * halted]["halted"] == "after step 10 of 90, place 3 of 4 by sliced_wasserstein"
-    assert len(re.findall("2 of 4 configurations on|1 of 2 configurations on", done.stdout)) == 2
+    assert len(re.findall("2 of 4 configurations continue|1 of 2 configurations continue", done.stdout)) == 2
     assert re.search(r"5 of 8 runs halted; 340 of 720 steps not run \(47 %\), about [0-9.]+ s", done.stdout)
-    assert "5 runs halted early, unranked" in done.stdout
+    assert "5 runs halted early: not ranked" in done.stdout
     alone = make_run(tmp_path / "alone", *RUN, f"optimizer.generator.lr={lrs[best]}", "seed=1")
     assert records(sweep)[2 * best + 1] == (alone / "metrics.jsonl").read_bytes()
 

@@ -321,7 +321,7 @@ def test_help_and_comments_quote_what_a_shell_would_interpret() -> None:
 
 def test_a_stopped_sweep_quotes_its_folder(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        Sweep.say_stopped(SimpleNamespace(folder=Path("my sweeps/1")), [], signal.SIGINT)
+        Sweep.report_stopped(SimpleNamespace(folder=Path("my sweeps/1")), [], signal.SIGINT)
     assert "rerun with 'sweep_dir=my sweeps/1'" in caplog.text
 
 

@@ -29,7 +29,7 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
     ends = [(process.communicate(timeout=200)[1], process.returncode) for process in processes]
     assert sorted(code for _, code in ends) == [0, 2, 2, 2, 2, 2]
     for message, code in ends:
-        assert code == 0 or "holds a run already" in message or "another process is using this folder" in message
+        assert code == 0 or "already contains a run" in message or "another process is using this folder" in message
     (winner,) = [seed for seed, (_, code) in enumerate(ends) if code == 0]
     run = tmp_path / "run"
     cfg = run_config.load(run)

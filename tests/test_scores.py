@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ganlab.errors import DataError
-from ganlab.runs.scores import PROTOCOL, Score, comparisons, refuse_unlike, unlike
+from ganlab.runs.scores import PROTOCOL, Score, changed_protocols, comparisons, refuse_unlike
 
 SCORE = Score(
     metric="fid",
@@ -52,7 +52,7 @@ def test_better_is_what_the_metric_says() -> None:
 
 def test_a_score_survives_a_file() -> None:
     assert Score.read(json.loads(json.dumps(SCORE.plain()))) == SCORE
-    with pytest.raises(DataError, match="score fid: lacks num_fake"):
+    with pytest.raises(DataError, match="score fid: missing num_fake"):
         Score.read({name: value for name, value in SCORE.plain().items() if name != "num_fake"})
 
 
@@ -67,6 +67,6 @@ def test_what_most_metrics_compare_is_told_first() -> None:
 
 def test_what_was_measured_otherwise_before_is_named() -> None:
     before = {"fid": replace(SCORE, num_fake=9).plain(), "kid": replace(SCORE, metric="kid").plain()}
-    [(name, reason)] = unlike(before, {"fid": SCORE, "kid": replace(SCORE, metric="kid")}).items()
+    [(name, reason)] = changed_protocols(before, {"fid": SCORE, "kid": replace(SCORE, metric="kid")}).items()
     assert name == "fid"
     assert "num_fake is 9 in one and 2500 in another" in reason

@@ -368,7 +368,7 @@ def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
         for target in ("loss._target_", "metrics.extractor"):
             edit(run, put("metrics", calls("ganlab.metrics.evaluator.EvaluateSamples")))
             edit(run, put(target, "run.payload_of_a_test.Discriminator"))
-            with pytest.raises(CheckpointError, match="lies in the run's folder"):
+            with pytest.raises(CheckpointError, match="is inside the run's folder"):
                 run_config.load(run, trust=[module])
             edit(run, put("loss._target_", "ganlab.losses.NonSaturating"))
     assert not list(run.rglob("*.imported"))

@@ -409,9 +409,9 @@ def test_jobs_share_a_budget_of_cores(
     [
         (("-m", "seed=1,2", "hydra.launcher.jobs=0"), "hydra.launcher.jobs=0: must be greater than or equal to 1"),
         (("-m", "seed=1,2", "hydra.launcher.jobz=2"), "no such key; hydra.launcher has jobs, cores"),
-        (("-m", "seed=1,2,3", "trainer.batch_size=-4"), "equal to 1 (and 2 other jobs refused likewise)"),
-        (("seed=1", "sweep_dir=there"), "sweep_dir=there: is for a sweep"),
-        (("seed=1", "hydra.launcher.jobs=2"), "hydra.launcher.jobs=2: is for a sweep"),
+        (("-m", "seed=1,2,3", "trainer.batch_size=-4"), "equal to 1 (and 2 other jobs also refused)"),
+        (("seed=1", "sweep_dir=there"), "sweep_dir=there: applies only to sweeps"),
+        (("seed=1", "hydra.launcher.jobs=2"), "hydra.launcher.jobs=2: applies only to sweeps"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(

@@ -30,7 +30,7 @@ from ganlab.config import run_config
 from ganlab.errors import ConfigError, Diverged
 from ganlab.runs import run_names as titles
 from ganlab.runs.folder import RunFolder, read_result
-from ganlab.trackers import Title, Trackers, Watched
+from ganlab.trackers import RunInfo, Title, Trackers
 from ganlab.train import train
 from ganlab.training.step import Learner
 
@@ -53,7 +53,7 @@ class Faulty:
                 raise RuntimeError("no network")
             self.go.wait()
 
-    def start(self, run: Watched) -> None:
+    def start(self, run: RunInfo) -> None:
         self._act("start")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -71,7 +71,7 @@ class Faulty:
         self._act("finish")
 
 
-RUN = Watched(Path(), "id", Title(), {})
+RUN = RunInfo(Path(), "id", Title(), {})
 
 
 def use(**trackers: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
 
 
 def test_a_tracker_that_raises_more_than_an_error_is_closed_too(caplog: pytest.LogCaptureFixture) -> None:
-    def interrupted(run: Watched) -> None:
+    def interrupted(run: RunInfo) -> None:
         raise KeyboardInterrupt
 
     tracker = Faulty()
@@ -338,7 +338,7 @@ def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: P
 def test_without_a_key_nobody_is_asked_for_one(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab(*SHORT, "hydra.run.dir=run", "tracker.wandb.mode=online", HOME=str(tmp_path), WANDB_API_KEY="")
     assert done.returncode == 0, done.stderr
-    assert "W&B does not take this run (no API key; `wandb login` keeps one)" in done.stdout
+    assert "W&B cannot start this run online (no API key; run `wandb login`)" in done.stdout
     assert_is_tracked_offline(tmp_path / "run")
 
 
@@ -472,7 +472,7 @@ def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: 
     cfg = run_config.compose(["tracker=tensorboard"])
     build.check(cfg)
     monkeypatch.setattr("ganlab.trackers.tensorboard.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="tracker=tensorboard: needs a package: pip install"):
+    with pytest.raises(ConfigError, match="tracker=tensorboard: TensorBoard is not installed; pip install"):
         build.check(cfg)
 
 
@@ -482,9 +482,7 @@ def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line
     (tmp_path / ".hydra").mkdir()
     run_config.save(cfg, tmp_path)
     for refuse in (lambda: run_config.check(cfg), lambda: run_config.load(tmp_path)):
-        with pytest.raises(
-            ConfigError, match=r"^tracker\._target_=ganlab\.trackers\.NoTracker: must stand under a name"
-        ):
+        with pytest.raises(ConfigError, match=r"^tracker\._target_=ganlab\.trackers\.NoTracker: must be under a name"):
             refuse()
 
 

@@ -1,1 +1,1 @@
-"""Composing, checking and reading configs: what Hydra leaves to us, and what it should not show to a user."""
+"""Composes, validates and reads configs, and turns Hydra's errors into one-line messages."""

@@ -1,7 +1,7 @@
 """The allow-list of constructors for the config in a run's folder, which may come from an untrusted source.
 
 At each key, only the constructors that ganlab's own config files name there are allowed; a new config file extends the
-list. A user's own modules must be named in `trust=`, and must lie outside the run's folder.
+list. A user's own modules must be named in `trust=` and must be outside the run's folder.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ganlab.config.signatures import is_reserved, locate
 from ganlab.errors import CheckpointError
 from ganlab.files import YamlLoader
 
-NAMED = ("penalty", "tracker")  # groups of several choices at once, each under a name
-SAME_CONSTRUCTORS_AS = {"penalty.*.schedule": "schedule"}  # for keys that no config file sets
+NAMED_GROUPS = ("penalty", "tracker")  # groups that take several options at once, each under a name
+SAME_CONSTRUCTORS_AS = {"penalty.*.schedule": "schedule"}  # keys that no config file sets
 
 
 @cache
 def constructors() -> Mapping[str, frozenset[str]]:
-    """Key pattern -> allowed constructors; `*` in a pattern stands for a name that the user chooses."""
+    """Key pattern -> allowed constructors; `*` in a pattern matches a name that the user chooses."""
     found: dict[str, set[str]] = {}
     for file in conf_dir().glob("*/*.yaml"):
         text, group = file.read_text(), file.parent.name
@@ -48,19 +48,19 @@ def _targets(tree: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def child_pattern(pattern: str, name: str) -> str:
-    """The key pattern of a child, as in `constructors`."""
-    return f"{pattern}.*" if pattern in NAMED else f"{pattern}.{name}" if pattern else name
+    """Return the key pattern of a child, as in `constructors`."""
+    return f"{pattern}.*" if pattern in NAMED_GROUPS else f"{pattern}.{name}" if pattern else name
 
 
 def refuse_disallowed(tree: Any, folder: Path, trust: Iterable[str] = ()) -> None:
-    """Refuse a config from a run's folder if it would call anything but allowed constructors and trusted modules.
+    """Refuse a config from a run's folder if it names anything but allowed constructors and trusted modules.
 
     Args:
         folder: the run's folder, from which no module may be imported.
         trust: names of the user's own modules.
 
     Raises:
-        CheckpointError: names the first key that is not allowed.
+        CheckpointError: a key is not allowed; the message names the first one.
     """
     checker = _ConfigChecker(folder, tuple(trust))
     checker.check_node(tree, key="", pattern="", in_trusted=False)
@@ -78,7 +78,7 @@ class _ConfigChecker(NamedTuple):
 
         Args:
             key: key of the node in the config.
-            pattern: its key pattern, as in `constructors`.
+            pattern: key pattern of the node, as in `constructors`.
             in_trusted: whether the node is an argument of a trusted constructor, which may take any object.
         """
         if isinstance(node, list):
@@ -94,7 +94,7 @@ class _ConfigChecker(NamedTuple):
                 self.check_node(child, child_key, child_pattern(pattern, name), in_trusted)
 
     def check_target(self, target: object, key: str, pattern: str, in_trusted: bool) -> bool:
-        """Refuse a target that is not allowed; returns whether it is from a trusted module."""
+        """Refuse a target that is not allowed; return whether it is from a trusted module."""
         if not isinstance(target, str):
             raise CheckpointError(f"{key}._target_={target}: must be the name of a class or function")
         listed = constructors()
@@ -130,14 +130,14 @@ class _ConfigChecker(NamedTuple):
             raise CheckpointError(f"{key}: module {module} cannot be imported: {error}") from error
         places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
         if any(place and is_inside(place, self.folder) for place in places):
-            raise CheckpointError(f"{key}: module {module} lies in the run's folder; move it out of there")
+            raise CheckpointError(f"{key}: module {module} is inside the run's folder; move it elsewhere")
 
 
 def refuse_imports_from(folder: Path) -> None:
     """Refuse a run's folder that is on Python's import path, as the current directory is under `python -m`.
 
     Raises:
-        CheckpointError: an entry of `sys.path` lies in the folder.
+        CheckpointError: an entry of `sys.path` is inside the folder.
     """
     if any(is_inside(path or ".", folder) for path in sys.path):
         raise CheckpointError(

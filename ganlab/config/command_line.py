@@ -1,4 +1,4 @@
-"""What the commands share: arguments as a function's signature has them, errors as one line and an exit code."""
+"""Shared by all commands: parses `key=value` arguments, prints errors as one line and maps them to exit codes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         return _say(explain(error, arguments), ConfigError.exit_code)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
@@ -47,8 +47,8 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
         return _say(str(error), 1)
     except Exception as error:  # noqa: BLE001
         if raised_in(error).partition(".")[0] == "hydra":
-            return _say(explain(error, arguments), ConfigError.exit_code)  # it refuses some with a ValueError
-        # a defect of ours or of the user's own modules, to be shown whole
+            return _say(explain(error, arguments), ConfigError.exit_code)  # for some bad configs it raises a ValueError
+        # a bug in ganlab or in the user's modules: print the whole traceback
         print(printable_traceback(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
@@ -64,13 +64,13 @@ def say(error: GanlabError, job: str = "") -> int:
     """Print an error as one line, and return its exit code.
 
     Args:
-        job: of a sweep, where it happened.
+        job: the job of a sweep in which the error occurred; empty outside sweeps.
     """
     return _say(f"{job}{': ' if job else ''}{error}", error.exit_code)
 
 
 def _say(message: str, exit_code: int) -> int:
-    with suppress(OSError):  # the terminal has closed
+    with suppress(OSError):  # the terminal is closed
         print(f"ganlab: {printable(' '.join(message.split()))}", file=sys.stderr)
     return exit_code
 
@@ -78,18 +78,18 @@ def _say(message: str, exit_code: int) -> int:
 def call(function: Callable[..., object], arguments: Sequence[str], groups: Sequence[str] = ()) -> object:
     """Call a function with `key=value` arguments, read as YAML and checked against its annotations.
 
-    Those below one of the groups, as `dataset.path=value`, are not read here but given as text to its argument
-    `overrides`.
+    Arguments of a config group, such as `dataset.path=value`, are not parsed here. They are passed as text in the
+    function's argument `overrides`.
 
     Raises:
-        ConfigError: an argument is unknown, missing or does not fit.
+        ConfigError: an argument is unknown, missing or invalid.
     """
     if {"-h", "--help"} & set(arguments):
         print(inspect.getdoc(function))
         return None
     names = [name for name in inspect.signature(function).parameters if name != "overrides"]
-    overrides = [one for one in arguments if one.partition(".")[0] in groups and "=" in one]
-    arguments = [one for one in arguments if one not in overrides]
+    overrides = [a for a in arguments if a.partition(".")[0] in groups and "=" in a]
+    arguments = [a for a in arguments if a not in overrides]
     for argument in arguments:
         if argument.partition("=")[0] not in names or "=" not in argument:
             raise ConfigError(f"{argument}: must be key=value with key one of {', '.join(names)}")
@@ -103,23 +103,23 @@ def call(function: Callable[..., object], arguments: Sequence[str], groups: Sequ
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments, the overrides side by side at the end: Hydra knows them nowhere else.
+    """Move the overrides to the end: Hydra accepts them only there, without flags between them.
 
     Raises:
-        ConfigError: a flag that Hydra does not have, or a value of one that does not fit.
+        ConfigError: a flag is unknown or has an invalid value.
     """
     parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all of its usage and exit
+    parser.error = _refuse  # type: ignore[method-assign]  # argparse would print its whole usage and exit
     known, others = parser.parse_known_args(list(arguments))
-    strange = [argument for argument in others if argument.startswith("-")]
-    if strange:
-        raise ConfigError(f"{strange[0]}: no such flag; python -m ganlab --hydra-help lists them")
+    unknown = [argument for argument in others if argument.startswith("-")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such flag; python -m ganlab --hydra-help lists them")
     overrides = [*known.overrides, *others]
     return [argument for argument in arguments if argument not in overrides] + overrides
 
 
 def help_text(overrides: Sequence[str]) -> str:
-    """What `--help` shows: Hydra's template filled in as Hydra would, which takes a second more to list the options."""
+    """Return the text of `--help`: Hydra's own template, filled in a second faster than Hydra does."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -138,10 +138,10 @@ def _refuse(message: str) -> NoReturn:
 
 
 def yaml_value(key: str, text: str) -> Any:
-    """The value as Hydra would read it from `key=text`.
+    """Return the value that Hydra would read from `key=text`.
 
     Raises:
-        ConfigError: it cannot be parsed.
+        ConfigError: the text cannot be parsed.
     """
     try:
         return OverridesParser.create().parse_override(f"{key}={text}").value()
@@ -157,7 +157,7 @@ def log_warnings_to_stderr() -> None:
 
 
 def configure_logging(folder: Path) -> None:
-    """Log as Hydra does for a new run: messages to the terminal, dated to the run's `ganlab.log`.
+    """Log as Hydra does for a new run: messages to the terminal, and with time stamps to the run's `ganlab.log`.
 
     Raises:
         OperationalError: the log cannot be written.

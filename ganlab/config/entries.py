@@ -21,7 +21,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_
 
 
 def entry_path(where: str, key: object) -> str:
-    """The path of the entry `key` inside `where`, which is empty or ends in `: ` if the entry is at the top level."""
+    """Return the path of the entry `key` inside `where`, which is empty or ends in `: ` for a top-level entry."""
     if not isinstance(key, str):
         return f"{where}[{short_repr(key)}]"
     name = ascii(key[:100])[1:-1]
@@ -29,7 +29,7 @@ def entry_path(where: str, key: object) -> str:
 
 
 def short_repr(value: object) -> str:
-    """A bounded representation of a value, which may have any type and size if it comes from a file."""
+    """Return a representation of bounded length; a value from a file may have any type and size."""
     if isinstance(value, str):
         return ascii(value[:30])
     if isinstance(value, int) and abs(value) >= 2**64:
@@ -46,7 +46,7 @@ def check_type(where: str, value: object, annotation: Any) -> None:
     """Validate a value of builtin types against an annotation, without coercion: `True` is not an int.
 
     Raises:
-        CheckpointError: names the first entry that does not fit.
+        CheckpointError: an entry is invalid; the message names the first one.
     """
     try:
         type_adapter(annotation).validate_python(value, strict=True)
@@ -68,7 +68,7 @@ def check_state(where: str, state: object, part: Any) -> None:
         hints = get_type_hints(part.load_state_dict, include_extras=True)
         annotation = next((hint for name, hint in hints.items() if name != "return"), Any)
         type_adapter(annotation)
-    except (NameError, TypeError, PydanticUserError):  # a user-defined class must check its state itself
+    except (NameError, TypeError, PydanticUserError):  # user-defined classes check their own state
         return
     check_type(where, state, annotation)
 
@@ -80,8 +80,8 @@ def check_structure(where: str, value: object, expected: object) -> None:
         expected: a `state_dict()`: tensors, numbers and strings in dictionaries and lists.
 
     Raises:
-        CheckpointError: names the first difference in keys, types, lengths, shapes or dtypes, or the first number that
-            is not finite.
+        CheckpointError: keys, types, lengths, shapes or dtypes differ, or a number is not finite; the message names the
+            first such entry.
     """
     if isinstance(expected, Tensor):
         _check_tensor(where, value, expected)
@@ -106,7 +106,7 @@ def check_equal(where: str, value: Any, expected: Any) -> None:
         for key, part in check_keys(where, value, expected).items():
             check_equal(entry_path(where, key), part, expected[key])
     elif value != expected:
-        raise CheckpointError(f"{where}={short_repr(value)}: this run has {short_repr(expected)}")
+        raise CheckpointError(f"{where}={short_repr(value)}: must be {short_repr(expected)}, as in this run")
 
 
 def check_keys(where: str, value: object, expected: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -123,7 +123,7 @@ def check_keys(where: str, value: object, expected: Mapping[Any, Any]) -> dict[A
 
 
 def _check_tensor(where: str, value: object, expected: Tensor) -> None:
-    """Compare shape and dtype before values: an expanded view may have far more values than the file has bytes."""
+    """Check shape and dtype before values: an expanded view can have far more values than the file has bytes."""
     if type(value) is not Tensor:
         raise CheckpointError(f"{where}: {short_repr(value)}, expected a tensor")
     if value.is_nested:  # a nested tensor has no shape

@@ -1,4 +1,4 @@
-"""Errors of Hydra and OmegaConf as one line with key, value and what is allowed."""
+"""Turns errors of Hydra and OmegaConf into one line that names the key, the value and the choices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganlab.config.signatures import HYDRA_KEYS
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """An error of Hydra or OmegaConf as one line with key, value and what is allowed."""
+    """Return an error of Hydra or OmegaConf as one line that names the key, the value and the choices."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = error.options or options_of(group)
@@ -51,7 +51,7 @@ def _is_option(override: str) -> bool:
 
 
 def _keys_beside(key: str, overrides: Sequence[str]) -> str:
-    """The keys that exist where an unknown one was looked for, the group choices being as the user made them."""
+    """List the keys beside an unknown key, in the config with the groups that the user chose."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -77,7 +77,7 @@ def _keys_beside(key: str, overrides: Sequence[str]) -> str:
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:
-    """The folder of configs of the user's own, as `--config-dir` names it."""
+    """Return the user's own folder of configs, given by `--config-dir`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     folder = parser.parse_known_args(arguments)[0].config_dir

@@ -1,7 +1,8 @@
-"""The schema of the config: the Python signatures that its nodes name.
+"""Validates the config against its schema: the Python signatures that its nodes name.
 
 Every node with a `_target_` is bound to the signature of that function or class, and its values are validated against
-the annotations there (see `ganlab.config.ranges`). In ganlab, what a partial node is given at run time has no default.
+the annotations (see `ganlab.config.ranges`). In ganlab, parameters that a partial node receives at run time have no
+default.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 
 from ganlab.errors import ConfigError
 
-HYDRA_KEYS = {"_target_", "_partial_"}  # the only allowed ones; Hydra's others would bypass this check
+HYDRA_KEYS = {"_target_", "_partial_"}  # other special keys of Hydra would bypass this check
 
 VALUE_TYPES = (bool, int, float, str, bytes, NoneType, typing.Literal, list, tuple, dict, Sequence, Mapping)
 
 
 def check_node(key: str, node: Any) -> None:
-    """Bind every call that a node of the config describes, however deep.
+    """Bind every call that a node of the config describes, at any depth.
 
     Raises:
-        ConfigError: the first that does not fit, with its key, value and what is allowed.
+        ConfigError: a call is invalid; the message names the first key and value, and the choices.
     """
     if isinstance(node, list):
         for index, child in enumerate(node):
@@ -57,12 +58,12 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
     """Check that a function or class can be called with the given values.
 
     Args:
-        name: what the message calls it.
-        prefix: of the keys, in the message.
+        name: name of the function in error messages.
+        prefix: prefix of the keys in error messages.
         partial: whether more arguments will be given later.
 
     Raises:
-        ConfigError: an argument that it does not have, lacks, or whose annotation the value does not meet.
+        ConfigError: an argument is unknown, missing, or does not match its annotation.
     """
     if not callable(function):
         raise ConfigError(f"{prefix}_target_={name}: must be a function or class")
@@ -72,7 +73,9 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
     mine = [n for n, p in parameters.items() if not (partial and ours) or p.default is not p.empty]
     for key, value in given.items():
         if key not in mine and not takes_any:
-            raise ConfigError(f"{prefix}{key}={shown(value)}: no such key; {name} takes {', '.join(mine) or 'none'}")
+            raise ConfigError(
+                f"{prefix}{key}={format_value(value)}: no such key; {name} takes {', '.join(mine) or 'none'}"
+            )
         if isinstance(value, Mapping) and "_target_" in value:
             _check_call(f"{prefix}{key}", value)
             if key in parameters:
@@ -87,7 +90,7 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
 
 
 def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
-    """Refuse a node whose object does not fit the parameter: it takes a plain value, or an object of another class."""
+    """Refuse a node where the parameter takes a plain value or an object of another class."""
     if not takes_object(annotation):
         raise ConfigError(f"{key}._target_={node['_target_']}: must be a plain value, not an object")
     target = locate(key, node["_target_"])
@@ -98,7 +101,7 @@ def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a key has the form that Hydra reserves, as `_args_`, and is not one of `HYDRA_KEYS`."""
+    """Whether a key has the form that Hydra reserves, such as `_args_`, and is not in `HYDRA_KEYS`."""
     return name.startswith("_") and name.endswith("_") and name not in HYDRA_KEYS
 
 
@@ -113,10 +116,10 @@ def takes_object(annotation: Any) -> bool:
 
 
 def locate(key: str, target: str) -> Any:
-    """The object that a `_target_` names.
+    """Import the object that a `_target_` names.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: the object cannot be imported.
     """
     module, _, name = str(target).rpartition(".")
     try:
@@ -126,21 +129,21 @@ def locate(key: str, target: str) -> Any:
 
 
 def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """The parameters of a function or class, their annotations resolved."""
+    """Return the parameters of a function or class with resolved annotations."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError):  # a third party's annotation that only its type checker can resolve
+    except (NameError, TypeError):  # annotations in third-party code may resolve only in a type checker
         hints = {}
     signature = inspect.signature(target)
     return {n: p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()}
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
-    """Validate a value against an annotation, strictly: a string is no number, 1.5 is no int.
+    """Validate a value against an annotation, without coercion: a string is not a number, 1.5 is not an int.
 
     Raises:
-        ConfigError: it does not fit.
+        ConfigError: the value does not match.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -151,7 +154,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=rules)
     except (PydanticSchemaGenerationError, PydanticUserError):
-        return  # a third party's annotation: its own constructor will have to judge
+        return  # an annotation in third-party code; its constructor validates the value
     try:
         adapter.validate_python(value)
     except ValidationError as error:
@@ -159,14 +162,12 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
         allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
         optional = " or null" if type(None) in typing.get_args(annotation) and not where else ""
-        value_shown = shown(details[0]["input"])
+        given = format_value(details[0]["input"])
         if details[0]["type"] in ("list_type", "sequence_str"):
-            allowed = f"must be a list, like [{value_shown}]"
-        raise ConfigError(
-            f"{key}{where}={value_shown}: {allowed.replace(' after validation', '')}{optional}"
-        ) from error
+            allowed = f"must be a list, like [{given}]"
+        raise ConfigError(f"{key}{where}={given}: {allowed.replace(' after validation', '')}{optional}") from error
 
 
-def shown(value: Any) -> str:
-    """A value as it is written on the command line."""
+def format_value(value: Any) -> str:
+    """Return a value as it is written on the command line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""Untrusted text for terminals and logs: control characters are escaped."""
+"""Escapes control characters in untrusted text before it reaches a terminal or a log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def printable(text: object) -> str:
-    r"""The text with every non-printable character replaced by its Python escape sequence.
+    r"""Replace every non-printable character by its Python escape sequence.
 
     A newline becomes `\n` and an escape character `\x1b`, so the text cannot start a line or move the cursor.
     Bidirectional controls such as `\u202e` are escaped too, so it cannot reorder the line.
@@ -19,12 +19,12 @@ def printable(text: object) -> str:
 
 
 def printable_traceback(text: str) -> str:
-    """A traceback with every line escaped, and indented so that none looks like a log message."""
+    """Escape every line of a traceback, and indent it so that no line looks like a log message."""
     return "\n".join(f"  {printable(line)}" for line in text.rstrip("\n").split("\n"))
 
 
 class LogFormatter(logging.Formatter):
-    """Escapes control characters: a message takes one line, a traceback keeps its lines."""
+    """Escapes control characters. A message takes one line; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

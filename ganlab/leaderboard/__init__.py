@@ -1,4 +1,4 @@
-"""Finished runs, read back from their folders, ranked and shown as a table, a CSV file and a page."""
+"""Ranks the runs below a folder, and writes the leaderboard as a table, a CSV file and an HTML page."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CSV, HTML = "leaderboard.csv", "leaderboard.html"
 
 
 def write(folder: Path, metric: str | None = None, out: Path | None = None, seeds_key: str = "seed") -> str:
-    """Rank the runs below a folder; leaves `leaderboard.csv` and `leaderboard.html`, and returns the terminal's table.
+    """Rank the runs below a folder, write `leaderboard.csv` and `leaderboard.html`, and return a terminal table.
 
     Args:
-        metric: None: the runs' main one.
-        out: where the files go; None: into the folder.
-        seeds_key: the key whose values repeat a configuration.
+        metric: metric to rank by; None uses the main metric of the runs.
+        out: folder for the two files; None uses `folder`.
+        seeds_key: key that distinguishes the repetitions of a configuration.
 
     Raises:
         ConfigError: there is no such folder or metric.
-        DataError: there are no runs, or their scores are unlike.
+        DataError: there are no runs, or the protocols of their scores differ.
     """
     board = rank(folder, metric, seeds_key)
     target = out or folder

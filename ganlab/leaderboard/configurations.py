@@ -1,4 +1,4 @@
-"""A configuration: all trials that are equal but for the seed; and the keys in which configurations differ."""
+"""Groups runs that differ only in the seed into configurations, and finds the keys that distinguish these."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from ganlab.leaderboard.run_record import RunRecord
-from ganlab.runs.hydra_record import is_of_a_run
+from ganlab.runs.hydra_record import identifies_run
 
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Trials with the same settings, one for each seed.
+    """Runs with the same settings, one for each seed.
 
     Attributes:
-        trials: by seed. Of several with the same seed the latest that is done, or else the latest.
-        repeated: the others.
+        runs: one run for each seed: the latest finished run, or else the latest run.
+        repeated: the other runs.
     """
 
-    trials: tuple[RunRecord, ...]
+    runs: tuple[RunRecord, ...]
     repeated: tuple[RunRecord, ...]
 
     def value(self, key: str) -> Any:
-        """Of a group: the option's name; of a leaf: its value; where it has neither: `-`."""
-        first = self.trials[0]
+        """Return the option of a group, the value of a leaf, or `-` if the configuration has neither."""
+        first = self.runs[0]
         if key in first.choices:
             option = first.choices[key]
             return ABSENT if option is None else option
@@ -37,44 +37,44 @@ class Configuration:
         return tuple(self.value(key) for key in keys)
 
 
-def group(trials: Sequence[RunRecord]) -> list[Configuration]:
-    """The configurations of all trials whose settings are known, in the order of their first."""
+def group(runs: Sequence[RunRecord]) -> list[Configuration]:
+    """Return the configurations of all runs with known settings, in order of first appearance."""
     alike: dict[str, list[RunRecord]] = {}
-    for trial in trials:
-        if trial.settings is not None:
-            alike.setdefault(_key(trial.settings), []).append(trial)
+    for run in runs:
+        if run.settings is not None:
+            alike.setdefault(_key(run.settings), []).append(run)
     return [_one_per_seed(members) for members in alike.values()]
 
 
-def _one_per_seed(trials: Sequence[RunRecord]) -> Configuration:
-    # A run made twice is no second seed: counted twice, it would make the spread look small.
-    latest_last = sorted(trials, key=lambda trial: (trial.status == "done", trial.folder.stat().st_mtime))
-    chosen = {_key(trial.seed): trial for trial in latest_last}
-    kept = sorted(chosen.values(), key=lambda trial: (isinstance(trial.seed, str), trial.seed is None, trial.seed or 0))
-    return Configuration(tuple(kept), tuple(trial for trial in trials if trial not in kept))
+def _one_per_seed(runs: Sequence[RunRecord]) -> Configuration:
+    # A repeated run is not a second seed: counting both would underestimate the spread
+    latest_last = sorted(runs, key=lambda run: (run.status == "done", run.folder.stat().st_mtime))
+    chosen = {_key(run.seed): run for run in latest_last}
+    kept = sorted(chosen.values(), key=lambda run: (isinstance(run.seed, str), run.seed is None, run.seed or 0))
+    return Configuration(tuple(kept), tuple(run for run in runs if run not in kept))
 
 
 def swept_keys(configurations: Sequence[Configuration]) -> list[str]:
-    """The fewest keys that tell the configurations apart, those that were typed first.
+    """Return few keys that distinguish the configurations, those typed on the command line first.
 
-    A group that is chosen as a whole stands for all leaves that come with it.
+    A group represents all leaves of its options.
     """
     keys = [key for key in _typed(configurations) if _differs(key, configurations)]
-    trials = [configuration.trials[0] for configuration in configurations]
-    groups = dict.fromkeys(key for trial in trials for key in trial.choices if is_of_a_run(key))
-    others = dict.fromkeys(key for trial in trials for key in trial.settings or {})
+    runs = [configuration.runs[0] for configuration in configurations]
+    groups = dict.fromkeys(key for run in runs for key in run.choices if identifies_run(key))
+    others = dict.fromkeys(key for run in runs for key in run.settings or {})
     for key in (*groups, *others):
-        told_apart = len({_key(c.values(keys)) for c in configurations})
-        if told_apart < len({_key(c.values([*keys, key])) for c in configurations}):
+        num_distinct = len({_key(c.values(keys)) for c in configurations})
+        if num_distinct < len({_key(c.values([*keys, key])) for c in configurations}):
             keys.append(key)
     return keys
 
 
 def _typed(configurations: Sequence[Configuration]) -> list[str]:
-    overrides = (override for c in configurations for trial in c.trials for override in trial.overrides)
+    overrides = (override for c in configurations for run in c.runs for override in run.overrides)
     typed = dict.fromkeys(override.partition("=")[0].lstrip("+~") for override in overrides)
-    known = {key for c in configurations for key in (*c.trials[0].choices, *(c.trials[0].settings or {}))}
-    return [key for key in typed if key in known and is_of_a_run(key)]
+    known = {key for c in configurations for key in (*c.runs[0].choices, *(c.runs[0].settings or {}))}
+    return [key for key in typed if key in known and identifies_run(key)]
 
 
 def _differs(key: str, configurations: Sequence[Configuration]) -> bool:

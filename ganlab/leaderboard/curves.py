@@ -1,4 +1,4 @@
-"""Learning curves: the mean over seeds, and a band from the lowest seed to the highest."""
+"""Draws learning curves: the mean over seeds, and a band from the lowest to the highest seed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ganlab.leaderboard.table import number
 
 WIDTH, HEIGHT, TOP, BOTTOM, RIGHT = 1190, 340, 12, 42, 16
 PANEL_WIDTH, PANEL_HEIGHT = 250, 150
-COLOURED = 6  # as many as are told apart
+NUM_COLOURED = 6  # number of colours that are easy to distinguish
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Of one configuration.
+    """The learning curve of one configuration.
 
     Attributes:
-        steps, means, lows, highs: over the seeds that were measured at a step, all alike long.
-        is_finished: whether the trials are done; otherwise these are all that there are.
+        steps, means, lows, highs: lists of equal length; the statistics are over the seeds measured at each step.
+        is_finished: whether the curve is of finished runs; otherwise no run is finished.
     """
 
     steps: list[int]
@@ -34,11 +34,11 @@ class Curve:
 
     @classmethod
     def of(cls, row: Row, metric: str) -> Curve | None:
-        """Of the trials that are done, or, where there are none, of those that are not; None: none was measured."""
-        done = [trial for trial in row.trials if trial.status == FINISHED]
+        """Return the curve of the finished runs, or of all runs if none is finished; None if nothing was measured."""
+        done = [run for run in row.runs if run.status == FINISHED]
         values: dict[int, list[float]] = {}
-        for trial in done or row.trials:
-            for step, value in trial.curve(metric):
+        for run in done or row.runs:
+            for step, value in run.curve(metric):
                 values.setdefault(step, []).append(value)
         if not values:
             return None
@@ -48,7 +48,7 @@ class Curve:
 
 
 class Curves:
-    """All curves of a leaderboard, on the same axes."""
+    """All learning curves of a leaderboard, on the same axes."""
 
     def __init__(self, board: Leaderboard) -> None:
         self.metric = board.score.metric if board.score else ""
@@ -63,7 +63,7 @@ class Curves:
         return [step for c in self.curves.values() for step in c.steps]
 
     def together(self) -> Html:
-        """The best configurations in colour over all others in grey."""
+        """Draw the best configurations in colour over the others in grey."""
         y = Scale(self.values, HEIGHT - BOTTOM, TOP)
         labels = {value: number(value) for value in y.ticks()}
         left = 20 + CHARACTER * max(map(len, labels.values()), default=0)
@@ -72,7 +72,7 @@ class Curves:
                 for v, label in labels.items()]  # fmt: skip
         ticks = [text(x(v), HEIGHT - BOTTOM + 18, f"{v:,.0f}", "middle") for v in x.ticks(8)]
         names = text((left + WIDTH - RIGHT) / 2, HEIGHT - 6, "steps", "middle", _class="quiet")
-        coloured = list(self.curves)[:COLOURED]
+        coloured = list(self.curves)[:NUM_COLOURED]
         others = [_mean(c, x, y, "other") for index, c in self.curves.items() if index not in coloured]
         marks = [_band(self.curves[i], x, y, f"c{n}") for n, i in enumerate(coloured)]
         marks += [_mean(self.curves[i], x, y, f"c{n}") for n, i in enumerate(coloured)]
@@ -80,13 +80,13 @@ class Curves:
         return drawing(WIDTH, HEIGHT, label, *grid, *ticks, names, *others, *marks)
 
     def background(self) -> Html:
-        """All means, drawn once, for the panels to show behind their own."""
+        """Draw all means once, as a shared background for the panels."""
         x, y = self._panel_scales()
         lines = Html("").join(_mean(curve, x, y, "other") for curve in self.curves.values())
         return element("svg", element("defs", element("g", lines, id="all-curves")), width=0, height=0, _class="defs")
 
     def panel(self, index: int) -> Html:
-        """One configuration's curve before all others."""
+        """Draw the curve of one configuration over the background."""
         x, y = self._panel_scales()
         left, bottom = x.start, y.start
         ends = [text(left - 5, y(v) + 4, number(v), "end") for v in _ends(y)]

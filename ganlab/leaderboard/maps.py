@@ -1,4 +1,4 @@
-"""Scores over the swept keys: a line of one key, heat maps of two, parallel coordinates of all."""
+"""Plots scores over the swept keys: a line plot for one key, heat maps for pairs, parallel coordinates for all."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ganlab.leaderboard.svg import (
     path,
     text,
 )
-from ganlab.leaderboard.table import number, shorten, shown
+from ganlab.leaderboard.table import format_value, number, shorten
 
 CELL_WIDTH, CELL_HEIGHT = 64, 26
-MOST_KEYS = 6  # of which all pairs are drawn
-CROWDED = 12  # values of a key; more get no label of their own
-EMPTY = "×"  # noqa: RUF001  # what was tried there and has no score
-LONGEST = 26  # characters of a label
+MAX_KEYS = 6  # number of keys whose pairs are drawn
+MAX_LABELS = 12  # with more values, only round numbers get labels
+NO_SCORE = "×"  # noqa: RUF001  # marks configurations without a score
+MAX_CHARACTERS = 26  # characters of a label
 
 
 class Maps:
-    """The pictures of one leaderboard's scores over its keys."""
+    """Plots of the scores of a leaderboard over its swept keys."""
 
     def __init__(self, board: Leaderboard) -> None:
         self.board, self.keys, self.rows = board, board.keys, board.rows
@@ -51,10 +51,10 @@ class Maps:
     # One key ------------------------------------------------------------------------------------------------
 
     def line(self) -> Html:
-        """The score of every seed over the only swept key, with the mean."""
+        """Plot the score of every seed, and the mean, over the only swept key."""
         values = [row.values[0] for row in self.rows]
         slots = ordered(values)
-        labels = [shorten(shown(value), LONGEST) for value in slots]
+        labels = [shorten(format_value(value), MAX_CHARACTERS) for value in slots]
         y = Scale([s for row in self.rows for s in row.best.values()], 270.0, 14.0)
         ticks = {value: number(value) for value in y.ticks()}
         left = 20 + CHARACTER * max(map(len, ticks.values()), default=0)
@@ -67,22 +67,22 @@ class Maps:
         marks = [self._seeds(row, x(row.values[0]), y, 284.0) for row in self.rows]
         means = sorted((x(row.values[0]), y(row.best_mean)) for row in self.rows if row.best_mean is not None)
         joined = [path(means, _class="curve c0")] if numeric and len(means) > 1 else []
-        names = [text(at, 300, label, "middle", shown(value))
+        names = [text(at, 300, label, "middle", format_value(value))
                  for at, value, label in _spaced(x, slots, labels)]  # fmt: skip
         title = text((left + width) / 2, 320, self.names[self.keys[0]], "middle", self.keys[0], _class="quiet")
         return drawing(width, 328, f"{self.metric} over {self.keys[0]}", *grid, *joined, *marks, *names, title)
 
     def _seeds(self, row: Row, x: float, y: Scale, bottom: float) -> Html:
         if row.best_mean is None:
-            return text(x, bottom, EMPTY, "middle", "no score", _class="lost")
+            return text(x, bottom, NO_SCORE, "middle", "no score", _class="lost")
         dots = Html("").join(element("circle", cx=x, cy=y(v), r=2.5, _class="seed") for v in row.best.values())
         return dots + line(x - 9, y(row.best_mean), x + 9, y(row.best_mean), "curve c0")
 
     # Two keys -----------------------------------------------------------------------------------------------
 
     def pairs(self) -> list[Html]:
-        """A heat map for every two of the first keys, or, of numbers drawn at random, a scatter."""
-        return [self._pair(a, b) for a, b in itertools.combinations(self.keys[:MOST_KEYS], 2)]
+        """Draw each pair of the first keys as a heat map, or as a scatter plot if the pairs of values are sparse."""
+        return [self._pair(a, b) for a, b in itertools.combinations(self.keys[:MAX_KEYS], 2)]
 
     def _pair(self, a: str, b: str) -> Html:
         first, second = self.keys.index(a), self.keys.index(b)
@@ -91,7 +91,7 @@ class Maps:
             cell = cells.setdefault((repr(row.values[first]), repr(row.values[second])), [])
             cell += [] if row.best_mean is None else [row.best_mean]
         columns, lines = ordered(r.values[first] for r in self.rows), ordered(r.values[second] for r in self.rows)
-        if len(columns) < len(lines):  # the longer side lies down: pages are read so
+        if len(columns) < len(lines):  # the longer side is horizontal
             turned = {(y, x): found for (x, y), found in cells.items()}
             return self._scatter_or_heat(b, a, lines, columns, turned)
         return self._scatter_or_heat(a, b, columns, lines, cells)
@@ -99,7 +99,7 @@ class Maps:
     def _scatter_or_heat(
         self, a: str, b: str, columns: list[Any], lines: list[Any], cells: dict[tuple[str, str], list[float]]
     ) -> Html:
-        sparse = len(cells) < len(columns) * len(lines) * 2 / 3 and len(columns) > CROWDED
+        sparse = len(cells) < len(columns) * len(lines) * 2 / 3 and len(columns) > MAX_LABELS
         return self._scatter(a, b) if sparse else self._heat(a, b, columns, lines, cells)
 
     def _heat(
@@ -107,8 +107,8 @@ class Maps:
     ) -> Html:
         means = {place: fmean(found) for place, found in cells.items() if found}
         scale = Scale(means.values() or [0.0], 0, 1)
-        heads = [shorten(shown(value), LONGEST) for value in columns]
-        sides = [shorten(shown(value), LONGEST) for value in lines]
+        heads = [shorten(format_value(value), MAX_CHARACTERS) for value in columns]
+        sides = [shorten(format_value(value), MAX_CHARACTERS) for value in lines]
         cell = max(CELL_WIDTH, CHARACTER * max(map(len, heads)) + 10)
         left, top = CHARACTER * max(map(len, sides)) + 16, 40
         marks = []
@@ -116,9 +116,9 @@ class Maps:
             if (repr(x), repr(y)) in cells:
                 value = means.get((repr(x), repr(y)))
                 marks.append(self._cell(left + i * cell, top + j * CELL_HEIGHT, cell, value, scale))
-        marks += [text(left + (i + 0.5) * cell, top - 7, head, "middle", shown(value))
+        marks += [text(left + (i + 0.5) * cell, top - 7, head, "middle", format_value(value))
                   for i, (head, value) in enumerate(zip(heads, columns, strict=True))]  # fmt: skip
-        marks += [text(left - 8, top + j * CELL_HEIGHT + 17, side, "end", shown(value))
+        marks += [text(left - 8, top + j * CELL_HEIGHT + 17, side, "end", format_value(value))
                   for j, (side, value) in enumerate(zip(sides, lines, strict=True))]  # fmt: skip
         title = f"{self.names[b]} ↓   {self.names[a]} →"
         width = max(left + len(columns) * cell, CHARACTER * len(title)) + 4
@@ -128,7 +128,7 @@ class Maps:
     def _cell(self, x: float, y: float, width: float, value: float | None, scale: Scale) -> Html:
         size = {"x": x + 1, "y": y + 1, "width": float(width - 2), "height": CELL_HEIGHT - 2}
         if value is None:
-            mark = text(x + width / 2, y + 17, EMPTY, "middle", "no score", _class="lost")
+            mark = text(x + width / 2, y + 17, NO_SCORE, "middle", "no score", _class="lost")
             return element("rect", **size, _class="empty") + mark
         fill = self.colour(scale, value)
         label = text(x + width / 2, y + 17, number(value), "middle", _class=ink(fill))
@@ -146,7 +146,7 @@ class Maps:
         for row in reversed(self.rows):
             at = (x(row.values[first]), y(row.values[second]))
             if row.best_mean is None:
-                marks.append(text(at[0], at[1] + 4, EMPTY, "middle", "no score", _class="lost"))
+                marks.append(text(at[0], at[1] + 4, NO_SCORE, "middle", "no score", _class="lost"))
             else:
                 hint = element("title", number(row.best_mean))
                 marks.append(element("circle", hint, cx=at[0], cy=at[1], r=5, fill=self.colour(scale, row.best_mean)))
@@ -156,11 +156,11 @@ class Maps:
     # All keys -----------------------------------------------------------------------------------------------
 
     def parallel(self) -> Html:
-        """Every configuration as a line through its values, coloured by its score; dashed where it has none."""
+        """Draw every configuration as a line through its values, coloured by score, or dashed if it has none."""
         top, bottom = 52.0, 320.0
         places = [Places([row.values[i] for row in self.rows], bottom, top) for i in range(len(self.keys))]
         labels = [_labels(place) for place in places]
-        names = [shorten(self.names[key], LONGEST) for key in self.keys]
+        names = [shorten(self.names[key], MAX_CHARACTERS) for key in self.keys]
         gap = min(280.0, max(150.0, 1000 / len(self.keys)))
         widths = [max(gap, 46 + CHARACTER * max(len(label) for _, label in each)) for each in labels]
         widths = [max(w, CHARACTER * len(n) + 24) for w, n in zip(widths, names, strict=True)]
@@ -184,7 +184,7 @@ class Maps:
         value = row.best_mean
         points = [(x, place(v)) for x, place, v in zip(xs, places, row.values, strict=False)]
         points.append((xs[-1], below if value is None else score(value)))
-        about = ", ".join(f"{self.names[key]}={shown(v)}" for key, v in zip(self.keys, row.values, strict=True))
+        about = ", ".join(f"{self.names[key]}={format_value(v)}" for key, v in zip(self.keys, row.values, strict=True))
         hint = element("title", f"{about}: {number(value) if value is not None else 'no score'}")
         curve = _bent(points)
         if value is None:
@@ -193,7 +193,7 @@ class Maps:
 
 
 def _bent(points: Sequence[tuple[float, float]]) -> str:
-    """A curve that is level at each axis, so that lines that cross there can be followed."""
+    """Return a curve that is horizontal at each axis, so that lines crossing there stay distinguishable."""
     parts = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         middle = (x0 + x1) / 2
@@ -202,10 +202,10 @@ def _bent(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _labels(places: Places) -> list[tuple[float, str]]:
-    """(pixel, label) of the values, none over another; of many numbers, round ones."""
-    if places.scale and len(places.values) > CROWDED:
+    """Return (pixel, label) pairs that do not overlap; for many numbers, round ones."""
+    if places.scale and len(places.values) > MAX_LABELS:
         return [(places(value), number(value)) for value in places.scale.ticks()]
-    labels = [shorten(shown(value), LONGEST) for value in places.values]
+    labels = [shorten(format_value(value), MAX_CHARACTERS) for value in places.values]
     found: list[tuple[float, str]] = []
     for value, label in zip(places.values, labels, strict=True):
         if not found or abs(places(value) - found[-1][0]) >= 14:
@@ -214,7 +214,7 @@ def _labels(places: Places) -> list[tuple[float, str]]:
 
 
 def _spaced(x: Places, values: Sequence[Any], labels: Sequence[str]) -> list[tuple[float, Any, str]]:
-    """(pixel, value, label) of as many labels as stand side by side."""
+    """Return (pixel, value, label) for the labels that fit without overlap."""
     found: list[tuple[float, Any, str]] = []
     free = float("-inf")
     for value, label in zip(values, labels, strict=True):

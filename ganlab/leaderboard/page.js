@@ -2,7 +2,7 @@
 const table = document.getElementById("board");
 const body = table.tBodies[0];
 
-// A cell without a value stands last, whichever way the others go.
+// Empty cells come last in either order.
 function compare(a, b, sign) {
   if (a === "" || b === "") return (a === "") - (b === "");
   const [x, y] = [Number(a), Number(b)];
@@ -22,7 +22,7 @@ for (const heading of table.tHead.rows[0].cells) {
   heading.querySelector("button").addEventListener("click", () => sortBy(heading));
 }
 
-// The search hides a configuration wherever it is shown.
+// The search hides a configuration in the table and in all figures.
 const search = document.getElementById("search");
 const found = document.getElementById("found");
 search.addEventListener("input", () => {

@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML page that needs nothing beside it: no network, no other file."""
+"""Renders the leaderboard as a self-contained HTML page that opens offline."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from PIL import Image
 from ganlab.figures.markup import Html, content_policy
 from ganlab.leaderboard import svg, table
 from ganlab.leaderboard.configurations import ABSENT
-from ganlab.leaderboard.curves import COLOURED, Curves
-from ganlab.leaderboard.maps import MOST_KEYS, Maps
+from ganlab.leaderboard.curves import NUM_COLOURED, Curves
+from ganlab.leaderboard.maps import MAX_KEYS, Maps
 from ganlab.leaderboard.ranking import Difference, Leaderboard, Row
 from ganlab.leaderboard.run_record import RunRecord
-from ganlab.leaderboard.table import interval, number, shorten, shown, signed
+from ganlab.leaderboard.table import format_value, interval, number, shorten, signed
 
 HERE = Path(__file__).parent
-BUDGET = 6_500_000  # bytes of pictures; a third more once they are text
-SIDES = ((24, 480), (80, 360), (200, 240))  # up to so many configurations, pixels of a picture's longer side
-STRIP = 110  # pixels that the scores of a row's seeds are drawn on
-OPENED = 12  # panels that are shown without being asked for
-VALUE = 28  # characters of a value in the table
-LABEL = 90  # characters of a configuration's name
+BUDGET = 6_500_000  # bytes of all pictures; base64 adds a third
+SIDES = ((24, 480), (80, 360), (200, 240))  # (maximum number of configurations, longer side of a picture in pixels)
+STRIP = 110  # width in pixels of the plot of a row's seeds
+MAX_OPEN_PANELS = 12  # with more panels, their section starts folded
+VALUE = 28  # maximum number of characters of a value in the table
+LABEL = 90  # maximum number of characters of a configuration's name
 
 
 def html_text(board: Leaderboard) -> Html:
-    """The whole page."""
+    """Render the whole page."""
     style, script = (Html((HERE / name).read_text()) for name in ("page.css", "page.js"))  # noqa: S704 - our own files
     sections = [_board(board), _pictures(board), _curves(board), _maps(board), _parallel(board), _lost(board)]
     return Html("""<!doctype html>
@@ -75,7 +75,7 @@ def _board(board: Leaderboard) -> Html:
     heads += [_head(short, full, True) for short, full, _ in _columns(board)]
     rows = Html("").join(_row(board, index, row) for index, row in enumerate(board.rows))
     explained = " ".join(f"{note}." for note in table.notes(board)).replace(
-        "* excludes 0", "differs: whether it excludes 0"
+        "* excludes 0", "differs: whether the interval excludes 0"
     )
     return Html("""<div class="search"><label for="search">Search</label>
 <input id="search" type="search" placeholder="a key, a value, failed">
@@ -93,22 +93,22 @@ def _head(name: str, full: str, is_number: bool, sort: str = "none") -> Html:
 
 
 def _columns(board: Leaderboard) -> list[tuple[str, str, Callable[[Row], Html]]]:
-    """(heading, what it means, a row's cell) of all but rank and keys. A count that is 0 throughout has no column."""
+    """Return (heading, tooltip, cell of a row) of all columns but rank and keys. Counts that are all 0 are left out."""
     scored = [("best", "mean over seeds of the best score, ± standard deviation",
                lambda row: _cell(row.best_mean, table.spread(row.best))),
-              ("every seed", "the best score of each seed, better ones to the left, and their mean",
+              ("every seed", "the best score of each seed, better scores to the left, and their mean",
                lambda row: _strip(board, row)),
               ("last", "mean over seeds of the last score, ± standard deviation",
                lambda row: _cell(row.last_mean, table.spread(row.last))),
               ("vs best", "mean difference over common seeds", lambda row: _difference(row.difference)),
               ("95 % interval", "bootstrap over common seeds", lambda row: _interval(row.difference)),
-              ("differs", "whether the interval excludes 0", lambda row: _verdict(row.difference))]  # fmt: skip
-    seeds = ("seeds", "scored of all",
-             lambda row: _cell(len(row.best if board.score else row.trials), table.seeds_of(board, row)))  # fmt: skip
+              ("differs", "whether the interval excludes 0", lambda row: _differs(row.difference))]  # fmt: skip
+    seeds = ("seeds", "number of scored seeds / all seeds",
+             lambda row: _cell(len(row.best if board.score else row.runs), table.seeds_of(board, row)))  # fmt: skip
     counts: list[tuple[str, str, Callable[[Row], int]]] = [
         ("failed", "failed or damaged", lambda row: row.failed),
-        ("diverged", "a loss was no finite number", lambda row: row.counts["diverged"]),
-        ("collapsed", "the watchdog saw a collapse", lambda row: row.counts["collapsed"]),
+        ("diverged", "a loss was not finite", lambda row: row.counts["diverged"]),
+        ("collapsed", "the watchdog detected a collapse", lambda row: row.counts["collapsed"]),
         ("halted", "stopped early by the sweep", lambda row: row.counts["halted"]),
         ("unfinished", "running or stopped", lambda row: row.unfinished),
     ]
@@ -120,10 +120,10 @@ def _columns(board: Leaderboard) -> list[tuple[str, str, Callable[[Row], Html]]]
 def _row(board: Leaderboard, index: int, row: Row) -> Html:
     rank = index + 1 if row.best else None
     cells = [_cell(rank, ABSENT if rank is None else str(rank))]
-    cells += [_cell(v, shown(v), "number" if isinstance(v, int | float) else "text") for v in row.values]
+    cells += [_cell(v, format_value(v), "number" if isinstance(v, int | float) else "text") for v in row.values]
     cells += [cell(row) for _, _, cell in _columns(board)]
-    statuses = " ".join({trial.status for trial in row.trials})
-    words = f"{_name(board, row)} {statuses} {' '.join(o for t in row.trials for o in t.overrides)}"
+    statuses = " ".join({run.status for run in row.runs})
+    words = f"{_name(board, row)} {statuses} {' '.join(o for t in row.runs for o in t.overrides)}"
     first = Html(' class="first"') if rank == 1 else ""
     return Html('<tr data-row="{}" data-text="{}"{}>{}</tr>').format(index, words, first, Html("").join(cells))
 
@@ -134,7 +134,7 @@ def _count(count: Callable[[Row], int], row: Row) -> Html:
 
 
 def _strip(board: Leaderboard, row: Row) -> Html:
-    """A dot for each seed on a scale that all rows share, and a tick at the mean."""
+    """Draw a dot for each seed on a scale that all rows share, and a tick at the mean."""
     if row.best_mean is None or board.score is None:
         return _cell(None, "")
     ends = (5.0, STRIP - 5.0) if board.score.better == "lower" else (STRIP - 5.0, 5.0)
@@ -154,20 +154,24 @@ def _interval(difference: Difference | None) -> Html:
     return _cell(difference and difference.low, interval(difference) if difference and known else ABSENT)
 
 
-def _verdict(difference: Difference | None) -> Html:
+def _differs(difference: Difference | None) -> Html:
     word = {True: "yes", False: "no", None: None}[difference.excludes_zero if difference else None]
     return _cell(word, word or ABSENT)
 
 
 def _cell(value: Any, content: str, kind: str = "number") -> Html:
-    key = "" if value is None or value == ABSENT else shown(value) if not isinstance(value, float) else repr(value)
+    key = (
+        "" if value is None or value == ABSENT else format_value(value) if not isinstance(value, float) else repr(value)
+    )
     short = shorten(content, VALUE)
     title = Html(' title="{}"').format(content) if short != content else ""
     return Html('<td class="{}" data-value="{}"{}>{}</td>').format(kind, key, title, short)
 
 
 def _name(board: Leaderboard, row: Row) -> str:
-    return "  ".join(f"{board.names[key]}={shown(value)}" for key, value in zip(board.keys, row.values, strict=True))
+    return "  ".join(
+        f"{board.names[key]}={format_value(value)}" for key, value in zip(board.keys, row.values, strict=True)
+    )
 
 
 def _caption(board: Leaderboard, index: int) -> Html:
@@ -190,24 +194,24 @@ def _pictures(board: Leaderboard) -> Html:
     if not figures:
         return Html("")
     left_out = len(board.rows) - len(figures)
-    note = f" The last {left_out} are left out, to keep the page small." if left_out else ""
-    return Html("""<h2>Samples</h2><p class="quiet">The last samples of each configuration's first seed.{}</p>
+    note = f" The last {left_out} are omitted to keep the page small." if left_out else ""
+    return Html("""<h2>Samples</h2><p class="quiet">Final samples of the first seed of each configuration.{}</p>
 <div class="pictures">{}</div>""").format(note, Html("").join(figures))
 
 
 def _figures(board: Leaderboard) -> Iterator[Html]:
-    """A figure for each configuration, best first, as long as they fit in the budget."""
-    if not any(trial.picture for row in board.rows for trial in row.trials):
+    """Yield a figure for each configuration, best first, while they fit in the budget."""
+    if not any(run.picture for row in board.rows for run in row.runs):
         return
     side = next((side for most, side in SIDES if len(board.rows) <= most), SIDES[-1][1])
     spent = 0
     for index, row in enumerate(board.rows):
-        trial = next((trial for trial in row.trials if trial.picture), None)
-        content = _shrunk(trial, side) if trial else None
+        run = next((run for run in row.runs if run.picture), None)
+        content = _shrunk(run, side) if run else None
         spent += len(content or b"")
         if spent > BUDGET:
             return
-        about = f"samples of {_name(board, row)}, seed {trial.seed}" if trial else ""
+        about = f"samples of {_name(board, row)}, seed {run.seed}" if run else ""
         image = Html('<div class="missing">no picture</div>')
         if content:
             data = base64.b64encode(content).decode()
@@ -219,10 +223,10 @@ def _figure(board: Leaderboard, index: int, picture: Html) -> Html:
     return Html('<figure data-row="{}">{}{}</figure>').format(index, _caption(board, index), picture)
 
 
-def _shrunk(trial: RunRecord, side: int) -> bytes | None:
-    """The final picture as a JPEG, on white; None: it cannot be read."""
+def _shrunk(run: RunRecord, side: int) -> bytes | None:
+    """Return the final picture as a JPEG on white; None if it cannot be read."""
     try:
-        with Image.open(trial.picture or "") as picture:
+        with Image.open(run.picture or "") as picture:
             rgba = picture.convert("RGBA")
     except (OSError, ValueError):
         return None
@@ -242,19 +246,19 @@ def _curves(board: Leaderboard) -> Html:
         return Html("")
     legend = Html("").join(
         Html('<li><i class="c{}"></i>{}</li>').format(n, _label(board, i))
-        for n, i in enumerate(list(curves.curves)[:COLOURED])
+        for n, i in enumerate(list(curves.curves)[:NUM_COLOURED])
     )
     panels = Html("").join(_figure(board, index, curves.panel(index)) for index in curves.curves)
-    few = " open" if len(curves.curves) <= OPENED else ""
+    few = " open" if len(curves.curves) <= MAX_OPEN_PANELS else ""
     each = (
-        Html("""{}<details{}><summary>Each configuration before all others</summary>
+        Html("""{}<details{}><summary>Each configuration highlighted</summary>
 <div class="panels">{}</div></details>""").format(curves.background(), few, panels)
-        if len(curves.curves) > COLOURED
+        if len(curves.curves) > NUM_COLOURED
         else ""
     )
     return Html("""<h2>Learning curves</h2>
-<p class="quiet">{} at every evaluation: mean over seeds, band from the lowest seed to the highest.
-Dashed: no run of the configuration is done.</p>
+<p class="quiet">{} at every evaluation: mean over seeds, with a band from the lowest to the highest seed.
+Dashed: no run of the configuration is finished.</p>
 <ul class="legend">{}</ul><div class="scroll">{}</div>{}""").format(curves.metric, legend, curves.together(), each)
 
 
@@ -264,14 +268,14 @@ def _maps(board: Leaderboard) -> Html:
         return Html("")
     if len(board.keys) == 1:
         return Html("""<h2>{} over {}</h2>
-<p class="quiet">Best score of every seed, and their mean.</p><div class="scroll">{}</div>""").format(
+<p class="quiet">Best score of every seed, and the mean.</p><div class="scroll">{}</div>""").format(
             maps.metric, board.keys[0], maps.line()
         )
-    others = ", over all values of the other keys" if len(board.keys) > 2 else ""
-    cut = f" Only the first {MOST_KEYS} keys." if len(board.keys) > MOST_KEYS else ""
+    others = " over all values of the other keys" if len(board.keys) > 2 else ""
+    cut = f" Only the first {MAX_KEYS} keys are shown." if len(board.keys) > MAX_KEYS else ""
     drawn = Html("").join(Html("<div>{}</div>").format(picture) for picture in maps.pairs())
     return Html("""<h2>Pairs of keys</h2>
-<p class="quiet">Mean of the best {}{}. Blue is better, orange worse, × was tried and has no
+<p class="quiet">Mean of the best {}{}. Blue is better, orange is worse, × has no
 score.{}</p><div class="maps">{}</div>""").format(maps.metric, others, cut, drawn)  # noqa: RUF001
 
 
@@ -280,28 +284,28 @@ def _parallel(board: Leaderboard) -> Html:
     if not maps.scores() or len(board.keys) < 2:
         return Html("")
     return Html("""<h2>All keys</h2>
-<p class="quiet">A line is a configuration: blue is better, orange worse, dashed has no score. Hold the pointer on
-one.</p>
+<p class="quiet">Each line is a configuration: blue is better, orange is worse, dashed has no score. Hover over a line
+for details.</p>
 <div class="scroll">{}</div>""").format(maps.parallel())
 
 
-# What went wrong -------------------------------------------------------------------------------------------
+# Unfinished and collapsed runs -----------------------------------------------------------------------------
 
 
 def _lost(board: Leaderboard) -> Html:
-    collapsed = [trial for trial in board.trials if trial.collapsed and trial not in board.lost]
-    rows = [_lost_row(board, trial, trial.status, trial.error) for trial in board.lost]
-    rows += [_lost_row(board, trial, "collapsed", trial.collapsed) for trial in collapsed]
+    collapsed = [run for run in board.runs if run.collapsed and run not in board.lost]
+    rows = [_lost_row(board, run, run.status, run.error) for run in board.lost]
+    rows += [_lost_row(board, run, "collapsed", run.collapsed) for run in collapsed]
     if not rows:
         return Html("")
-    return Html("""<h2>Not done, or collapsed</h2><div class="scroll"><table id="lost"><thead>
-<tr><th scope="col">run</th><th scope="col">status</th><th scope="col">overrides</th><th scope="col">why</th></tr>
+    return Html("""<h2>Unfinished or collapsed runs</h2><div class="scroll"><table id="lost"><thead>
+<tr><th scope="col">run</th><th scope="col">status</th><th scope="col">overrides</th><th scope="col">reason</th></tr>
 </thead><tbody>{}</tbody></table></div>""").format(Html("").join(rows))
 
 
-def _lost_row(board: Leaderboard, trial: RunRecord, status: str, error: str | None) -> Html:
-    folder = trial.folder.relative_to(board.folder)
-    overrides = " ".join(trial.overrides) or ABSENT
+def _lost_row(board: Leaderboard, run: RunRecord, status: str, error: str | None) -> Html:
+    folder = run.folder.relative_to(board.folder)
+    overrides = " ".join(run.overrides) or ABSENT
     return Html("""<tr><td><code>{}</code></td><td class="lost">{}</td>
 <td class="text"><code>{}</code></td><td class="text">{}</td></tr>""").format(
         folder, status, overrides, error or ABSENT

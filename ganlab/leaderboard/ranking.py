@@ -1,4 +1,4 @@
-"""The leaderboard: configurations ranked by the mean of their best scores, and compared seed by seed with the first."""
+"""Ranks configurations by the mean of their best scores, and compares each with the best one, seed by seed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ UNFINISHED = ("running", "stopped")
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a configuration from the best one, over the seeds that both have.
+    """The difference between a configuration and the best one, over their common seeds.
 
     Attributes:
-        mean: this one's best scores less the best configuration's.
-        low, high: 95 % bootstrap interval of it; None: of fewer than two seeds.
-        num_seeds: that both have.
-        excludes_zero: whether the interval excludes zero; None: there are fewer than five common seeds.
+        mean: mean difference of their best scores.
+        low, high: 95 % bootstrap interval of the mean; None for fewer than two common seeds.
+        num_seeds: number of common seeds.
+        excludes_zero: whether the interval excludes zero; None for fewer than five common seeds.
     """
 
     mean: float
@@ -50,14 +50,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration.
+    """One configuration on the leaderboard.
 
     Attributes:
-        values: of the swept keys.
-        best, last: seed -> score, of the trials that are done and were scored.
-        counts: how many trials ended each way (a halted one is not counted as stopped), and how many of all collapsed.
-        steps_per_second: median.
-        difference: from the best configuration; None: it is the best, or they share no seed.
+        values: values of the swept keys.
+        best, last: seed -> score, for the finished runs with a score.
+        counts: number of runs with each status (halted runs do not count as stopped), and of collapsed runs.
+        steps_per_second: median over the runs.
+        difference: difference from the best configuration; None for the best one, or without common seeds.
     """
 
     configuration: Configuration
@@ -69,8 +69,8 @@ class Row:
     difference: Difference | None = None
 
     @property
-    def trials(self) -> tuple[RunRecord, ...]:
-        return self.configuration.trials
+    def runs(self) -> tuple[RunRecord, ...]:
+        return self.configuration.runs
 
     @property
     def best_mean(self) -> float | None:
@@ -91,15 +91,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All runs below a folder.
+    """All runs below a folder, ranked by configuration.
 
     Attributes:
-        folder: that they lie below.
-        keys: the swept ones.
-        rows: the best first, those without a score last.
-        score: one of those ranked, for what they all have in common; None: no run was scored.
-        floors: lowest and highest of the runs; None: none has one.
-        trials: all.
+        folder: folder that was searched.
+        keys: swept keys.
+        rows: best configuration first, configurations without a score last.
+        score: one of the ranked scores, as an example of their common protocol; None if no run was scored.
+        floors: lowest and highest floor of the scores; None if no score has a floor.
+        runs: all runs.
     """
 
     folder: Path
@@ -107,22 +107,22 @@ class Leaderboard:
     rows: tuple[Row, ...]
     score: Score | None
     floors: tuple[float, float] | None
-    trials: tuple[RunRecord, ...]
+    runs: tuple[RunRecord, ...]
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The swept keys, short: `generator.lr` for `optimizer.generator.lr`."""
-        return short_names(self.keys, {key for trial in self.trials for key in trial.settings or {}})
+        """Short names of the swept keys, such as `generator.lr` for `optimizer.generator.lr`."""
+        return short_names(self.keys, {key for run in self.runs for key in run.settings or {}})
 
     @property
     def lost(self) -> list[RunRecord]:
-        """The trials that are not done, whatever kept them."""
-        return [trial for trial in self.trials if trial.status != FINISHED]
+        """All runs that are not done, for whatever reason."""
+        return [run for run in self.runs if run.status != FINISHED]
 
     @property
     def halted(self) -> list[RunRecord]:
-        """Those of the lost that a sweep stopped early. Their scores, of less training, are not ranked."""
-        return [trial for trial in self.trials if trial.status == "halted"]
+        """The lost runs that a sweep stopped early. They trained for less time, so they are not ranked."""
+        return [run for run in self.runs if run.status == "halted"]
 
     @property
     def repeated(self) -> int:
@@ -130,14 +130,14 @@ class Leaderboard:
 
     @property
     def misplaced(self) -> int:
-        """Trials without a readable config, which belong to no row."""
-        return sum(trial.settings is None for trial in self.trials)
+        """Runs without a readable config, which belong to no row."""
+        return sum(run.settings is None for run in self.runs)
 
 
 def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Leaderboard:
-    """The leaderboard of all runs below a folder; arguments and errors are those of `ganlab.leaderboard.write`."""
+    """Rank all runs at or below a folder; for arguments and errors see `ganlab.leaderboard.write`."""
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; must be a sweep's, or any above the folders of runs")
+        raise ConfigError(f"{folder}: no such folder; give a sweep or an output folder")
     found = [run_record.read(path, seeds_key) for path in run_record.find(folder)]
     if not found:
         raise DataError(f"{folder}: no runs at or below it; a run's folder has .hydra/config.yaml or result.json")
@@ -154,45 +154,45 @@ def rank(folder: Path, metric: str | None = None, seeds_key: str = "seed") -> Le
 
 
 def _comparable(found: Sequence[RunRecord], folder: Path, metric: str | None) -> list[Score]:
-    """Every score, last and best, that would be ranked."""
-    names = list(dict.fromkeys(name for trial in found for name in trial.scores))
+    """Return every last and best score to be ranked, after checking that their protocols are equal."""
+    names = list(dict.fromkeys(name for run in found for name in run.scores))
     if metric is not None and metric not in names:
         raise ConfigError(
             f"metric={metric}: no run below {folder} has it; must be one of {', '.join(names)}"
             if names
-            else f"metric={metric}: no run below {folder} was scored, so metric must be left out"
+            else f"metric={metric}: no run below {folder} was scored; drop metric="
         )
     first: tuple[Path, Score] | None = None
     scores = []
-    for trial in found:
-        name = metric or trial.main_metric
-        for score in (trial.last_score(name), trial.best_score(name)) if name else ():
+    for run in found:
+        name = metric or run.main_metric
+        for score in (run.last_score(name), run.best_score(name)) if name else ():
             if score is None:
                 continue
-            first = first or (trial.folder, score)
+            first = first or (run.folder, score)
             choose = "; choose one with metric=" if metric is None and first[1].metric != score.metric else ""
-            run_record.refuse_unlike_runs(first, (trial.folder, score), choose)
+            run_record.refuse_unlike_runs(first, (run.folder, score), choose)
             scores.append(score)
     return scores
 
 
 def _row(configuration: Configuration, keys: Sequence[str], metric: str | None) -> Row:
-    done = [trial for trial in configuration.trials if trial.status == FINISHED]
+    done = [run for run in configuration.runs if run.status == FINISHED]
     best = {t.seed: score.value for t in done if metric and (score := t.best_score(metric))}
     last = {t.seed: score.value for t in done if metric and (score := t.last_score(metric))}
-    counts = Counter(trial.status for trial in configuration.trials)
-    counts["collapsed"] = sum(trial.collapsed is not None for trial in configuration.trials)
-    speeds = [t.steps_per_second for t in configuration.trials if t.steps_per_second is not None]
+    counts = Counter(run.status for run in configuration.runs)
+    counts["collapsed"] = sum(run.collapsed is not None for run in configuration.runs)
+    speeds = [t.steps_per_second for t in configuration.runs if t.steps_per_second is not None]
     speed = statistics.median(speeds) if speeds else None
     return Row(configuration, configuration.values(keys), best, last, counts, speed)
 
 
 def _in_order(rows: Sequence[Row], better: str) -> list[Row]:
-    def place(row: Row) -> tuple[bool, float]:
+    def sort_key(row: Row) -> tuple[bool, float]:
         value = row.best_mean
         return value is None, 0.0 if value is None else value if better == "lower" else -value
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
 def _compare(rows: Sequence[Row]) -> list[Row]:
@@ -201,13 +201,13 @@ def _compare(rows: Sequence[Row]) -> list[Row]:
 
 
 def paired_difference(scores: Mapping[Any, float], reference: Mapping[Any, float]) -> Difference | None:
-    """The mean difference over common seeds, with a percentile bootstrap interval over them (Efron & Tibshirani 1993).
+    """Return the mean difference over common seeds, with a percentile bootstrap interval (Efron & Tibshirani, 1993).
 
     Args:
         scores, reference: seed -> score.
 
     Returns:
-        None where no seed is common.
+        None if there are no common seeds.
     """
     common = [seed for seed in scores if seed in reference]
     if not common:
@@ -215,8 +215,8 @@ def paired_difference(scores: Mapping[Any, float], reference: Mapping[Any, float
     differences = np.array([scores[seed] - reference[seed] for seed in common])  # [seeds]
     if len(common) < 2:
         return Difference(float(differences.mean()), None, None, 1)
-    draws = np.random.default_rng(0).integers(len(common), size=(RESAMPLES, len(common)))
-    low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
+    resamples = np.random.default_rng(0).integers(len(common), size=(RESAMPLES, len(common)))
+    low, high = np.quantile(differences[resamples].mean(axis=1), [0.025, 0.975])
     return Difference(float(differences.mean()), float(low), float(high), len(common))
 
 
@@ -225,5 +225,5 @@ def mean(scores: Mapping[Any, float]) -> float | None:
 
 
 def deviation(scores: Mapping[Any, float]) -> float | None:
-    """Standard deviation over seeds, of n - 1; None of fewer than two."""
+    """Return the sample standard deviation over seeds (divisor n - 1); None for fewer than two seeds."""
     return statistics.stdev(scores.values()) if len(scores) > 1 else None

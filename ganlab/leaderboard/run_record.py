@@ -1,4 +1,4 @@
-"""A trial: one run of a sweep, as its folder tells of it, however it ended."""
+"""Reads the record of a run from its folder, however the run ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, DataError
 from ganlab.runs.folder import RESULT, RunFolder, refuse_links, status_of
-from ganlab.runs.hydra_record import choices, composition, settings_of
+from ganlab.runs.hydra_record import choices, read_hydra_record, settings_of
 from ganlab.runs.scores import Score, refuse_unlike
 
 INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
@@ -25,21 +25,21 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursio
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run.
+    """The record of one run.
 
     Attributes:
-        status: as in `result.json`; `halted` where a sweep stopped it early, `failed` where there is no such file,
-            `damaged` where it cannot be read.
-        error: one line, of a halted run its place; None: nothing went wrong.
-        seed: None: not known.
-        settings: every leaf of the config that decides the result, but for the seed; None: there is no readable config.
-        choices: group -> option, as Hydra composed them; {}: not recorded.
-        overrides: as they were typed.
-        scores: the last evaluation's, by metric, in order of importance.
-        best: the best score of the main metric.
-        main_metric: the metric that chooses the best checkpoint; None: none was measured.
+        status: status in `result.json`; `halted` if a sweep stopped the run early, `failed` if the file is missing,
+            `damaged` if it cannot be read.
+        error: one line, or the place of a halted run; None if nothing went wrong.
+        seed: None if unknown.
+        settings: every leaf of the config that can change the result, except the seed; None if there is no config.
+        choices: group -> option, as Hydra composed them; empty if not recorded.
+        overrides: overrides as typed.
+        scores: metric -> score of the last evaluation, in order of importance.
+        best: best score of the main metric.
+        main_metric: metric that selects the best checkpoint; None if none was measured.
         history: records of `metrics.jsonl`.
-        collapsed: what the watchdog saw of a collapse; None: nothing.
+        collapsed: the collapse that the watchdog detected; None if there was none.
     """
 
     folder: Path
@@ -62,12 +62,12 @@ class RunRecord:
         return file if file.is_file() else None
 
     def last_score(self, metric: str) -> Score | None:
-        """The last value of a metric; None: never measured, or no finite number."""
+        """Return the last score of a metric; None if it was not measured or is not finite."""
         score = self.scores.get(metric)
         return score if score and is_number(score.value) else None
 
     def best_score(self, metric: str) -> Score | None:
-        """The best value of a metric: the run's own best of its main metric, of another the best in its history."""
+        """Return the best score of a metric: the recorded one of the main metric, else the best one in the history."""
         last = self.last_score(metric)
         if self.best and self.best.metric == metric and is_number(self.best.value):
             return self.best
@@ -76,10 +76,10 @@ class RunRecord:
         return best_of([*self.curve(metric), (last.step, last.value)], last)
 
     def best_until(self, step: int, metric: str | None = None) -> Score | None:
-        """The best value of a metric in the evaluations up to a step; None: there was none, or no finite number.
+        """Return the best score of a metric up to a step; None if there is no finite score.
 
         Args:
-            metric: None: the run's main one.
+            metric: None uses the main metric of the run.
         """
         name = metric or self.main_metric or ""
         described = self.scores.get(name)
@@ -87,20 +87,20 @@ class RunRecord:
         return best_of(points, described) if described and points else None
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
-        """(step, value) of every evaluation during training."""
+        """Return (step, value) of every evaluation during training."""
         points: list[tuple[Any, Any]] = [(record.get("step"), record.get(metric)) for record in self.history]
         return [(step, float(value)) for step, value in points if is_number(step) and is_number(value)]
 
 
 def best_of(points: Sequence[tuple[int | None, float]], described: Score) -> Score:
-    """The best of some (step, value), of which another score of the same run and metric says all else."""
+    """Return the best of (step, value) points as a score, with all other fields from `described`."""
     choose = min if described.better == "lower" else max
     step, value = choose(points, key=lambda point: point[1])
     return replace(described, value=value, step=step)
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """Every run's folder at or below one, in order of name, numbers by size."""
+    """Yield the folder of every run at or below a folder, sorted by name, with numbers by value."""
     for path, folders, files in os.walk(folder):
         if RESULT in files or (Path(path) / ".hydra" / "config.yaml").is_file():
             yield Path(path)
@@ -108,10 +108,10 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
-    """The run in a folder. What is damaged is told in the trial's status and error, not raised.
+    """Read the record of a run. Damage is reported in `status` and `error`, not raised.
 
     Args:
-        seeds_key: the key whose values repeat a configuration.
+        seeds_key: key that distinguishes the repetitions of a configuration.
     """
     try:
         refuse_links(folder)
@@ -120,16 +120,16 @@ def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
     settings, problem = _settings(folder)
     seed = settings.pop(seeds_key, None) if settings else None
     seed = json.dumps(seed) if isinstance(seed, list | dict) else seed  # seeds are keys of dictionaries
-    runtime, overrides = composition(folder)
+    runtime, overrides = read_hydra_record(folder)
     known = (seed, settings, choices(runtime), overrides)
     if not (folder / RESULT).is_file():
-        return RunRecord(folder, "failed", f"left no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
+        return RunRecord(folder, "failed", f"no {RESULT}; {_last_line(folder / 'ganlab.log')}", *known)
     try:
         result = json.loads((folder / RESULT).read_text())
         scores = {name: _score(tree) for name, tree in (result.get("scores") or {}).items()}
         best = _score(result["best"]) if result.get("best") else None
         history = RunFolder(folder).history()
-        result["status"]  # without one it is damaged
+        result["status"]  # raises KeyError if missing
         status, error = str(status_of(result)), result.get("error") or result.get("halted")
         speed = float(result["steps_per_second"]) if is_number(result.get("steps_per_second")) else None
     except (*UNREADABLE, DataError, CheckpointError) as damage:
@@ -143,7 +143,7 @@ def read(folder: Path, seeds_key: str = "seed") -> RunRecord:
 
 
 def _score(tree: Any) -> Score:
-    """A score from a file, its fields validated against the annotations of `Score`.
+    """Return a score from a file, with its fields validated against the annotations of `Score`.
 
     Raises:
         DataError: a field is missing or of the wrong type.
@@ -162,10 +162,10 @@ def _score_types() -> TypeAdapter[Score]:
 
 
 def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remedy: str = "") -> None:
-    """Scores of two runs' folders may be ranked together only if they are alike.
+    """Refuse to rank the scores of two run folders together unless their protocols are equal.
 
     Raises:
-        DataError: they are not; the message names the folders and ends with the remedy.
+        DataError: the protocols differ; the message names the folders and ends with the remedy.
     """
     try:
         refuse_unlike([one[1], other[1]])
@@ -174,11 +174,11 @@ def refuse_unlike_runs(one: tuple[Path, Score], other: tuple[Path, Score], remed
 
 
 def _settings(folder: Path) -> tuple[dict[str, Any] | None, str]:
-    """The settings in a run's config, or None and the reason."""
+    """Return the settings in a run's config, or None and the reason."""
     try:
         return settings_of(run_config.read(folder)), ""
     except CheckpointError as error:
-        return None, f"its config cannot be read: {_line(str(error))}"
+        return None, f"the config cannot be read: {_line(str(error))}"
 
 
 def _last_line(log: Path) -> str:
@@ -186,7 +186,7 @@ def _last_line(log: Path) -> str:
         lines = log.read_text(errors="replace").split("\n")
     except OSError:
         lines = []
-    return _line(next((f"its log ends: {line}" for line in reversed(lines) if line.strip()), "it has no log"))
+    return _line(next((f"last line of the log: {line}" for line in reversed(lines) if line.strip()), "there is no log"))
 
 
 def _line(text: object) -> str:
@@ -194,5 +194,5 @@ def _line(text: object) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value is a number, finite and small enough that differences do not overflow."""
+    """Whether a value is a finite number, small enough that differences do not overflow."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -1,4 +1,4 @@
-"""Drawing as inline SVG: marks, scales, colours. Text takes its colour from the page, so light and dark both work."""
+"""Draws inline SVG: marks, scales and colours. Text takes its colour from the page, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from ganlab.figures.markup import Html
 from ganlab.leaderboard.run_record import is_number
 
-CHARACTER = 6.4  # pixels that a character of the drawings' text is wide, on average and a little more
-WIDE = 8.0  # numbers that span more than this factor are drawn on a logarithmic scale
-GOOD, MIDDLE, BAD = (33, 102, 172), (154, 154, 154), (179, 88, 6)  # blue to orange: told apart by the colour-blind too
+CHARACTER = 6.4  # width of a character in pixels, slightly above the average
+MAX_LINEAR_RATIO = 8.0  # numbers that span a larger factor use a logarithmic scale
+GOOD, MIDDLE, BAD = (33, 102, 172), (154, 154, 154), (179, 88, 6)  # blue to orange, safe for colour blindness
 
 
 def element(name: str, *children: str, **attributes: Any) -> Html:
-    """An SVG element; `stroke_width=2` becomes `stroke-width="2"`, numbers are cut to tenths of a pixel."""
-    shown = Html("").join(
+    """Return an SVG element. `stroke_width=2` becomes `stroke-width="2"`; floats are rounded to tenths."""
+    formatted = Html("").join(
         Html(' {}="{}"').format(key.strip("_").replace("_", "-"), _plain(value)) for key, value in attributes.items()
     )
-    return Html("<{0}{1}>{2}</{0}>").format(name, shown, Html("").join(children))
+    return Html("<{0}{1}>{2}</{0}>").format(name, formatted, Html("").join(children))
 
 
 def _plain(value: Any) -> str:
@@ -27,17 +27,17 @@ def _plain(value: Any) -> str:
 
 
 def drawing(width: float, height: float, label: str, *children: str) -> Html:
-    """A whole picture of a fixed size.
+    """Return a drawing of fixed size.
 
     Args:
-        label: what it shows, for those who cannot see it.
+        label: description for screen readers.
     """
     size = {"width": float(width), "height": float(height), "viewBox": f"0 0 {width:.0f} {height:.0f}"}
     return element("svg", *children, **size, role="img", aria_label=label)
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", full: str | None = None, **attributes: Any) -> Html:
-    """One line of text; `full` is what a pointer at rest shows."""
+    """Return one line of text; `full` is its tooltip."""
     title = element("title", full) if full and full != content else ""
     return element("text", content, title, x=float(x), y=float(y), text_anchor=anchor, **attributes)
 
@@ -47,19 +47,19 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Html:
 
 
 def path(points: Iterable[tuple[float, float]], closed: bool = False, **attributes: Any) -> Html:
-    """A polyline through points [(x, y)]."""
+    """Return a polyline through points [(x, y)]."""
     steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return element("path", d=f"M{steps}{'Z' if closed else ''}", **attributes)
 
 
 def colour(share: float) -> str:
-    """From good at 0 to bad at 1."""
+    """Return the colour between good (0) and bad (1)."""
     low, high, t = (GOOD, MIDDLE, 2 * share) if share < 0.5 else (MIDDLE, BAD, 2 * share - 1)
     return "#" + "".join(f"{round(a + (b - a) * t):02x}" for a, b in zip(low, high, strict=True))
 
 
 def ink(background: str) -> str:
-    """`black` or `white`, whichever is easier to read there (WCAG 2.2, relative luminance)."""
+    """Return `black` or `white`, whichever contrasts more with the background (WCAG 2.2, relative luminance)."""
     channels = [int(background[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -67,23 +67,23 @@ def ink(background: str) -> str:
 
 
 class Scale:
-    """Maps numbers to pixels, by their logarithm where they span much.
+    """Maps numbers to pixels, on a logarithmic scale if they span a large factor.
 
     Args:
-        values: that must fit in.
-        start, end: pixels of the lowest and of the highest.
+        values: values that the scale must cover.
+        start, end: pixels of the lowest and highest value.
     """
 
     def __init__(self, values: Iterable[float], start: float, end: float) -> None:
         known = list(values)
         self.low, self.high, self.start, self.end = min(known), max(known), start, end
-        self.is_log = self.low > 0 and self.high / self.low > WIDE
+        self.is_log = self.low > 0 and self.high / self.low > MAX_LINEAR_RATIO
         if self.low == self.high:
             margin = abs(self.low) / 10 or 1.0
             self.low, self.high = self.low - margin, self.high + margin
 
     def share(self, value: float) -> float:
-        """0 for the lowest, 1 for the highest."""
+        """Return the position of a value: 0 at the lowest, 1 at the highest."""
         low, high, value = (math.log(v) if self.is_log else v for v in (self.low, self.high, value))
         return (value - low) / (high - low)
 
@@ -91,7 +91,7 @@ class Scale:
         return self.start + (self.end - self.start) * min(1.0, max(0.0, self.share(value)))
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round numbers within, about so many."""
+        """Return about `count` round numbers within the scale."""
         return self._log_ticks(count) if self.is_log else self._even_ticks(count)
 
     def _even_ticks(self, count: int) -> list[float]:
@@ -111,12 +111,12 @@ class Scale:
 
 
 class Places:
-    """Maps the values of a key to pixels: numbers by size, options one beside the other, `-` after numbers.
+    """Maps the values of a key to pixels: numbers by value; options evenly spaced, with `-` after numbers.
 
     Args:
-        values: of the key, any number of times.
-        start, end: pixels of the first and of the last.
-        even: whether numbers too stand one beside the other, whatever lies between them.
+        values: values of the key; duplicates are ignored.
+        start, end: pixels of the first and last value.
+        even: whether to space numbers evenly too.
     """
 
     def __init__(self, values: Sequence[Any], start: float, end: float, even: bool = False) -> None:
@@ -133,6 +133,6 @@ class Places:
 
 
 def ordered(values: Iterable[Any]) -> list[Any]:
-    """Each value once, numbers by size and before the others."""
+    """Return the distinct values: sorted numbers, then the others."""
     once = list({repr(value): value for value in values}.values())
     return sorted(once, key=lambda value: (not is_number(value), value if is_number(value) else 0.0, str(value)))

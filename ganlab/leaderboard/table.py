@@ -1,4 +1,4 @@
-"""The leaderboard as text: for the terminal, and every number in full as CSV."""
+"""Formats the leaderboard as a terminal table, and as CSV at full precision."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ganlab.config.terminal import printable
 from ganlab.leaderboard.configurations import ABSENT
 from ganlab.leaderboard.ranking import MIN_SEEDS, Difference, Leaderboard, Row, deviation
 
-WIDTH = 100  # columns of a terminal
-NARROWEST = 6  # that a column of text is cut to
+WIDTH = 100  # characters in a line of the terminal
+MIN_COLUMN_WIDTH = 6  # characters; columns of text are not cut further
 FAILURES_SHOWN = 10
 LOST = ("F failed or damaged", "D diverged", "C collapsed", "H halted early", "U unfinished")
 
 
 def terminal(board: Leaderboard) -> str:
-    """The table, 100 columns wide where its numbers allow it, with what was lost below."""
+    """Return the table, at most 100 characters wide if its numbers fit, followed by the failed runs."""
     heading, *rows = [[printable(cell) for cell in row] for row in _cells(board)]
     widths = _widths([heading, *rows], cuttable=range(1, 1 + len(board.keys)))
     lines = ["  ".join(shorten(c, w).ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in
@@ -29,11 +29,11 @@ def terminal(board: Leaderboard) -> str:
 
 
 def title(board: Leaderboard) -> str:
-    """What is ranked, and the floor."""
-    runs = f"{plural(len(board.trials), 'run')} of {plural(len(board.rows), 'configuration')}"
+    """Return the title: number of runs, metric and floor."""
+    runs = f"{plural(len(board.runs), 'run')} of {plural(len(board.rows), 'configuration')}"
     if board.score is None:
-        measured = ", ".join(dict.fromkeys(name for trial in board.trials for name in trial.scores))
-        unranked = f"none of them scored by a main metric; choose one with metric=: {measured}"
+        measured = ", ".join(dict.fromkeys(name for run in board.runs for name in run.scores))
+        unranked = f"none of them scored by a main metric; use metric= with one of {measured}"
         return f"{runs}, {unranked if measured else 'none of them scored'}"
     floor = f"{board.score.better} is better"
     if board.floors:
@@ -43,21 +43,21 @@ def title(board: Leaderboard) -> str:
 
 
 def notes(board: Leaderboard) -> list[str]:
-    """What the numbers are, as far as it applies."""
+    """Return notes that explain the numbers in the table."""
     lines = []
-    if any(len(row.trials) > 1 for row in board.rows) and board.score:
-        lines.append("mean ± standard deviation over the seeds that are done; seeds: scored of all")
+    if any(len(row.runs) > 1 for row in board.rows) and board.score:
+        lines.append("mean ± standard deviation over finished seeds; seeds: scored/all")
     compared = [row.difference for row in board.rows if row.difference and row.difference.low is not None]
     if compared:
         lines.append("vs best: difference over common seeds, 95 % bootstrap interval; * excludes 0")
     if any(difference.num_seeds < MIN_SEEDS for difference in compared):
         lines.append(f"fewer than {MIN_SEEDS} common seeds: the interval is too narrow to show a difference")
     if board.repeated:
-        lines.append(f"{plural(board.repeated, 'run')} repeat a seed of the same configuration: the latest counts")
+        lines.append(f"{plural(board.repeated, 'run')} repeat a seed: only the latest finished run counts")
     if board.halted:
-        lines.append(f"{plural(len(board.halted), 'run')} halted early, unranked: their scores are of less training")
+        lines.append(f"{plural(len(board.halted), 'run')} halted early: not ranked, as they trained for less time")
     if board.misplaced:
-        lines.append(f"{plural(board.misplaced, 'run')} without a readable config, in no row")
+        lines.append(f"{plural(board.misplaced, 'run')} without a readable config: not in the table")
     return lines
 
 
@@ -70,7 +70,7 @@ def _cells(board: Leaderboard) -> list[list[str]]:
     for index, row in enumerate(board.rows):
         scores = [spread(row.best), spread(row.last)] if board.score else []
         against = [_against(row.difference)] if compared else []
-        rows.append([rank_of(board, index), *map(shown, row.values), seeds_of(board, row), *scores,
+        rows.append([rank_of(board, index), *map(format_value, row.values), seeds_of(board, row), *scores,
                      *([_lost(row) or ABSENT] if lost else []), number(row.steps_per_second),
                      *against])  # fmt: skip
     return [heading, *rows]
@@ -87,10 +87,10 @@ def rank_of(board: Leaderboard, index: int) -> str:
 
 
 def seeds_of(board: Leaderboard, row: Row) -> str:
-    """How many were scored, of how many there are."""
+    """Return the number of scored seeds out of all seeds."""
     if board.score is None:
-        return str(len(row.trials))
-    return f"{len(row.best)}/{len(row.trials)}" if len(row.best) < len(row.trials) else str(len(row.trials))
+        return str(len(row.runs))
+    return f"{len(row.best)}/{len(row.runs)}" if len(row.best) < len(row.runs) else str(len(row.runs))
 
 
 def spread(scores: dict[Any, float]) -> str:
@@ -115,20 +115,20 @@ def _widths(rows: Sequence[Sequence[str]], cuttable: range) -> list[int]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         widest = max(cuttable, key=widths.__getitem__, default=None)
-        if widest is None or widths[widest] <= NARROWEST:
+        if widest is None or widths[widest] <= MIN_COLUMN_WIDTH:
             break
         widths[widest] -= 1
     return widths
 
 
 def _failures(board: Leaderboard) -> list[str]:
-    lost = [trial for trial in board.lost if trial.status != "halted"]  # of which there may be many, as was wished
+    lost = [run for run in board.lost if run.status != "halted"]  # halting many is the point
     if not lost:
         return []
     lines = ["", f"{plural(len(lost), 'run')} not done:"]
-    for trial in lost[:FAILURES_SHOWN]:
-        about = printable(f"{trial.status}  {trial.folder.relative_to(board.folder)}  {' '.join(trial.overrides)}")
-        error = [f"    {printable(trial.error)}"] if trial.error else []
+    for run in lost[:FAILURES_SHOWN]:
+        about = printable(f"{run.status}  {run.folder.relative_to(board.folder)}  {' '.join(run.overrides)}")
+        error = [f"    {printable(run.error)}"] if run.error else []
         lines += [shorten(line, WIDTH) for line in (f"  {about}", *error)]
     rest = len(lost) - FAILURES_SHOWN
     return [*lines, f"  and {rest} more, all listed in leaderboard.html"] if rest > 0 else lines
@@ -144,14 +144,14 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four digits, which is more than seeds agree on."""
+    """Format a number with four digits, more than the seeds agree on."""
     if value is None:
         return ABSENT
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def score(value: float, digits: int = 4) -> str:
-    """The same digits for every score, so that those of a column can be compared at a glance."""
+    """Format a score with a fixed number of digits, so that a column is easy to compare."""
     return number(value) if abs(value) >= 10_000 else f"{value:#.{digits}g}".removesuffix(".")
 
 
@@ -159,15 +159,15 @@ def signed(value: float) -> str:
     return f"+{score(value, 3)}" if value > 0 else score(value, 3)
 
 
-def shown(value: Any) -> str:
-    """A value of a key, as it would be typed."""
+def format_value(value: Any) -> str:
+    """Format the value of a key as it would be typed."""
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut in the middle: long values mostly differ at their ends."""
+    """Cut a text in the middle, as long values mostly differ at their ends."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2
@@ -175,7 +175,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def csv_text(board: Leaderboard) -> str:
-    """One line for each configuration; a number that there is not is left empty."""
+    """Return one line for each configuration; missing numbers are empty."""
     file = io.StringIO()
     names = ["seeds", "scored", "best_mean", "best_sd", "last_mean", "last_sd", "failed", "diverged", "collapsed",
              "halted", "unfinished", "steps_per_second", "difference", "difference_low", "difference_high",
@@ -184,7 +184,7 @@ def csv_text(board: Leaderboard) -> str:
     writer.writerow(["rank", *map(printable, board.keys), *names])
     for index, row in enumerate(board.rows):
         rank = index + 1 if row.best else None
-        values = [v if isinstance(v, int | float) else printable(shown(v)) for v in row.values]
+        values = [v if isinstance(v, int | float) else printable(format_value(v)) for v in row.values]
         writer.writerow([rank, *values, *_numbers(row), *_protocol(board)])
     return file.getvalue()
 
@@ -198,7 +198,7 @@ def _numbers(row: Row) -> list[Any]:
     )
     scores = [row.best_mean, deviation(row.best), row.last_mean, deviation(row.last)]
     counts = [row.failed, *(row.counts[name] for name in ("diverged", "collapsed", "halted")), row.unfinished]
-    return [len(row.trials), len(row.best), *scores, *counts, row.steps_per_second, *compared]
+    return [len(row.runs), len(row.best), *scores, *counts, row.steps_per_second, *compared]
 
 
 def _protocol(board: Leaderboard) -> list[Any]:

@@ -1,1 +1,1 @@
-"""The folder of a run: its record, checkpoints, provenance, and what Hydra wrote there."""
+"""The folder of a run: its metrics and result, checkpoints, provenance, and the files that Hydra writes."""

@@ -1,4 +1,4 @@
-"""Checkpoints: one file with everything in it, written whole or not at all, and loaded as data, never as code."""
+"""Checkpoint files with the complete state of a run, written atomically and loaded without executing code."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ from ganlab.errors import CheckpointError
 from ganlab.files import replace_file
 
 FORMAT = 3
-ALLOWED_GLOBALS = r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # imports of a pickle
+ALLOWED_GLOBALS = (
+    r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # imports that a pickle may contain
+)
 ZIP_DIRECTORY = 0x10  # file attribute of a directory
 MAX_DEPTH = 50
-MAX_VALUES = 10**5  # lists that share elements unfold to exponentially many values
+MAX_VALUES = 10**5  # shared lists can expand to exponentially many values
 
 Step = Annotated[int, Ge(0), Le(10**15)]
 Duration = Annotated[float, Ge(0), Le(1e12)]  # seconds
@@ -41,7 +43,7 @@ Duration = Annotated[float, Ge(0), Le(1e12)]  # seconds
 
 @with_config(STRICT)
 class Metadata(TypedDict):
-    """The entries of a run's checkpoint that are not state: `means` and `watchdog` declare their own types."""
+    """The metadata of a checkpoint. State entries such as `means` and `watchdog` declare their own types."""
 
     step: Step
     seconds: Duration
@@ -59,13 +61,13 @@ class Stateful(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of a run: `step_00001000.pt`, ..., of which `last.pt` is the latest and `best.pt` the best.
+    """The checkpoints of a run: `step_00001000.pt`, ..., `last.pt` (the latest) and `best.pt` (the best score).
 
-    An interrupted run leaves its last one without a number.
+    An interrupted run saves only `last.pt`, without a number.
 
     Args:
-        folder: where they lie.
-        keep: how many of the latest numbered ones stay, besides the best and the one that `save` is told of; None: all.
+        folder: folder of the checkpoint files.
+        keep: number of latest numbered checkpoints to keep, besides the best and `good_step` of `save`; None keeps all.
     """
 
     def __init__(self, folder: Path, keep: PositiveInt | None = None) -> None:
@@ -80,11 +82,12 @@ class Checkpoints:
         is_best: bool = False,
         good_step: int | None = None,
     ) -> None:
-        """Write the state of every named object, and plain facts beside them.
+        """Save a numbered checkpoint with the state of every named object.
 
         Args:
-            is_best: whether this is the best one so far.
-            good_step: the last numbered checkpoint at or before this step stays too; None: it need not.
+            facts: further entries, as plain values.
+            is_best: whether this is the best checkpoint so far.
+            good_step: also keep the last numbered checkpoint at or before this step; None keeps no further one.
         """
         file = self._numbered(step)
         replace_file(file, as_bytes(step, state, facts))
@@ -97,11 +100,11 @@ class Checkpoints:
                     self._numbered(old).unlink()
 
     def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
-        """Write the same as the last one alone, which the next one replaces."""
+        """Save only `last.pt`, which the next checkpoint replaces."""
         replace_file(self.folder / "last.pt", as_bytes(step, state, facts))
 
     def _point(self, name: str, numbered: Path) -> None:
-        """A second name for the same file, taken in one move and without a second copy where the disk can."""
+        """Give the file a second name, atomically and, where the file system has hard links, without a copy."""
         temporary = self.folder / f".{name}.tmp"
         temporary.unlink(missing_ok=True)
         try:
@@ -112,16 +115,16 @@ class Checkpoints:
         os.replace(temporary, self.folder / name)
 
     def steps(self) -> list[int]:
-        """Of the numbered checkpoints, rising."""
+        """Return the steps of the numbered checkpoints in ascending order."""
         numbers = (file.stem.removeprefix("step_") for file in self.folder.glob("step_*.pt"))
         return sorted(int(number) for number in numbers if re.fullmatch("[0-9]{8,15}", number))
 
     def latest(self, until: int) -> int | None:
-        """The last numbered step up to and with `until`; None: there is none."""
+        """Return the last numbered step at or before `until`; None if there is none."""
         return max((step for step in self.steps() if step <= until), default=None)
 
     def rewind(self, step: int) -> None:
-        """Make a numbered checkpoint the last one; the later ones go, except the best."""
+        """Make a numbered checkpoint the last one, and delete later ones except `best.pt`."""
         self._point("last.pt", self._numbered(step))
         for later in self.steps():
             if later > step:
@@ -138,16 +141,16 @@ class Checkpoints:
         return (self.folder / f"{name}.pt").is_file()
 
     def find(self, which: str) -> Path:
-        """The file of a checkpoint.
+        """Return the file of a checkpoint.
 
         Args:
-            which: `last`, `best`, or the number of a step.
+            which: `last`, `best`, or a step number.
 
         Raises:
-            CheckpointError: there is no such file, or `which` is none of these.
+            CheckpointError: there is no such file, or `which` has another form.
         """
         if which not in ("last", "best") and not re.fullmatch("[0-9]{1,15}", which):
-            raise CheckpointError(f"checkpoint={which[:100]}: must be last, best or the number of a step")
+            raise CheckpointError(f"checkpoint={which[:100]}: must be last, best or a step number")
         path = self._numbered(int(which)) if which.isdecimal() else self.folder / f"{which}.pt"
         if not path.is_file():
             kept = [str(step) for step in self.steps()]
@@ -157,7 +160,7 @@ class Checkpoints:
 
 
 def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
-    """The content of a checkpoint file."""
+    """Serialise a checkpoint."""
     content = {
         "format": FORMAT,
         "step": step,
@@ -170,7 +173,7 @@ def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any])
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file as builtin types and CPU tensors; the entries are not checked yet.
+    """Read a checkpoint file as builtin types and CPU tensors, without validating the entries.
 
     Raises:
         CheckpointError: the file is damaged, or not a checkpoint.
@@ -180,14 +183,14 @@ def read(path: Path) -> dict[str, Any]:
             check_archive(file)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about unusual tensor types, which are refused later
+                warnings.simplefilter("ignore")  # unusual tensor types are refused later
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
             content = to_builtins(loaded)
         except pickle.UnpicklingError as error:
-            raise CheckpointError(f"{path}: damaged, or not only tensors and plain values") from error
+            raise CheckpointError(f"{path}: damaged, or contains more than tensors and plain values") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                raise  # a disk error; EINVAL comes from a wrong offset inside the file
+                raise  # a disk error, except EINVAL, which a wrong offset inside the file causes
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise CheckpointError(f"{path}: damaged or not a checkpoint: {reason[:200]}") from error
     if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
@@ -201,7 +204,7 @@ def check_archive(file: BinaryIO) -> None:
     torch.load ignores checksums and decompresses members of any size.
 
     Raises:
-        ValueError, zipfile.BadZipFile: names the invalid member.
+        ValueError, zipfile.BadZipFile: a member is invalid; the message names it.
     """
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
@@ -226,10 +229,10 @@ def check_archive(file: BinaryIO) -> None:
 def check_pickle(program: bytes) -> None:
     """Refuse a pickle that imports anything but torch's classes and builtin values.
 
-    `weights_only=True` also allows `bytearray` and `_codecs.encode`, whose results may be far larger than the file.
+    `weights_only=True` also allows `bytearray` and `_codecs.encode`, whose results can be far larger than the file.
 
     Raises:
-        ValueError: names the import.
+        ValueError: the pickle has another import; the message names it.
     """
     for opcode, argument, _ in pickletools.genops(program):
         if opcode.name == "GLOBAL" and not re.match(ALLOWED_GLOBALS, str(argument)):
@@ -237,7 +240,7 @@ def check_pickle(program: bytes) -> None:
 
 
 def to_builtins(content: object) -> object:
-    """Rebuild dictionaries and tensors without their attributes, which a file could use to replace methods.
+    """Rebuild dictionaries and tensors without their attributes, as a file could use attributes to replace methods.
 
     Raises:
         ValueError: the content is nested too deeply, or has too many values.
@@ -260,10 +263,10 @@ def to_builtins(content: object) -> object:
 
 
 def check_metadata(path: Path, content: Mapping[str, Any]) -> None:
-    """Check the entries that `Metadata` declares.
+    """Validate the entries that `Metadata` declares.
 
     Raises:
-        CheckpointError: names the first entry that is missing, has the wrong type or is out of range.
+        CheckpointError: an entry is missing, has the wrong type or is out of range; the message names the first one.
     """
     where = f"{path}: "
     check_type(where, {name: content[name] for name in Metadata.__annotations__ if name in content}, Metadata)
@@ -278,7 +281,7 @@ def check_metadata(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def restore_network(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load a checked state, with the network's own `_metadata` (the format versions of its layers)."""
+    """Load a validated state, keeping the network's own `_metadata` (the format versions of its layers)."""
     own = network.state_dict()
     own.update(state)
     network.load_state_dict(own)

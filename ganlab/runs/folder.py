@@ -1,4 +1,4 @@
-"""The run folder: the record of a run, which every other place (terminal, trackers) holds copies of."""
+"""The run folder, the primary record of a run; terminal output and trackers are copies of it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from filelock import FileLock, Timeout
 
 from ganlab.errors import CheckpointError
 from ganlab.files import replace_file
-from ganlab.runs.scores import Score, unlike
+from ganlab.runs.scores import Score, changed_protocols
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
-STARTUP_FILES = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # before a run starts
-# W&B replaces these links, or leaves those of an earlier run alone, and never writes through them
+STARTUP_FILES = (".hydra", "ganlab.log", "multirun.yaml", ".lock")  # written before a run starts
+# Symbolic links of W&B, which it replaces but never writes through
 WANDB_LINKS = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")
 
 
-def holds_a_run(folder: Path) -> bool:
+def contains_run(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """A run's result.json; empty where there is none that can be read."""
+    """Read the `result.json` of a run; empty if it is missing or unreadable."""
     try:
         result = json.loads((folder / RESULT).read_text())
     except (OSError, ValueError, RecursionError):
@@ -36,13 +36,13 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def status_of(result: dict[str, Any]) -> str | None:
-    """As result.json has it, or `halted` where a sweep has decided that a stopped run is not to go on."""
+    """Return the status in `result.json`, or `halted` for a stopped run that its sweep has halted."""
     status = result.get("status")
     return "halted" if status == "stopped" and result.get("halted") else status
 
 
 class RunFolder:
-    """Where one run keeps its metrics, result, checkpoints and pictures, one process at a time."""
+    """The folder with the metrics, result, checkpoints and pictures of one run. One process at a time can use it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -58,19 +58,24 @@ class RunFolder:
         """Lock the folder for a new run or sweep, before anything is written to it.
 
         Raises:
-            CheckpointError: the folder holds a run already, or another process has locked it.
+            CheckpointError: the folder already contains a run, or another process has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire_lock()
-        if holds_a_run(self.path):
+        if contains_run(self.path):
             self.close()
-            raise CheckpointError(f"{self.path}: holds a run already; choose another folder, or continue with resume=")
+            raise CheckpointError(
+                f"{self.path}: already contains a run; choose another folder, or continue it with resume="
+            )
 
     def start(self, facts: dict[str, Any]) -> None:
-        """Open a new run: `result.json` says that it is running, from now on until `update` says otherwise.
+        """Start a new run: write `result.json` with status `running`.
+
+        Args:
+            facts: further entries of `result.json`.
 
         Raises:
-            CheckpointError: as `claim`.
+            CheckpointError: as for `claim`.
         """
         self.claim()
         for folder in (self.checkpoints, self.samples, self.figures):
@@ -88,13 +93,13 @@ class RunFolder:
         self.update(**begun, seconds=0.0, steps_per_second=None, **facts)
 
     def reopen(self) -> None:
-        """Continue an earlier run, whose result is read.
+        """Lock the folder of an earlier run and read its result.
 
         Raises:
-            CheckpointError: there is none, or another process is training it.
+            CheckpointError: there is no run, its result is damaged, or another process is training it.
         """
-        if not holds_a_run(self.path):
-            raise CheckpointError(f"{self.path}: not a run's folder, it has no {RESULT}")
+        if not contains_run(self.path):
+            raise CheckpointError(f"{self.path}: not a run's folder; it has no {RESULT}")
         self._acquire_lock()
         try:
             self.result = json.loads((self.path / RESULT).read_text())
@@ -109,7 +114,7 @@ class RunFolder:
         """Refuse a config or checkpoint of another run.
 
         Args:
-            source: the file that has this seed and config hash, for the error message.
+            source: file with this seed and config hash, for the error message.
 
         Raises:
             CheckpointError: the seed or config hash is not in `result.json`.
@@ -123,13 +128,13 @@ class RunFolder:
             )
 
     def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
-        """Record the failure of a run that could not do so itself, unless its end is on record already.
+        """Record the failure of a run whose process could not, unless `result.json` already says how the run ended.
 
         Args:
-            facts: of a run that never began.
+            facts: entries of `result.json` for a run that never started.
 
         Raises:
-            CheckpointError: another process is at it.
+            CheckpointError: another process is using the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire_lock()
@@ -144,10 +149,10 @@ class RunFolder:
             self.close()
 
     def note(self, **facts: Any) -> None:
-        """Add facts to the result of a run that stands still.
+        """Add entries to the `result.json` of a run that no process is training.
 
         Raises:
-            CheckpointError: there is no result, or another process is at it.
+            CheckpointError: there is no result, or another process is using the folder.
         """
         self.reopen()
         try:
@@ -166,28 +171,29 @@ class RunFolder:
         self._is_locked = True
 
     def close(self) -> None:
-        """Let other processes use the folder."""
+        """Unlock the folder for other processes."""
         if self._is_locked:
             self._is_locked = False
             self._lock.release()
 
     def update(self, **facts: Any) -> None:
-        """Change `result.json`, which is replaced whole: a reader never sees half of it."""
+        """Update `result.json` atomically, so that a reader never sees a partial file."""
         self.result.update(facts)
         replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
 
     def keep_scores(self, scores: Mapping[str, Score], step: int) -> dict[str, str]:
-        """Put the scores of a step in `result.json`, beside the last ones of metrics that were not measured now.
+        """Write the scores of a step to `result.json`; metrics that this step did not measure keep earlier scores.
 
         Returns:
-            The metrics that were measured otherwise before, and what differs; their curves begin anew, `scores_since`.
+            The metrics whose protocol has changed, and the difference. Their curves restart at this step, which is
+            recorded in `scores_since`.
         """
         before = self.result["scores"]
-        otherwise = unlike(before, scores)
-        since = {**self.result.get("scores_since", {}), **dict.fromkeys(otherwise, step)}
+        changed = changed_protocols(before, scores)
+        since = {**self.result.get("scores_since", {}), **dict.fromkeys(changed, step)}
         now = {name: score.plain() for name, score in scores.items()}
         self.update(scores=now | {name: before[name] for name in before if name not in now}, scores_since=since)
-        return otherwise
+        return changed
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""
@@ -195,9 +201,9 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """All records so far, oldest first. A last line that a crash cut short is left out.
+        """Return all records so far, oldest first, without a last line that a crash truncated.
 
-        So are the scores of each metric from before its protocol changed in a resume, which `metrics.jsonl` keeps.
+        If the protocol of a metric changed on resume, its earlier scores are left out; `metrics.jsonl` keeps them.
 
         Raises:
             CheckpointError: another line is damaged.
@@ -209,7 +215,7 @@ class RunFolder:
         ]
 
     def _records(self) -> list[dict[str, Any]]:
-        """Every record in the file, oldest first, but for a last line that a crash cut short.
+        """Return every record in the file, oldest first, without a last line that a crash truncated.
 
         Raises:
             CheckpointError: another line is damaged.
@@ -232,23 +238,23 @@ class RunFolder:
         return records
 
     def rewind(self, step: int) -> None:
-        """Drop the records after a step, which a resumed run will write again."""
+        """Delete the records after a step, which a resumed run will write again."""
         kept = [record for record in self._records() if record["step"] <= step]
         replace_file(self.path / METRICS, "".join(json.dumps(record) + "\n" for record in kept).encode())
         since = self.result.get("scores_since") or {}
-        if any(first > step for first in since.values()):  # what comes will be of the new protocol from the start
+        if any(first > step for first in since.values()):  # all later scores will use the new protocol
             self.update(scores_since={name: min(first, step + 1) for name, first in since.items()})
 
     def discard(self) -> None:
-        """Close, and remove the startup files of a run or sweep that never started, then the folder if it is empty.
+        """Close, delete the startup files of a run or sweep that never started, and delete the folder if it is empty.
 
-        A folder that another process uses, or that holds a run or jobs, is left unchanged.
+        A folder that another process uses, or that contains a run or jobs, is left unchanged.
         """
         try:
             self._acquire_lock()
         except (CheckpointError, FileNotFoundError):
             return
-        if not holds_a_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
+        if not contains_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
             for path in (self.path / name for name in STARTUP_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.close()
@@ -267,23 +273,23 @@ def refuse_damaged(result: Any) -> None:
         raise TypeError("not a JSON object")
     missing = {"id", "seed", "dataset", "step", "config_hash", "config_hashes"} - set(result)
     if missing:
-        raise TypeError(f"damaged, it lacks {', '.join(sorted(missing))}")
+        raise TypeError(f"damaged; missing {', '.join(sorted(missing))}")
     for name, kind in {"config_hashes": list, "scores": dict, "scores_since": dict}.items():
         if not isinstance(result.get(name, kind()), kind):
-            raise TypeError(f"damaged, {name} is not a {kind.__name__}")
+            raise TypeError(f"damaged; {name} is not a {kind.__name__}")
     if not all(isinstance(step, int) for step in result.get("scores_since", {}).values()):
-        raise TypeError("damaged, scores_since has more than steps")
+        raise TypeError("damaged; scores_since has more than steps")
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse symbolic links in a run's folder: they lead to files that are not part of the run.
+    """Refuse symbolic links in a run's folder, as they point to files outside the run.
 
     Raises:
-        CheckpointError: with the first link.
+        CheckpointError: there is a link; the message names the first one.
     """
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(parent, name)
-            is_of_wandb = "wandb" in Path(parent).parts and name in WANDB_LINKS
-            if not is_of_wandb and os.path.islink(path):
-                raise CheckpointError(f"{path}: is a symbolic link; remove it, a run's folder must have none")
+            is_wandb_link = "wandb" in Path(parent).parts and name in WANDB_LINKS
+            if not is_wandb_link and os.path.islink(path):
+                raise CheckpointError(f"{path}: is a symbolic link, which a run's folder must not contain; remove it")

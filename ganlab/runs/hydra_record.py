@@ -1,4 +1,4 @@
-"""How a run was composed: what Hydra left of it in the run's folder, and which of its keys tell it from others."""
+"""Reads from Hydra's files how a run was composed, and decides which config keys distinguish runs."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from ganlab.config import run_config
 from ganlab.errors import CheckpointError
 from ganlab.files import read_yaml
 
-NOT_OF_A_RUN = ("sweep", "hydra")  # groups that say how runs are started, not what they are
+LAUNCH_GROUPS = ("sweep", "hydra")  # groups that define how runs are launched, not what they train
 
 
-def composition(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What Hydra left of how it composed the run in a folder: its own settings, and the overrides as typed."""
+def read_hydra_record(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read Hydra's files in a run's folder: its own settings, and the overrides as typed."""
     overrides = [str(override) for override in _yaml(folder / ".hydra" / "overrides.yaml", [])]
     return _yaml(folder / ".hydra" / "hydra.yaml", {}), overrides
 
 
 def choices(runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """Group -> option, from Hydra's settings."""
-    found = setting(runtime, "runtime", "choices")
+    """Return group -> option, from Hydra's settings."""
+    found = hydra_setting(runtime, "runtime", "choices")
     return {str(group): option for group, option in found.items()} if isinstance(found, Mapping) else {}
 
 
-def setting(runtime: Mapping[str, Any], *names: str) -> Any:
-    """One of Hydra's settings; None: it is not set."""
+def hydra_setting(runtime: Mapping[str, Any], *names: str) -> Any:
+    """Return one of Hydra's settings; None if it is not set."""
     node: Any = runtime
     for name in ("hydra", *names):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node
 
 
-def _yaml(file: Path, otherwise: Any) -> Any:
-    """What a file holds; where it is missing, damaged or of another kind: something else."""
+def _yaml(file: Path, default: Any) -> Any:
+    """Read a YAML file; return `default` if it is missing, damaged or of another type."""
     try:
         content = read_yaml(file)
     except CheckpointError:
-        return otherwise
-    return content if isinstance(content, type(otherwise)) else otherwise
+        return default
+    return content if isinstance(content, type(default)) else default
 
 
 def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of a plain config that decide the result, the seed among them."""
+    """Return the leaves of a plain config that can change the result, including the seed."""
     return {key: value for key, value in leaves(tree) if has_effect(key)}
 
 
@@ -54,7 +54,7 @@ def has_effect(key: str) -> bool:
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key. A list is one value, and so is an empty group."""
+    """Yield every value with its dotted key. A list or an empty group is a single value."""
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{name}.")
@@ -62,16 +62,16 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def is_of_a_run(key: str) -> bool:
-    """Whether a key, or a group, tells one run from another."""
-    return has_effect(key) and key.partition("/")[0] not in NOT_OF_A_RUN
+def identifies_run(key: str) -> bool:
+    """Whether a key, or a group, distinguishes runs."""
+    return has_effect(key) and key.partition("/")[0] not in LAUNCH_GROUPS
 
 
 def short_names(keys: Sequence[str], among: Iterable[str] = ()) -> dict[str, str]:
-    """Key -> its last parts, as many as no other key ends in; whole where another key ends in all of it.
+    """Return key -> its shortest suffix that is unique among all keys, or the whole key if no suffix is.
 
     Args:
-        among: further keys that must not be meant.
+        among: further keys from which the suffixes must differ.
     """
     endings = Counter(ending for key in {*keys, *among} for ending in _endings(key))
     return {key: next((ending for ending in _endings(key) if endings[ending] == 1), key) for key in keys}

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the versions and the machine, as far as they decide its bits."""
+"""Records the provenance of a result: the commit, package versions and hardware that determine it bit for bit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import ganlab
 
 
 def provenance(device: torch.device, folder: Path | None = None) -> dict[str, Any]:
-    """What `result.json` records of it.
+    """Return the provenance entries of `result.json`.
 
     Args:
-        device: that the run computes on.
-        folder: the user's, whose git checkout it is; None: the working directory.
+        device: device of the run.
+        folder: folder in the git checkout to record; None uses the working directory.
 
     Returns:
-        `commit` and `diff` (a hash of the changes to tracked files that are not committed; None where there are
-        none), both None outside a checkout; the versions `python`, `torch` and `ganlab`; `threads` and `device`.
+        `commit` and `diff` (a hash of the uncommitted changes to tracked files, None if there are none), both None
+        outside a checkout; the versions `python`, `torch` and `ganlab`; `threads` and `device`.
     """
     commit = git(folder, "rev-parse", "HEAD")
     diff = git(folder, "diff", "--no-ext-diff", "--no-color", "--binary", "HEAD") if commit else None
@@ -39,7 +39,7 @@ def provenance(device: torch.device, folder: Path | None = None) -> dict[str, An
 
 
 def git(folder: Path | None, *arguments: str) -> bytes | None:
-    """What git prints there, or None where there is no git, no checkout, or no answer in time."""
+    """Return the output of git in a folder; None if git is missing, fails or times out."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

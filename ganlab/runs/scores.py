@@ -1,4 +1,4 @@
-"""A score describes itself: what was measured, by what, on what; and only like scores are ranked together."""
+"""Scores with their protocol: metric, features, data, sample counts. Only scores of equal protocol are compared."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PROTOCOL = ("metric", "extractor", "extractor_hash", "dataset_hash", "split", "n
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one generator.
+    """The value of one metric for one generator.
 
     Attributes:
-        value: the mean over the seeds.
-        error: the standard deviation over the seeds; of one seed, the metric's own standard error where it has one.
-        floor: the score of `num_fake` other real examples in place of samples; None: the dataset has too few.
-        better: which values are.
-        extractor, extractor_hash: what the features came from; `coordinates` for points as they are.
-        dataset_hash: of the real examples; of memorisation, 8 digits of the training set's and 8 of the held-out set's.
-        split: `train` or `held_out`, which those are from.
-        num_real, num_fake: how many of each.
-        weights: `ema` or `raw`; None: the samples are of another program.
-        step: of the checkpoint; None: likewise.
-        seeds: of the samples.
+        value: mean over the seeds.
+        error: standard deviation over the seeds; with one seed, the metric's own standard error if it has one.
+        floor: score of `num_fake` other real examples in place of samples; None if the dataset has too few.
+        better: whether lower or higher values are better.
+        extractor, extractor_hash: source of the features; `coordinates` for points.
+        dataset_hash: hash of the real examples; for memorisation, 8 digits each for the training and held-out sets.
+        split: split of the real examples, `train` or `held_out`.
+        num_real, num_fake: number of real examples and of samples.
+        weights: `ema` or `raw`; None if the samples come from another program.
+        step: step of the checkpoint; None if the samples come from another program.
+        seeds: seeds of the samples.
     """
 
     metric: str
@@ -46,27 +46,27 @@ class Score:
     seeds: tuple[int, ...]
 
     def plain(self) -> dict[str, Any]:
-        """As numbers, strings and lists, for a file."""
+        """Return the score as plain numbers, strings and lists, for a file."""
         return {**asdict(self), "seeds": list(self.seeds)}
 
     @classmethod
     def read(cls, tree: Mapping[str, Any]) -> Score:
-        """From a file.
+        """Create a score from the plain values of a file.
 
         Raises:
             DataError: a field is missing.
         """
         missing = [field.name for field in fields(cls) if field.name not in tree]
         if missing:
-            raise DataError(f"score {tree.get('metric', '?')}: lacks {', '.join(missing)}")
+            raise DataError(f"score {tree.get('metric', '?')}: missing {', '.join(missing)}")
         known = {field.name: tree[field.name] for field in fields(cls)}
         return cls(**{**known, "seeds": tuple(tree["seeds"])})
 
     def beats(self, other: Score | None) -> bool:
-        """Whether this score is the better one.
+        """Whether this score is better than another.
 
         Raises:
-            DataError: they are unlike.
+            DataError: their protocols differ.
         """
         if other is None:
             return True
@@ -75,10 +75,10 @@ class Score:
 
 
 def refuse_unlike(scores: Sequence[Score]) -> None:
-    """Scores may be ranked or plotted together only if all that decides them, but for the generator, is the same.
+    """Refuse to rank or plot scores together unless their protocols are equal.
 
     Raises:
-        DataError: with the first field that differs and two values of it.
+        DataError: the protocols differ; the message names the first field that differs and two of its values.
     """
     for name in PROTOCOL:
         found = {getattr(score, name): None for score in scores}
@@ -87,8 +87,8 @@ def refuse_unlike(scores: Sequence[Score]) -> None:
             raise DataError(f"scores cannot be ranked together: {name} is {first} in one and {second} in another")
 
 
-def unlike(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score]) -> dict[str, str]:
-    """Which metrics were measured otherwise before, by scores as a file has them, and what differs."""
+def changed_protocols(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score]) -> dict[str, str]:
+    """Return metric -> difference, for the metrics whose protocol differs from earlier scores, read from a file."""
     found = {}
     for name in [name for name in scores if name in before]:
         try:
@@ -99,17 +99,17 @@ def unlike(before: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Score])
 
 
 def comparisons(scores: Mapping[str, Score]) -> list[str]:
-    """What was compared, one line for most of the metrics and one for each group of others, which it begins with."""
+    """Describe what was compared: one line for most metrics, and one, with their names, for each other group."""
     groups: dict[str, list[str]] = {}
     for name, score in scores.items():
         groups.setdefault(_comparison(score), []).append(name)
-    usual = max(groups, key=lambda told: len(groups[told]), default="")
-    rest = [f"{', '.join(names)}: {told}" for told, names in groups.items() if told != usual]
+    usual = max(groups, key=lambda comparison: len(groups[comparison]), default="")
+    rest = [f"{', '.join(names)}: {comparison}" for comparison, names in groups.items() if comparison != usual]
     return [usual, *rest] if groups else []
 
 
 def _comparison(score: Score) -> str:
-    """Numbers and sources of the samples and of the real examples."""
+    """Describe the number and source of the samples and of the real examples."""
     generator = "" if score.weights is None else f" of step {score.step}, {score.weights} weights"
     samples = f"{score.num_fake:,} samples{generator} ({len(score.seeds)} seed{'s' * (len(score.seeds) > 1)})"
     needed = score.num_fake + score.num_real

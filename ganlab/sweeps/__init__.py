@@ -1,1 +1,1 @@
-"""Sweeps: many runs of one command, each in a process of its own, and what they come to side by side."""
+"""Sweeps: many runs of one command, each in its own process, with optional successive halving."""

@@ -1,7 +1,7 @@
-"""Successive halving: at each rung the best share of the configurations goes on, the others are halted.
+"""Successive halving: at each rung the best fraction of the configurations continues and the others are halted.
 
-Jamieson & Talwalkar (2016), section 3; one bracket of Hyperband (Li et al., 2018), with budgets that are fractions of a
-run's own length. Decisions only, of scores alone: `ganlab.sweeps.rungs` reads and runs.
+Jamieson & Talwalkar (2016), section 3; one bracket of Hyperband (Li et al., 2018), with budgets as fractions of a run.
+This module only decides, from scores; `ganlab.sweeps.rungs` reads the scores and runs the jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from ganlab.config.signatures import check_value, shown
+from ganlab.config.signatures import check_value, format_value
 from ganlab.errors import ConfigError
 from ganlab.runs.scores import Better
 
@@ -25,12 +25,12 @@ RungList = Annotated[list[Annotated[float, Gt(0), Lt(1)]], MinLen(1)]
 
 @dataclass(frozen=True)
 class Halving:
-    """What is asked for.
+    """The settings of successive halving.
 
     Attributes:
-        factor: eta; one in so many configurations goes on at each rung.
-        rungs: fractions of a run, rising.
-        metric: that decides; None: each run's main one.
+        factor: eta in the paper; the best 1 / factor of the configurations continue at each rung.
+        rungs: fractions of a run, in ascending order.
+        metric: metric to rank by; None uses the main metric of each run.
     """
 
     factor: float
@@ -39,13 +39,13 @@ class Halving:
 
     @classmethod
     def read(cls, factor: Factor | None, rungs: RungList | None, metric: str | None) -> Halving | None:
-        """From the launcher's config; None: no halving is asked for.
+        """Create the settings from the launcher's config; None if halving is off.
 
         Args:
-            rungs: None: 1 / factor ** 2 and 1 / factor, so that each rung costs about the same.
+            rungs: None uses 1 / factor ** 2 and 1 / factor, so that each rung costs about the same.
 
         Raises:
-            ConfigError: a value does not fit.
+            ConfigError: a value is invalid.
         """
         check_value("hydra.launcher.halving", factor, Factor | None)
         check_value("hydra.launcher.rungs", rungs, RungList | None)
@@ -53,25 +53,27 @@ class Halving:
         if factor is None:
             for key, value in (("rungs", rungs), ("metric", metric)):
                 if value is not None:
-                    raise ConfigError(f"hydra.launcher.{key}={shown(value)}: needs hydra.launcher.halving=, 3 say")
+                    raise ConfigError(
+                        f"hydra.launcher.{key}={format_value(value)}: needs halving; add hydra.launcher.halving=3"
+                    )
             return None
         chosen = rungs or [1 / factor**2, 1 / factor]
         if any(later <= earlier for earlier, later in pairwise(chosen)):
-            raise ConfigError(f"hydra.launcher.rungs={shown(rungs)}: must rise")
+            raise ConfigError(f"hydra.launcher.rungs={format_value(rungs)}: must be in ascending order")
         return cls(factor, tuple(chosen), metric)
 
-    def num_going_on(self, num: int) -> int:
-        """Of so many configurations at a rung. Rounded up, where the papers round down: one is left in any case."""
+    def num_kept(self, num: int) -> int:
+        """Return how many of `num` configurations continue: rounded up, unlike in the papers, so that one remains."""
         return math.ceil(num / self.factor)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a configuration does at a rung. Its seeds stand or fall together.
+    """The result of a configuration at a rung. All its seeds continue or all are halted.
 
     Attributes:
-        scores: of the seeds that have one.
-        num_lost: seeds that failed, diverged, or could not be scored.
+        scores: scores of the seeds that have one.
+        num_lost: number of seeds that failed, diverged, or could not be scored.
     """
 
     scores: tuple[float, ...]
@@ -82,14 +84,14 @@ class Standing:
         return fmean(self.scores) if self.scores else None
 
 
-def in_order(standings: Sequence[Standing], better: Better) -> list[int]:
-    """Their indices, the best first; of equal ones the earlier first.
+def rank(standings: Sequence[Standing], better: Better) -> list[int]:
+    """Return the indices of the standings, best first; ties keep their order.
 
-    One that lost a seed stands behind all that lost none, as the mean of the others would flatter it.
+    Fewer lost seeds rank first, as the mean over the remaining seeds would flatter a configuration.
     """
 
-    def place(index: int) -> tuple[int, float]:
+    def sort_key(index: int) -> tuple[int, float]:
         mean, sign = standings[index].mean, 1 if better == "lower" else -1
         return standings[index].num_lost, math.inf if mean is None else sign * mean
 
-    return sorted(range(len(standings)), key=place)
+    return sorted(range(len(standings)), key=sort_key)

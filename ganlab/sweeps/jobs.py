@@ -1,6 +1,6 @@
-"""One job of a sweep, by whichever engine it is run, and what the folders of a sweep say of its jobs.
+"""Runs one job of a sweep, under any launcher, and reads the state of all jobs from the folder of the sweep.
 
-Nothing but the folders themselves records how far a sweep has come: result.json and .hydra/ of each job.
+The progress of a sweep is recorded only in result.json and .hydra/ of each job.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from omegaconf import DictConfig
 
 from ganlab.config import command_line, run_config
 from ganlab.errors import CheckpointError, GanlabError, Stopped
-from ganlab.runs.folder import RESULT, holds_a_run, read_result, status_of
-from ganlab.runs.hydra_record import composition
+from ganlab.runs.folder import RESULT, contains_run, read_result, status_of
+from ganlab.runs.hydra_record import read_hydra_record
 from ganlab.train import train
 from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
 
-SETTLED = ("done", "halted")  # statuses of what went as it should
+SETTLED = ("done", "halted")  # statuses that are no failure
 
 
 def job(cfg: DictConfig, until: float | None = None) -> float | int:
-    """What Hydra calls with a config: one run, or one job of a sweep.
+    """Train one run, or one job of a sweep; Hydra calls this with the composed config.
 
     Args:
-        until: of a job, a fraction at whose next evaluation it is to stop; None: go to the end.
+        until: fraction of the run; a job pauses at its first evaluation there or later. None trains to the end.
 
     Returns:
-        Of a single run, its exit code. Of a job, the score that a sweeper looks at.
+        The exit code of a single run, or the objective of a job, which a sweeper optimises.
 
     Raises:
-        SystemExit: a signal stopped a job, and no more shall be started in this process.
-        CheckpointError: the folder of a job holds another run.
+        SystemExit: a signal stopped a job, so that this process starts no others.
+        CheckpointError: the folder of a job contains another run.
     """
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
@@ -50,7 +50,7 @@ def job(cfg: DictConfig, until: float | None = None) -> float | int:
 
 
 def run_alone(cfg: DictConfig, folder: Path) -> int:
-    """One run; its exit code."""
+    """Train a single run and return its exit code."""
     try:
         train(cfg, folder)
     except GanlabError as error:
@@ -59,51 +59,53 @@ def run_alone(cfg: DictConfig, folder: Path) -> int:
 
 
 def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: float | None = None) -> float:
-    """One job, which never raises what is the run's own fault; the score that the sweeper looks at.
+    """Train one job and return its objective. Errors of the run itself are logged, not raised.
 
-    A job whose folder holds a part of the same run continues it, as after a preemption, and does nothing where it
-    is done.
+    If the folder contains an unfinished run with the same config, the job continues it, as after a preemption. If that
+    run is done, the job does nothing.
     """
     try:
         if not is_done(cfg, folder):
-            train(cfg, folder, resume=holds_a_run(folder), keep=True, until=until)
+            train(cfg, folder, resume=contains_run(folder), keep=True, until=until)
     except Stopped as error:
-        requeue()  # on a cluster
+        requeue()  # if on a cluster
         raise SystemExit(command_line.say(error)) from error
     except GanlabError as error:
         log.error("%s", error, exc_info=error if error.__cause__ else None)
     score = objective(folder, sweeper.get("direction"))
     if until is None and math.isinf(score) and not sweeper._target_.endswith("BasicSweeper"):
-        log.warning("No score for the sweeper, which is told the worst there is")
+        log.warning("The run has no score; the sweeper receives an infinitely bad one")
     return score
 
 
 def is_done(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the folder of a job holds the whole of it.
+    """Whether the folder of a job contains the finished run.
 
     Raises:
-        CheckpointError: it holds another run, or one that cannot go on.
+        CheckpointError: the folder contains another run, or one that cannot continue.
     """
-    if not holds_a_run(folder):
+    if not contains_run(folder):
         return False
     result = read_result(folder)
     if result.get("config_hash") != run_config.config_hash(cfg):
-        raise CheckpointError(f"{folder}: holds a run already, with another config; choose another sweep_dir=")
+        raise CheckpointError(f"{folder}: already contains a run with another config; choose another sweep_dir=")
     if result["status"] not in ("done", "running", "stopped"):
-        raise CheckpointError(f"{folder}: holds a run already, which has {result['status']}; choose another sweep_dir=")
+        raise CheckpointError(
+            f"{folder}: already contains a run, which has {result['status']}; choose another sweep_dir="
+        )
     return bool(result["status"] == "done")
 
 
 def objective(folder: Path, direction: Any = None) -> float:
-    """The number that a sweeper looks at: the best score of the main metric, else its last.
+    """Return the number that a sweeper optimises: the best score of the main metric, or else its last score.
 
     Args:
-        direction: the sweeper's, as `minimize` or `maximize`.
+        direction: direction of the sweeper, `minimize` or `maximize`.
 
     Returns:
-        The worst there is, inf or -inf, for a run that was not finished or has no score. Never NaN. Of a halted run
-        the score that it reached: as a best score can only improve, no more is claimed than the whole run would have
-        had, and a sweeper learns which of the halted were near, as Optuna does of trials that it prunes itself.
+        Never NaN. An unfinished run or one without a score has the worst value, inf or -inf. A halted run has its best
+        score so far. The full run would score at least as well, and the sweeper learns which halted runs were close, as
+        Optuna does for trials that it prunes.
     """
     result = read_result(folder)
     scores = result.get("scores") or {}
@@ -119,13 +121,13 @@ def objective(folder: Path, direction: Any = None) -> float:
 
 @dataclass
 class Job:
-    """What lies in a job's folder.
+    """The state of a job, read from its folder.
 
     Attributes:
-        number: of the folder, None where it has a name.
-        hash: of the config; None where it cannot be read.
+        number: number of the folder; None if its name is not a number.
+        hash: hash of the config; None if the config cannot be read.
         status: `done`, `halted`, `running`, `stopped`, `diverged` or `failed`.
-        overrides: as on the command line.
+        overrides: overrides as typed on the command line.
     """
 
     folder: Path
@@ -138,32 +140,32 @@ class Job:
 
 
 def jobs_in(sweep: Path) -> list[Job]:
-    """All jobs that were ever started in the folder of a sweep, in the order of their numbers."""
+    """Return all jobs that were ever started in the folder of a sweep, sorted by number."""
     folders = {path.parent for name in (RESULT, ".hydra") for path in sweep.rglob(name)} - {sweep}
     return sorted((_read(folder) for folder in folders), key=lambda job: (job.number is None, job.number, job.folder))
 
 
 def _read(folder: Path) -> Job:
     result = read_result(folder)
-    status = status_of(result) or "failed"  # also of one that was killed before it wrote any
+    status = status_of(result) or "failed"  # no result: killed before it wrote one
     config_hash = result.get("config_hash")
     if not isinstance(config_hash, str):
         config_hash = None
-        with suppress(CheckpointError):  # it has no config either
+        with suppress(CheckpointError):  # there is no config either
             config_hash = run_config.config_hash(run_config.read(folder))
     return Job(
         folder=folder,
         number=int(folder.name) if folder.name.isdecimal() else None,
         hash=config_hash,
         status=status,
-        error=result.get("error") or ("still running" if status == "running" else "ended before it began"),
+        error=result.get("error") or ("still running" if status == "running" else "ended before training started"),
         exit_code=code if isinstance(code := result.get("exit_code"), int) and code else 1,
-        overrides=composition(folder)[1],
+        overrides=read_hydra_record(folder)[1],
     )
 
 
 def failures(jobs: Iterable[Job]) -> list[Job]:
-    """Of every config the last job, unless any of them was done or it was halted."""
+    """Return the last job of each config, except configs with a finished or halted job."""
     last: dict[str, Job] = {}
     for job in jobs:
         key = job.hash or str(job.folder)
@@ -172,5 +174,5 @@ def failures(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in last.values() if job.status not in SETTLED]
 
 
-def shown(overrides: Iterable[str]) -> str:
+def format_overrides(overrides: Iterable[str]) -> str:
     return " ".join(override for override in overrides if not override.startswith("hydra."))

@@ -1,4 +1,4 @@
-"""The plan of a sweep: in which folder each of its jobs lies, or will, and how far it has come there."""
+"""The plan of a sweep: the folder and the state of each of its jobs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ganlab.config import run_config as configs
 from ganlab.errors import ConfigError
 from ganlab.sweeps.jobs import Job, jobs_in
 
-ALWAYS_TOLD = ("new", "interrupted", "done")
-STATES = (*ALWAYS_TOLD, "halted", "diverged")
+ALWAYS_LISTED = ("new", "interrupted", "done")
+STATES = (*ALWAYS_LISTED, "halted", "diverged")
 
 
 @dataclass
-class Planned:
-    """A job of this sweep: where it goes, and whether it is there already.
+class PlannedJob:
+    """A job of this sweep, with its folder.
 
     Attributes:
-        state: one of STATES, at the start of the sweep.
+        state: state of the job at the start of the sweep, one of STATES.
     """
 
     config: DictConfig
@@ -32,31 +32,31 @@ class Planned:
 
 
 class Plan:
-    """Finds each job its place in the folder of a sweep.
+    """Assigns each job a folder in the folder of a sweep.
 
     Args:
-        config: of the sweep.
-        diverged_stay: whether a job that diverged is not to be tried again.
+        config: config of the sweep, including Hydra's part.
+        keep_diverged: whether to keep diverged jobs instead of running them again.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig, diverged_stay: bool = False) -> None:
+    def __init__(self, context: HydraContext, config: DictConfig, keep_diverged: bool = False) -> None:
         self.context, self.config, self.folder = context, config, Path(config.hydra.sweep.dir)
-        self.wanted = [("done",), ("running", "stopped", "halted"), *([("diverged",)] if diverged_stay else [])]
+        self.wanted = [("done",), ("running", "stopped", "halted"), *([("diverged",)] if keep_diverged else [])]
         self.earlier = jobs_in(self.folder) if self.folder.is_dir() else []
         self.next_number = 1 + max((job.number for job in self.earlier if job.number is not None), default=-1)
         self.taken = {job.folder for job in self.earlier}
 
-    def place(self, overrides: Sequence[str]) -> Planned:
-        """The folder of an earlier job of the same config if it is done or can go on, else a new one.
+    def place(self, overrides: Sequence[str]) -> PlannedJob:
+        """Assign the folder of an earlier job with the same config if it is done or can continue, else a new folder.
 
         Raises:
-            ConfigError: the new folder is taken.
+            ConfigError: the new folder is already in use.
         """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         resolved = configs.plain(without_hydra(config))
         found = self._take_earlier(configs.config_hash(resolved))
         with open_dict(config):
-            for key, value in resolved.items():  # so that checking, hashing and building see the same values
+            for key, value in resolved.items():  # checking, hashing and building must see the same values
                 config[key] = value
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.job.num = config.hydra.job.id = self.next_number
@@ -65,16 +65,14 @@ class Plan:
                 config.hydra.sweep.subdir = str(found.folder.relative_to(self.folder))
         if found:
             state = found.status if found.status in STATES else "interrupted"
-            return Planned(config, list(overrides), found.folder, state)
+            return PlannedJob(config, list(overrides), found.folder, state)
         subdir = str(config.hydra.sweep.subdir)
         folder = self.folder / subdir
         if folder in self.taken:
-            raise ConfigError(
-                f"hydra.sweep.subdir={subdir}: holds a run already, or will; ${{hydra.job.num}} never does"
-            )
+            raise ConfigError(f"hydra.sweep.subdir={subdir}: must be unique for each job; use ${{hydra.job.num}}")
         self.taken.add(folder)
         self.next_number += 1
-        return Planned(config, list(overrides), folder, "new")
+        return PlannedJob(config, list(overrides), folder, "new")
 
     def _take_earlier(self, config_hash: str) -> Job | None:
         for statuses in self.wanted:

@@ -1,4 +1,4 @@
-"""What can be told of a sweep before any job is started: whether all of them would be refused."""
+"""Checks before a sweep starts whether every job would be refused."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from omegaconf import DictConfig
 
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.leaderboard.table import plural
-from ganlab.sweeps.plan import Planned, without_hydra
+from ganlab.sweeps.plan import PlannedJob, without_hydra
 from ganlab.training.signals import block_stop_signals
 
 
-def refuse_if_all_would_be(planned: Sequence[Planned], processes: Any) -> None:
-    """Refuse a sweep, all of it new, of which each job's config is refused; with one job that is sound, let it pass.
+def refuse_if_all_invalid(planned: Sequence[PlannedJob], processes: Any) -> None:
+    """Refuse a new sweep if the config of every job is invalid. One valid job is enough for the sweep to start.
 
-    The configs are checked in a process as the jobs are, since the launcher does without torch.
+    A separate process checks the configs, as the jobs do, because the launcher does not import torch.
 
     Raises:
-        ConfigError: with what is wrong with the first job.
+        ConfigError: every config is invalid; the message is that of the first job.
     """
     if any(p.state != "new" for p in planned):
         return
     receiver, sender = processes.Pipe(duplex=False)
     configs = [without_hydra(p.config) for p in planned]
-    process = processes.Process(target=_send_refusal, args=(configs, sender), name="forecast")
+    process = processes.Process(target=_send_refusal, args=(configs, sender), name="preflight")
     with block_stop_signals():
         process.start()
     sender.close()
     refusal = None
-    with receiver, suppress(EOFError):  # the process crashed; the jobs will say why
+    with receiver, suppress(EOFError):  # the checking process crashed; the jobs will report why
         refusal = receiver.recv()
     process.join()
     process.close()
     if refusal:
-        others = f" (and {plural(len(planned) - 1, 'other job')} refused likewise)" if len(planned) > 1 else ""
+        others = f" (and {plural(len(planned) - 1, 'other job')} also refused)" if len(planned) > 1 else ""
         raise ConfigError(refusal + others)
 
 
 def _send_refusal(configs: Sequence[DictConfig], sender: Connection) -> None:
-    """Send the message that the first config is refused with if all are, else None."""
+    """Send the error message of the first config if all are refused, else None."""
     from ganlab import build
 
-    logging.disable()  # the jobs will say the same
+    logging.disable()  # the jobs will log the same
     refusals = []
     for config in configs:
         try:

@@ -1,7 +1,7 @@
-"""Each job of a sweep in a process of its own: what ends one, be it a kill, ends no other.
+"""Runs each job of a sweep in its own process, so that a crash or a kill of one job leaves the others alone.
 
-The processes are forked from a server that has imported all that a run needs, but computed nothing, so that a job
-costs little more than its training and begins as it would alone. Where that is not safe each one imports anew.
+On Linux the processes are forked from a server that has imported everything a run needs but has computed nothing. A job
+then starts quickly, and in the same state as a single run. Elsewhere each process imports everything itself.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab.config.ranges import PositiveInt
 from ganlab.config.signatures import check_value
 from ganlab.errors import CheckpointError, GanlabError
+from ganlab.leaderboard.table import plural
 from ganlab.runs.folder import RunFolder, read_result, status_of
 from ganlab.sweeps.halving import Factor, Halving, RungList
-from ganlab.sweeps.jobs import objective, shown
-from ganlab.sweeps.plan import ALWAYS_TOLD, STATES, Plan, Planned, without_hydra
-from ganlab.sweeps.preflight import refuse_if_all_would_be
+from ganlab.sweeps.jobs import format_overrides, objective
+from ganlab.sweeps.plan import ALWAYS_LISTED, STATES, Plan, PlannedJob, without_hydra
+from ganlab.sweeps.preflight import refuse_if_all_invalid
 from ganlab.sweeps.rungs import Rungs
 from ganlab.train import identity
 from ganlab.training.signals import StopSignal, block_stop_signals, unblock_stop_signals
 
 log = logging.getLogger(__name__)
 
-IMPORTED_BEFORE = [
+PRELOADED_MODULES = [
     *("ganlab.build", "ganlab.__main__", "ganlab.figures.report", "ganlab.sweeps.processes"),
     *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("pydantic.type_adapter", "pydantic.main", "PIL.GifImagePlugin", "PIL.JpegImagePlugin"),
-]  # what a run imports sooner or later; one that is not there is left out
-SECONDS_BETWEEN_LOOKS = 0.1  # for a signal; the end of a job is noticed at once
+]  # imported by every run; modules that are not installed are skipped
+SIGNAL_POLL_SECONDS = 0.1  # the end of a job is noticed at once
 
 
 @dataclass(eq=False)
@@ -56,23 +57,23 @@ class RunningJob:
     """A job and its process.
 
     Attributes:
-        began: start time, by `time.monotonic`.
+        began: start time from `time.monotonic`.
     """
 
-    planned: Planned
+    planned: PlannedJob
     process: BaseProcess
     began: float
 
 
 class Sweep:
-    """Runs the jobs of a sweep, those excepted that its folder shows to be done.
+    """Runs the jobs of a sweep, and skips those that are already done in its folder.
 
     Args:
-        jobs: how many at once.
-        cores: that they share; None: all.
-        halving: the best one in so many configurations goes on at each rung; None: all do.
-        rungs: fractions of a run; None: 1 / halving ** 2 and 1 / halving.
-        metric: that decides there; None: each run's main one.
+        jobs: number of jobs that run at the same time.
+        cores: number of cores that the running jobs share; None uses all.
+        halving: the best 1 / halving of the configurations continue at each rung; None turns halving off.
+        rungs: fractions of a run; None uses 1 / halving ** 2 and 1 / halving.
+        metric: metric to rank by at a rung; None uses the main metric of each run.
 
     Raises:
         ConfigError: a number is out of range.
@@ -91,65 +92,67 @@ class Sweep:
     ) -> None:
         check_value("hydra.launcher.jobs", jobs, PositiveInt)
         check_value("hydra.launcher.cores", cores, PositiveInt | None)
-        self.context, self.task, self.config, self.num_at_once = context, task, config, jobs
+        self.context, self.task, self.config, self.num_parallel = context, task, config, jobs
         self.halving = Halving.read(halving, rungs, metric)
-        self.plan = Plan(context, config, diverged_stay=self.halving is not None)  # they would again
+        self.plan = Plan(
+            context, config, keep_diverged=self.halving is not None
+        )  # with equal seeds they would diverge again
         self.folder = self.plan.folder
-        # Only of Hydra's own sweeper are the jobs all there are; others try what they have not tried yet
-        self.is_whole = str(config.hydra.sweeper._target_).endswith("BasicSweeper") and not self.plan.earlier
+        # Hydra's own sweeper launches all jobs in one batch; others launch several batches
+        self.knows_all_jobs = str(config.hydra.sweeper._target_).endswith("BasicSweeper") and not self.plan.earlier
         num_threads = threads(jobs, cores)
         if num_threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(num_threads)  # read by every library when it is loaded
+            os.environ["OMP_NUM_THREADS"] = str(num_threads)  # libraries read it when they are loaded
         self.processes = processes()
 
     def launch(self, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-        """Run, skip or continue these jobs; called once for each batch of a sweeper.
+        """Run, continue or skip each of these jobs. The sweeper calls this once per batch.
 
         Raises:
-            ConfigError: none of them has a config that can be run.
-            SystemExit: a signal came; the jobs that ran were saved, no others were started.
+            ConfigError: every job has an invalid config.
+            SystemExit: stopped by a signal, after the running jobs were saved.
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         try:
             planned = [self.plan.place(overrides) for overrides in job_overrides]
             rungs = Rungs(self.halving, planned) if self.halving else None
-            if self.is_whole:
-                refuse_if_all_would_be(planned, self.processes)
+            if self.knows_all_jobs:
+                refuse_if_all_invalid(planned, self.processes)
         except GanlabError:
             RunFolder(self.folder).discard()
             raise
         self.folder.mkdir(parents=True, exist_ok=True)
         num = Counter(p.state for p in planned)
         log.info(
-            "%d jobs in %s, %d at a time: %s",
-            *(len(planned), os.path.relpath(self.folder), self.num_at_once),
-            ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in ALWAYS_TOLD),
+            "%s in %s, %d at a time: %s",
+            *(plural(len(planned), "job"), os.path.relpath(self.folder), self.num_parallel),
+            ", ".join(f"{num[state]} {state}" for state in STATES if num[state] or state in ALWAYS_LISTED),
         )
         rounds = rungs.rounds() if rungs else [([p for p in planned if p.state != "done"], None)]
         with StopSignal() as stop:
             for jobs, until in rounds:
                 self.run(jobs, stop, until)
                 if stop.number:
-                    raise SystemExit(self.say_stopped(planned, stop.number))
+                    raise SystemExit(self.report_stopped(planned, stop.number))
         if rungs:
             log.info("%s", rungs.savings())
         return [outcome(p) for p in planned]
 
-    def say_stopped(self, planned: list[Planned], number: int) -> int:
+    def report_stopped(self, planned: list[PlannedJob], number: int) -> int:
         left = sum(status_of(read_result(p.folder)) in (None, "running", "stopped") for p in planned)
         name = signal.Signals(number).name
         again = shlex.quote(f"sweep_dir={self.folder}")
-        log.info("Stopped by %s with %d jobs left; to continue, rerun with %s", name, left, again)
+        log.info("Stopped by %s with %s left; to continue, rerun with %s", name, plural(left, "job"), again)
         return 128 + number
 
-    def run(self, planned: list[Planned], stop: StopSignal, until: float | None = None) -> None:
-        """Run all of these, to the end or until they are evaluated after a fraction of it."""
+    def run(self, planned: list[PlannedJob], stop: StopSignal, until: float | None = None) -> None:
+        """Run jobs to the end, or until their first evaluation at or after a fraction of the run."""
         waiting, running, forwarded = list(planned), list[RunningJob](), False
         while running or (waiting and not stop.number):
-            while waiting and len(running) < self.num_at_once and not stop.number:
+            while waiting and len(running) < self.num_parallel and not stop.number:
                 running.append(self.start(waiting.pop(0), until))
-            wait([job.process.sentinel for job in running], timeout=SECONDS_BETWEEN_LOOKS)
+            wait([job.process.sentinel for job in running], timeout=SIGNAL_POLL_SECONDS)
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
                 num_ended = len(planned) - len(waiting) - len(running)
@@ -159,10 +162,10 @@ class Sweep:
                 for job in running:
                     os.kill(job.process.pid, stop.number)  # type: ignore[arg-type]
 
-    def start(self, planned: Planned, until: float | None) -> RunningJob:
-        quiet = self.num_at_once > 1
+    def start(self, planned: PlannedJob, until: float | None) -> RunningJob:
+        quiet = self.num_parallel > 1
         if not quiet:
-            log.info("#%s: %s", planned.folder.name, shown(planned.overrides))
+            log.info("#%s: %s", planned.folder.name, format_overrides(planned.overrides))
         task = self.task if until is None else partial(self.task, until=until)  # type: ignore[call-arg]
         arguments = (self.context, task, planned.config, planned.folder, quiet)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
@@ -172,7 +175,7 @@ class Sweep:
         return RunningJob(planned, process, began)
 
     def end(self, job: RunningJob, position: str, *, stopping: bool) -> None:
-        """Release the process of a job that has ended, log how it ended, and record it if the job could not."""
+        """Release the process of an ended job, log its status, and record a failure that the job could not."""
         planned, seconds = job.planned, time.monotonic() - job.began
         job.process.join()
         exit_code = job.process.exitcode or 0
@@ -183,20 +186,27 @@ class Sweep:
             status = "paused"
         elif status is None and stopping:
             RunFolder(planned.folder).discard()
-            status = "never began"
-        elif status == "running" and stopping:  # the signal came before it could save; it goes on as if killed
+            status = "not started"
+        elif status == "running" and stopping:  # the signal came before it could save; it resumes like a killed job
             status = "interrupted"
         elif status in (None, "running"):
             reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
             status = f"failed, {reason}"
             facts = identity(without_hydra(planned.config))
-            with suppress(CheckpointError):  # another process has it: it is not ours to judge
+            with suppress(CheckpointError):  # another process is training this run
                 RunFolder(planned.folder).fail(reason, 128 - exit_code if exit_code < 0 else exit_code or 1, facts)
-        log.info("#%s %s, %.1f s (%s): %s", planned.folder.name, status, seconds, position, shown(planned.overrides))
+        log.info(
+            "#%s %s, %.1f s (%s): %s",
+            planned.folder.name,
+            status,
+            seconds,
+            position,
+            format_overrides(planned.overrides),
+        )
 
 
-def outcome(planned: Planned) -> JobReturn:
-    """What a sweeper is told of a job, read from its folder."""
+def outcome(planned: PlannedJob) -> JobReturn:
+    """Return the result of a job for the sweeper, read from its folder."""
     return JobReturn(
         overrides=planned.overrides,
         cfg=without_hydra(planned.config),
@@ -210,22 +220,22 @@ def outcome(planned: Planned) -> JobReturn:
 
 
 def processes() -> Any:
-    """Where processes come from. Only on Linux may one that has imported torch be forked safely."""
+    """Return the multiprocessing context. Forking after importing torch is safe only on Linux."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED_BEFORE)
+    context.set_forkserver_preload(PRELOADED_MODULES)
     with block_stop_signals():
         resource_tracker.ensure_running()  # started later, it would unblock signals for the server
     return context
 
 
 def threads(jobs: int, cores: int | None) -> int | None:
-    """How many threads each job gets; None: as many as it would have alone."""
+    """Return the number of threads of each job; None leaves it as for a single run."""
     if cores is None and (jobs == 1 or "OMP_NUM_THREADS" in os.environ):
         return None
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, (cores or here) // jobs)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, (cores or available) // jobs)
 
 
 def work(
@@ -235,10 +245,10 @@ def work(
     folder: Path,
     quiet: bool,
 ) -> None:
-    """One job, in its own process.
+    """Run one job; the target of its process.
 
     Args:
-        quiet: all that it would print goes to its ganlab.log alone.
+        quiet: whether to redirect all output to the job's ganlab.log.
     """
     unblock_stop_signals()
     if hasattr(os, "setpgid"):
@@ -260,7 +270,7 @@ def work(
 
 
 def stop_with_parent() -> None:
-    """Save and stop, as on SIGTERM, when the launcher is killed."""
+    """Send this process SIGTERM when the launcher dies, so that the job saves and stops."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -272,7 +282,7 @@ def stop_with_parent() -> None:
 
 
 def print_into(file: Path, config: DictConfig) -> None:
-    """Send standard output and error to a file, and the log there only once."""
+    """Redirect standard output and error to a file, and drop the console log handler, as the log goes there anyway."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for stream in (1, 2):

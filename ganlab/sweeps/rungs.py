@@ -1,6 +1,6 @@
-"""The rungs of a sweep: which of its jobs run how far.
+"""The rungs of a halved sweep: decides how far each job trains.
 
-They are read from the jobs' folders alone, so that a sweep which was interrupted finds its place again.
+All state is read from the folders of the jobs, so that an interrupted sweep can continue.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ganlab.leaderboard.table import number as shown_number
 from ganlab.runs.folder import RunFolder, read_result, status_of
 from ganlab.runs.hydra_record import settings_of
 from ganlab.runs.scores import Score
-from ganlab.sweeps.halving import Halving, Standing, in_order
-from ganlab.sweeps.plan import Planned, without_hydra
+from ganlab.sweeps.halving import Halving, Standing, rank
+from ganlab.sweeps.plan import PlannedJob, without_hydra
 from ganlab.training.cadence import first_due
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 LOST = ("diverged", "failed")
 ENDED = ("done", *LOST)
 WAITING = ("stopped", "halted")
-Seeds = list[Planned]  # the jobs of one configuration, one for each seed
+Seeds = list[PlannedJob]  # the jobs of one configuration, one for each seed
 
 
 @dataclass(frozen=True)
-class Position:
-    """How far a job has come, as its result says.
+class JobProgress:
+    """The progress of a job, from its `result.json`.
 
     Attributes:
-        step, last_step, evaluate_every: in steps; of a job that never began, 0 and None.
+        step, last_step, evaluate_every: in steps; 0, None and None for a job that never started.
     """
 
     status: str | None
@@ -50,7 +50,7 @@ class Position:
     steps_per_second: float | None
 
     @classmethod
-    def of(cls, folder: Path) -> Position:
+    def of(cls, folder: Path) -> JobProgress:
         result = read_result(folder)
         return cls(
             status=status_of(result),
@@ -61,100 +61,100 @@ class Position:
         )
 
     def step_of(self, rung: float) -> int | None:
-        """Of the evaluation that a rung, a fraction in (0, 1), looks at."""
+        """Return the step of the first evaluation at or after a rung, a fraction in (0, 1); None if unknown."""
         return None if self.last_step is None else first_due(rung, self.evaluate_every, self.last_step)
 
-    def has_met(self, rung: float) -> bool:
-        """Whether its scores there are on record. One that was killed has to find its own step first."""
+    def has_reached(self, rung: float) -> bool:
+        """Whether the scores at the rung are recorded. A killed job has to resume first, as its step is unknown."""
         step = self.step_of(rung)
         return self.status in ENDED or (self.status in WAITING and step is not None and self.step >= step)
 
 
 class Rungs:
-    """One batch of jobs, halved at every rung.
+    """Applies successive halving to one batch of jobs.
 
     Raises:
-        ConfigError: there will be no scores to rank all of them by, as far as that can be known.
+        ConfigError: the jobs will not measure a common metric to rank by.
     """
 
-    def __init__(self, halving: Halving, planned: Sequence[Planned]) -> None:
+    def __init__(self, halving: Halving, planned: Sequence[PlannedJob]) -> None:
         check_metric(halving, planned)
         self.halving, self.planned = halving, planned
 
-    def rounds(self) -> Iterator[tuple[list[Planned], float | None]]:
-        """What to run next, and until which fraction; what was run is looked at when the next is asked for.
+    def rounds(self) -> Iterator[tuple[list[PlannedJob], float | None]]:
+        """Yield the jobs to run next and the fraction to run them to. Results are read at the next request.
 
         Raises:
-            DataError: the scores are unlike, or there are none.
-            CheckpointError: another process is at a job, or has stopped it.
+            DataError: the protocols of the scores differ, or there are no scores.
+            CheckpointError: a job has not reached the rung.
         """
-        going_on = by_configuration(self.planned)
-        if len(going_on) < 2:
-            log.warning("WARNING: only one configuration in this batch, so nothing to halve")
+        remaining = by_configuration(self.planned)
+        if len(remaining) < 2:
+            log.warning("WARNING: this batch has only one configuration; halving needs at least two")
         for number, rung in enumerate(self.halving.rungs):
-            if len(going_on) < 2:
+            if len(remaining) < 2:
                 break
-            yield [p for p in members(going_on) if not Position.of(p.folder).has_met(rung)], rung
-            going_on = self._decide(going_on, number)
-        yield unfinished(going_on), None
+            yield [p for p in members(remaining) if not JobProgress.of(p.folder).has_reached(rung)], rung
+            remaining = self._decide(remaining, number)
+        yield unfinished(remaining), None
 
-    def _decide(self, going_on: list[Seeds], number: int) -> list[Seeds]:
-        """The configurations that go on from a rung; the others are halted.
+    def _decide(self, remaining: list[Seeds], number: int) -> list[Seeds]:
+        """Return the configurations that continue after a rung, and halt the others.
 
-        A verdict is on record in every run that it concerns. It stands whatever becomes of the runs later: a survivor
-        may diverge, or roll back and rewrite what it was ranked by.
+        Each decision is recorded in the runs that it concerns. It stays valid whatever happens to the runs later: a
+        survivor can diverge, or roll back and rewrite the scores that it was ranked by.
         """
         rung = self.halving.rungs[number]
-        positions = {planned.folder: Position.of(planned.folder) for planned in members(going_on)}
-        refuse_unmet(positions, rung)
-        verdicts = [self._on_record(seeds, rung) for seeds in going_on]
-        if None in verdicts:
-            if self._halts_nothing(list(positions.values()), number):
-                return going_on
-            verdicts = self._rank(going_on, number, list(positions.values()))
-        return [seeds for seeds, goes_on in zip(going_on, verdicts, strict=True) if goes_on]
+        progress = {planned.folder: JobProgress.of(planned.folder) for planned in members(remaining)}
+        refuse_pending(progress, rung)
+        decisions = [self._on_record(seeds, rung) for seeds in remaining]
+        if None in decisions:
+            if self._halts_nothing(list(progress.values()), number):
+                return remaining
+            decisions = self._rank(remaining, number, list(progress.values()))
+        return [seeds for seeds, goes_on in zip(remaining, decisions, strict=True) if goes_on]
 
-    def _halts_nothing(self, positions: Sequence[Position], number: int) -> bool:
+    def _halts_nothing(self, progress: Sequence[JobProgress], number: int) -> bool:
         rung = self.halving.rungs[number]
-        if any(p.step_of(rung) == p.last_step for p in positions if p.last_step):
+        if any(p.step_of(rung) == p.last_step for p in progress if p.last_step):
             log.warning(
-                "WARNING: rung %.3g looks at runs that are not evaluated between it and their end; "
-                "lower trainer.evaluate_every, or the rung",
+                "WARNING: rung %.3g: some runs are not evaluated between this rung and their end; "
+                "lower trainer.evaluate_every or the rung",
                 rung,
             )
-        if not any(p.status in WAITING for p in positions):
+        if not any(p.status in WAITING for p in progress):
             return True
-        if number and all(p.step_of(rung) == p.step_of(self.halving.rungs[number - 1]) for p in positions):
-            log.warning("WARNING: rung %.3g is left out: the same evaluations as at the one before", rung)
+        if number and all(p.step_of(rung) == p.step_of(self.halving.rungs[number - 1]) for p in progress):
+            log.warning("WARNING: rung %.3g is skipped: it uses the same evaluations as the rung before", rung)
             return True
         return False
 
-    def _rank(self, going_on: list[Seeds], number: int, positions: Sequence[Position]) -> list[bool | None]:
-        """Of every configuration, whether it goes on; recorded, and the others are halted."""
+    def _rank(self, remaining: list[Seeds], number: int, progress: Sequence[JobProgress]) -> list[bool | None]:
+        """Rank the configurations, record for each whether it continues, halt the others, and return the decisions."""
         rung = self.halving.rungs[number]
-        standings, example = self._standings(going_on, rung)
-        order = in_order(standings, example.better)
-        num_kept = self.halving.num_going_on(len(order))
+        standings, example = self._standings(remaining, rung)
+        order = rank(standings, example.better)
+        num_kept = self.halving.num_kept(len(order))
         means = [shown_number(standings[order[place]].mean) for place in (0, num_kept - 1)]
         log.info(
-            "Rung %d of %d, %s of each run: %d of %d configurations on, %d halted; %s at best %s, at the cut %s",
-            *(number + 1, len(self.halving.rungs), shares(positions, rung)),
+            "Rung %d of %d, %s of each run: %d of %d configurations continue, %d halted; best %s %s, at the cut %s",
+            *(number + 1, len(self.halving.rungs), shares(progress, rung)),
             *(num_kept, len(order), len(order) - num_kept, example.metric, *means),
         )
         for place, index in enumerate(order, start=1):
             goes_on = place <= num_kept
-            for planned in going_on[index]:
+            for planned in remaining[index]:
                 self._record(
                     planned.folder, rung, None if goes_on else f"place {place} of {len(order)} by {example.metric}"
                 )
         kept = set(order[:num_kept])
-        return [index in kept for index in range(len(going_on))]
+        return [index in kept for index in range(len(remaining))]
 
-    def _standings(self, going_on: list[Seeds], rung: float) -> tuple[list[Standing], Score]:
-        """Of every configuration, by the best scores up to the rung, as the leaderboard ranks by best scores too."""
+    def _standings(self, remaining: list[Seeds], rung: float) -> tuple[list[Standing], Score]:
+        """Return the standing of every configuration, by best scores up to the rung, as on the leaderboard."""
         first: tuple[Path, Score] | None = None
         standings = []
-        for seeds in going_on:
+        for seeds in remaining:
             values = []
             for planned in seeds:
                 score = score_at(planned.folder, rung, self.halving.metric)
@@ -162,42 +162,44 @@ class Rungs:
                     continue
                 first = first or (planned.folder, score)
                 run_record.refuse_unlike_runs(
-                    first, (planned.folder, score), "; hydra.launcher.halving=null goes on without"
+                    first, (planned.folder, score), "; use hydra.launcher.halving=null to train all runs to the end"
                 )
                 values.append(score.value)
             standings.append(Standing(tuple(values), len(seeds) - len(values)))
         if first is None:
             of = f" of {self.halving.metric}" if self.halving.metric else ""
-            raise DataError(f"hydra.launcher.halving: no run has a score{of} at rung {rung:.3g} to be ranked by")
+            raise DataError(
+                f"hydra.launcher.halving: no run has a score{of} at rung {rung:.3g} to rank by; use halving=null"
+            )
         return standings, first[1]
 
-    # On record ---------------------------------------------------------------------------------------------
+    # Recorded decisions ----------------------------------------------------------------------------------
 
-    def _asked(self, rung: float) -> dict[str, Any]:
-        """What a verdict answers; to another question it is none."""
+    def _settings(self, rung: float) -> dict[str, Any]:
+        """Return the settings of a decision. Recorded decisions count only under the same settings."""
         return {"rung": rung, "halving": self.halving.factor, "metric": self.halving.metric}
 
     def _on_record(self, seeds: Seeds, rung: float) -> bool | None:
-        """Whether a configuration was let go on from a rung; None: that was never asked of any of its seeds."""
+        """Return the recorded decision on a configuration at a rung; None if there is none for any of its seeds."""
         for planned in seeds:
-            for verdict in read_result(planned.folder).get("rungs") or []:
-                if verdict == {**self._asked(rung), "goes_on": verdict["goes_on"]}:
-                    return bool(verdict["goes_on"])
+            for decision in read_result(planned.folder).get("rungs") or []:
+                if decision == {**self._settings(rung), "goes_on": decision["goes_on"]}:
+                    return bool(decision["goes_on"])
         return None
 
     def _record(self, folder: Path, rung: float, place: str | None) -> None:
-        """The verdict on one run, and where it does not go on, that it is halted and its place."""
-        asked, position = self._asked(rung), Position.of(folder)
-        others = [v for v in read_result(folder).get("rungs") or [] if {**v, **asked} != v]
-        facts: dict[str, Any] = {"rungs": [*others, {**asked, "goes_on": place is None}]}
-        if place is not None and position.status in WAITING:
-            facts["halted"] = f"after step {position.step} of {position.last_step}, {place}"
-        with suppress(CheckpointError):  # of one that left no result nothing can be said; it counted as lost
+        """Record the decision on one run. If `place` is not None, the run is halted, with its place in the ranking."""
+        settings, progress = self._settings(rung), JobProgress.of(folder)
+        others = [d for d in read_result(folder).get("rungs") or [] if {**d, **settings} != d]
+        facts: dict[str, Any] = {"rungs": [*others, {**settings, "goes_on": place is None}]}
+        if place is not None and progress.status in WAITING:
+            facts["halted"] = f"after step {progress.step} of {progress.last_step}, {place}"
+        with suppress(CheckpointError):  # a run without result.json; it counted as lost
             RunFolder(folder).note(**facts)
 
     def savings(self) -> str:
-        """One line on what was not run."""
-        known = [p for planned in self.planned if (p := Position.of(planned.folder)).last_step]
+        """Return one line on the steps that were saved."""
+        known = [p for planned in self.planned if (p := JobProgress.of(planned.folder)).last_step]
         left = [(p, (p.last_step or 0) - p.step) for p in known if p.status == "halted"]
         num_left, total = sum(steps for _, steps in left), sum(p.last_step or 0 for p in known)
         seconds = sum(steps / p.steps_per_second for p, steps in left if p.steps_per_second)
@@ -207,8 +209,8 @@ class Rungs:
         )
 
 
-def by_configuration(planned: Sequence[Planned]) -> list[Seeds]:
-    """Jobs whose configs are equal but for the seed, in the order of their first."""
+def by_configuration(planned: Sequence[PlannedJob]) -> list[Seeds]:
+    """Group jobs whose configs differ only in the seed, in order of first appearance."""
     alike: dict[str, Seeds] = {}
     for job in planned:
         settings = settings_of(configs.plain(without_hydra(job.config)))
@@ -217,44 +219,47 @@ def by_configuration(planned: Sequence[Planned]) -> list[Seeds]:
     return list(alike.values())
 
 
-def members(configurations: Sequence[Seeds]) -> list[Planned]:
+def members(configurations: Sequence[Seeds]) -> list[PlannedJob]:
     return [planned for seeds in configurations for planned in seeds]
 
 
-def unfinished(configurations: Sequence[Seeds]) -> list[Planned]:
-    return [planned for planned in members(configurations) if Position.of(planned.folder).status not in ENDED]
+def unfinished(configurations: Sequence[Seeds]) -> list[PlannedJob]:
+    return [planned for planned in members(configurations) if JobProgress.of(planned.folder).status not in ENDED]
 
 
 def score_at(folder: Path, rung: float, metric: str | None) -> Score | None:
-    """The best score that a run had when it met a rung, a fraction in (0, 1); None: it had none, or is lost."""
-    position = Position.of(folder)
-    step = position.step_of(rung)
-    if step is None or position.status in LOST or not position.has_met(rung):
+    """Return the best score of a run up to a rung, a fraction in (0, 1); None if it has none or is lost."""
+    progress = JobProgress.of(folder)
+    step = progress.step_of(rung)
+    if step is None or progress.status in LOST or not progress.has_reached(rung):
         return None
     return run_record.read(folder).best_until(step, metric)
 
 
-def shares(positions: Sequence[Position], rung: float) -> str:
-    """Which fractions of the runs a rung really looked at, where they were evaluated: `0.167`, or `0.1 to 0.2`."""
-    found = [step / p.last_step for p in positions if p.last_step and (step := p.step_of(rung))]
+def shares(progress: Sequence[JobProgress], rung: float) -> str:
+    """Format the fractions of the runs at which they were evaluated for a rung: `0.167`, or `0.1 to 0.2`."""
+    found = [step / p.last_step for p in progress if p.last_step and (step := p.step_of(rung))]
     return " to ".join(dict.fromkeys(f"{share:.3g}" for share in (min(found), max(found))))
 
 
-def refuse_unmet(positions: Mapping[Path, Position], rung: float) -> None:
-    """Nothing can be decided at a rung while a job is on its way there.
+def refuse_pending(progress: Mapping[Path, JobProgress], rung: float) -> None:
+    """Refuse to decide at a rung before every job has reached it.
 
     Raises:
-        CheckpointError: with the first such job.
+        CheckpointError: a job has not reached the rung; the message names the first one.
     """
-    for folder, position in positions.items():
-        if not position.has_met(rung):
-            reason = "another process is training it" if position.status == "running" else "it was stopped"
-            raise CheckpointError(f"{folder}: has not met rung {rung:.3g}, {reason}; the same command goes on")
+    for folder, job in progress.items():
+        if not job.has_reached(rung):
+            reason = "another process is training it" if job.status == "running" else "it was stopped"
+            raise CheckpointError(
+                f"{folder}: has not reached rung {rung:.3g}: {reason}; to continue, run the same command again"
+            )
 
 
-def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
-    """Refuse a metric that a job will not measure, before any is run."""
-    from ganlab.build import instantiate  # late: only a halved sweep pays for torch in the launcher
+def check_metric(halving: Halving, planned: Sequence[PlannedJob]) -> None:
+    """Refuse a metric that a job will not measure, before any job starts."""
+    # Imported late: torch takes seconds, and the launcher needs it only for halving
+    from ganlab.build import instantiate
     from ganlab.data.dataset import Dataset
     from ganlab.metrics.catalogue import main_metric
     from ganlab.metrics.evaluator import Metrics, measurable
@@ -268,7 +273,7 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
         try:
             metrics, dataset = instantiate(job.config, "metrics", Metrics), instantiate(job.config, "dataset", Dataset)
         except ConfigError:
-            continue  # the job will say so itself
+            continue  # the job will report it
         names = measurable(dataset) if metrics.names is None else metrics.names
         if not names:
             raise ConfigError(f"hydra.launcher.halving={halving.factor:g}: needs scores to rank by; not metrics=none")
@@ -279,11 +284,13 @@ def check_metric(halving: Halving, planned: Sequence[Planned]) -> None:
                 f"hydra.launcher.metric=null: must be one of {', '.join(names)}; no main metric is measured"
             )
     for key in ("dataset", "metrics"):
-        if len({json.dumps(settled(job.config, key), sort_keys=True) for job in planned}) > 1:
-            raise ConfigError(f"hydra.launcher.halving={halving.factor:g}: needs one {key}, or scores are not alike")
+        if len({json.dumps(relevant_settings(job.config, key), sort_keys=True) for job in planned}) > 1:
+            raise ConfigError(
+                f"hydra.launcher.halving={halving.factor:g}: all jobs must have the same {key}, so that scores compare"
+            )
 
 
-def settled(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """A group of a config without what only says where things lie."""
+def relevant_settings(cfg: DictConfig, group: str) -> dict[str, Any]:
+    """Return a group of a config without the keys that do not change the result."""
     node = configs.plain(cfg[group])
     return {key: value for key, value in node.items() if f"{group}.{key}" not in configs.WITHOUT_EFFECT}

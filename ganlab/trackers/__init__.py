@@ -1,7 +1,7 @@
-"""Trackers: places that metrics and pictures are copied to while the run folder holds the originals.
+"""Trackers receive copies of metrics and pictures; the originals are in the run folder.
 
-None may hurt the run that it watches, or another tracker: each is called from a thread of its own, which swallows what
-it raises, with one warning, and the run waits for it no longer than it may take to start and to finish.
+A tracker cannot disturb the run or another tracker. Each is called from its own thread, which turns its first exception
+into a warning, and the run waits for it at most `start_timeout` and `finish_timeout` seconds.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Title:
-    """What a tracker calls a run.
+    """The name, group and tags of a run in a tracker.
 
     Attributes:
-        name: its overrides, keys in short; of a run without any, the dataset and model; None: Hydra did not start it.
-        group: of a sweep's job, the sweep; None: it is a single run.
-        tags: its dataset, model and loss.
+        name: overrides with short keys, or dataset and model if there are none; None if Hydra did not start the run.
+        group: name of the sweep; None for a single run.
+        tags: dataset, model and loss.
     """
 
     name: str | None = None
@@ -34,14 +34,14 @@ class Title:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """The run that a tracker copies from.
+class RunInfo:
+    """The run that a tracker copies.
 
     Attributes:
-        folder: its own.
-        id: it keeps it when it is resumed.
-        config: all of it, as plain values.
-        step: that it begins after; 0 unless it is resumed.
+        folder: folder of the run.
+        id: identifier of the run, which does not change on resume.
+        config: whole config, as plain values.
+        step: last step before the start; 0 unless the run is resumed.
     """
 
     folder: Path
@@ -53,11 +53,11 @@ class Watched:
 
 @runtime_checkable
 class Tracker(Protocol):
-    start_timeout: float  # seconds that starting may hold up the run
-    finish_timeout: float  # likewise finishing
+    start_timeout: float  # seconds that the run waits for `start`
+    finish_timeout: float  # seconds that the run waits for `finish`
 
-    def start(self, run: Watched) -> None:
-        """Begin with a run, or go on with it."""
+    def start(self, run: RunInfo) -> None:
+        """Start tracking a run, or continue after a resume."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Copy scalars."""
@@ -66,25 +66,25 @@ class Tracker(Protocol):
         """Copy a picture or an animation."""
 
     def rewind(self, step: int) -> None:
-        """The run has gone back to an earlier step; what was copied of later ones is undone, where that can be."""
+        """Return to an earlier step, as the run has; delete copies from later steps if possible."""
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
-        """End, also where starting failed.
+        """Finish tracking; called even if `start` failed.
 
         Args:
-            exit_code: other than 0 it marks a failure.
-            result: what `result.json` says.
-            best: the checkpoint with the best score; None: there is none.
+            exit_code: exit code of the run; other than 0 marks a failure.
+            result: content of `result.json`.
+            best: checkpoint with the best score; None if there is none.
         """
 
 
 class Trackers:
-    """All trackers of a run, by name; they do their work beside it."""
+    """All trackers of a run, by name, each working in the background."""
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
-        self.each = [Unfailing(name, tracker) for name, tracker in trackers.items()]
+        self.each = [BackgroundTracker(name, tracker) for name, tracker in trackers.items()]
 
-    def start(self, run: Watched) -> None:
+    def start(self, run: RunInfo) -> None:
         for tracker in self.each:
             tracker.start(run)
         for tracker in self.each:
@@ -109,10 +109,10 @@ class Trackers:
             tracker.await_finish()
 
 
-class Unfailing:
-    """A tracker in a thread of its own, which can neither raise into the run nor hold it up.
+class BackgroundTracker:
+    """Calls a tracker from its own thread, so that its exceptions and delays do not reach the run.
 
-    One that is slow to start gets its work when it has started; one that has not by the end of the run is left behind.
+    Calls are queued until the tracker has started. If it has not started by the end of the run, it is abandoned.
     """
 
     def __init__(self, name: str, tracker: Tracker) -> None:
@@ -122,7 +122,7 @@ class Unfailing:
         self._deadline = 0.0
         self._failed = False
 
-    def start(self, run: Watched) -> None:
+    def start(self, run: RunInfo) -> None:
         threading.Thread(target=self._serve, daemon=True, name=f"tracker {self.name}").start()
         self._deadline = time.monotonic() + self.tracker.start_timeout
         self._work.put(lambda: self.tracker.start(run))
@@ -147,9 +147,9 @@ class Unfailing:
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         if not self._started.is_set():
             self._finished.set()
-            self._give_up("has still not started; it has no copy of the run.")
+            self._give_up("did not start before the end of the run, and has no copy of it.")
         self._deadline = time.monotonic() + self.tracker.finish_timeout
-        self._work.put(lambda: self.tracker.finish(exit_code, result, best))  # a failure is closed, too
+        self._work.put(lambda: self.tracker.finish(exit_code, result, best))  # also after a failure
         self._work.put(self._finished.set)
         self._work.put(None)
 
@@ -180,9 +180,9 @@ def one_line(error: BaseException) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What `result.json` says, as a list of plain values under names that can be searched for.
+    """Flatten `result.json` into searchable names with plain values.
 
-    Where the run has a best score, it is at `best/<metric>`, and the step that it is of at `best_step`.
+    The best score, if there is one, is at `best/<metric>` and its step at `best_step`.
     """
     best = result.get("best")
     flat = {f"best/{best['metric']}": best["value"], "best_step": best["step"]} if best else {}

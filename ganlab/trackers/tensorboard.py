@@ -1,4 +1,4 @@
-"""TensorBoard."""
+"""The TensorBoard tracker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from ganlab.errors import ConfigError
-from ganlab.trackers import Watched, summary
+from ganlab.trackers import RunInfo, summary
 
 
 class TensorBoard:
-    """Event files in the run's folder, for `tensorboard --logdir outputs`.
+    """Writes event files into the run's folder, for `tensorboard --logdir outputs`.
 
     Raises:
         ConfigError: the package is not installed.
@@ -24,10 +24,10 @@ class TensorBoard:
 
     def __init__(self) -> None:
         if find_spec("tensorboard") is None:
-            raise ConfigError('tracker=tensorboard: needs a package: pip install "ganlab[tensorboard]"')
+            raise ConfigError('tracker=tensorboard: TensorBoard is not installed; pip install "ganlab[tensorboard]"')
         self.writer: Any = None
 
-    def start(self, run: Watched) -> None:
+    def start(self, run: RunInfo) -> None:
         self.folder = run.folder / "tensorboard"
         if self.folder.is_dir():
             self._begin(after=run.step)
@@ -36,7 +36,7 @@ class TensorBoard:
             self._write("config", run.config, step=0)
 
     def _begin(self, after: int | None = None) -> None:
-        """Open a file of events; those of files before it are hidden from step `after` + 1 on."""
+        """Open an event file; events in earlier files are hidden from step `after` + 1 on."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(self.folder), purge_step=None if after is None else after + 1)
@@ -51,7 +51,7 @@ class TensorBoard:
 
         with Image.open(file) as picture:
             width, height = picture.size
-        # the file as it is, so that animations move: the writer's own way decodes, and needs moviepy
+        # add_image would decode the file and lose animations, and add_video needs moviepy
         image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=file.read_bytes())
         self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
@@ -65,6 +65,6 @@ class TensorBoard:
             self.writer.close()
 
     def _write(self, name: str, values: Mapping[str, Any], step: int) -> None:
-        """As a block of code, which Markdown marks by four spaces."""
+        """Write values as a Markdown code block, indented by four spaces."""
         text = yaml.safe_dump(dict(values), sort_keys=False)
         self.writer.add_text(name, "".join(f"    {line}" for line in text.splitlines(keepends=True)), step)

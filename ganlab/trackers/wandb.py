@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The Weights & Biases tracker."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pydantic import StringConstraints
 
 from ganlab.config.ranges import Seconds
 from ganlab.errors import ConfigError
-from ganlab.trackers import Watched, one_line, summary
+from ganlab.trackers import RunInfo, one_line, summary
 
 log = logging.getLogger(__name__)
 
-# What W&B itself takes, which it would tell only when the run has begun, and then the run had no copy
+# Limits of W&B, checked before the run, as W&B would refuse only after the start
 Project = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^/\\#?%:]*$")]
 Name = Annotated[str, MaxLen(128)]
 Tag = Annotated[str, MinLen(1), MaxLen(64)]
 
 
 class Wandb:
-    """A run of Weights & Biases for each run, failed where it failed, with pictures and, online, the best checkpoint.
+    """Copies each run to a run of Weights & Biases, with pictures, exit status and, online, the best checkpoint.
 
     Args:
-        project, entity, job_type, notes: as W&B shows them.
-        name: None: the run's overrides, in short.
-        group: None: of a sweep's job, its sweep.
-        tags: beside dataset, model and loss, which are always there.
-        mode: `offline` writes into the run's folder; `online` does so too where the server does not answer.
-        start_timeout: seconds that W&B may hold up the run at the start.
-        finish_timeout: likewise at the end; online, it includes uploading the checkpoint.
+        project, entity, job_type, notes: passed to `wandb.init`.
+        name: name of the run; None uses its overrides with short keys.
+        group: group of the run; None uses the name of its sweep, if any.
+        tags: further tags, in addition to dataset, model and loss.
+        mode: `offline` writes into the run's folder, and so does `online` if the server does not answer.
+        start_timeout: seconds that the run waits for W&B at the start.
+        finish_timeout: seconds that the run waits for W&B at the end; online, this includes uploading the checkpoint.
     """
 
     def __init__(
@@ -56,25 +56,25 @@ class Wandb:
         self.about: dict[str, Any] = {"project": project, "entity": entity, "job_type": job_type, "notes": notes}
         self.run: Any = None
 
-    def start(self, run: Watched) -> None:
+    def start(self, run: RunInfo) -> None:
         deadline = time.monotonic() + self.start_timeout
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports on itself would hold up the exit
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's error reports would delay the exit
         import wandb
 
         try:
-            if self.mode == "online" and not has_key():
-                raise ConfigError("no API key; `wandb login` keeps one")  # asking for it would hold up the run
+            if self.mode == "online" and not has_api_key():
+                raise ConfigError("no API key; run `wandb login`")  # a prompt would block the run
             left = deadline - time.monotonic()
             self.run = self._begin(run, self.mode, seconds=0.6 * left)  # the rest is for starting offline
         except Exception as error:
             if self.mode != "online":
                 raise
             reason, place = one_line(error), run.folder / "wandb"
-            log.warning("W&B does not take this run (%s); it is tracked offline, in %s", reason, place)
-            wandb.teardown()  # its service would not let go of the run's id
+            log.warning("W&B cannot start this run online (%s); it is tracked offline in %s", reason, place)
+            wandb.teardown()  # otherwise its service keeps the run's id
             self.run = self._begin(run, "offline", seconds=deadline - time.monotonic())
 
-    def _begin(self, run: Watched, mode: str, seconds: float) -> Any:
+    def _begin(self, run: RunInfo, mode: str, seconds: float) -> Any:
         import wandb
 
         settings = wandb.Settings(
@@ -89,7 +89,7 @@ class Wandb:
             group=self.group or run.title.group,
             tags=list(dict.fromkeys([*self.tags, *run.title.tags])),
             dir=str(run.folder),
-            id=known_id(run.folder / "wandb") or run.id,
+            id=previous_id(run.folder / "wandb") or run.id,
             config=dict(run.config),
             mode=mode,  # type: ignore[arg-type]  # checked against the same Literal in __init__
             resume="allow" if mode == "online" else None,
@@ -106,24 +106,24 @@ class Wandb:
 
         if file.suffix == ".gif":
             self.run.log({name: wandb.Video(str(file), format="gif")}, step=step)
-        else:  # from its pixels: W&B's own conversion of a float tensor is black since 0.29
+        else:  # as pixels: since 0.29, W&B converts float tensors to black images
             self.run.log({name: wandb.Image(Image.open(file).convert("RGB"))}, step=step)
 
     def rewind(self, step: int) -> None:
-        """Nothing: W&B's steps only grow. What is undone stays there, until the run comes past it."""
+        """Do nothing: steps of W&B only increase, so the discarded records stay."""
 
     def finish(self, exit_code: int, result: Mapping[str, Any], best: Path | None) -> None:
         if self.run is None:
             return
         self.run.summary.update(summary(result))
         try:
-            if best and result["status"] == "done" and not self.run.offline:  # not at each pause of a halved sweep
+            if best and result["status"] == "done" and not self.run.offline:  # not at each rung of a halved sweep
                 self._keep(best, result["best"])
         finally:
             self.run.finish(exit_code=exit_code)
 
     def _keep(self, checkpoint: Path, score: Mapping[str, Any]) -> None:
-        """Upload the best checkpoint, with its score beside it."""
+        """Upload the best checkpoint, with its score as metadata."""
         import wandb
 
         artifact = wandb.Artifact(f"best-{self.run.id}", type="model", metadata=dict(score))
@@ -131,11 +131,11 @@ class Wandb:
         self.run.log_artifact(artifact, aliases=["best", f"step-{score['step']}"])
 
 
-def has_key() -> bool:
-    """Whether W&B knows an API key, without asking for it."""
+def has_api_key() -> bool:
+    """Whether W&B has an API key, checked without a prompt."""
     import wandb
 
-    before = os.environ.pop("WANDB_MODE", None)  # login believes it, and knows every key of an offline run
+    before = os.environ.pop("WANDB_MODE", None)  # with offline mode set, login always succeeds
     try:
         return bool(wandb.login(prompt=False, verify=False))
     finally:
@@ -143,7 +143,7 @@ def has_key() -> bool:
             os.environ["WANDB_MODE"] = before
 
 
-def known_id(folder: Path) -> str | None:
-    """The id under which W&B knows a run that is resumed: not ours if an agent of a sweep gave it one."""
+def previous_id(folder: Path) -> str | None:
+    """Return the W&B id of a resumed run, which differs from ours if a W&B agent chose it; None for a new run."""
     earlier = sorted(folder.glob("*run-*-*"))  # run-<date>_<time>-<id>, or offline-run-...
     return earlier[-1].name.rpartition("-")[2] if earlier else None

@@ -1,4 +1,4 @@
-"""What Hydra looks for in `hydra_plugins`: the launcher `processes`. Its work is done in ganlab.sweeps.processes."""
+"""Registers the launcher `processes`, which Hydra finds in `hydra_plugins`; see ganlab.sweeps.processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Processes(Launcher):
     ) -> None:
         self.jobs, self.cores = jobs, cores
         self.halving, self.metric = halving, metric
-        self.rungs = OmegaConf.to_container(rungs) if OmegaConf.is_config(rungs) else rungs  # has still to be judged
+        self.rungs = OmegaConf.to_container(rungs) if OmegaConf.is_config(rungs) else rungs  # validated by Sweep
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from ganlab.sweeps.processes import Sweep
