@@ -82,7 +82,7 @@ ACCOUNT = "needs an account and a network"
 INSTALLS = "installs a package"
 NOT_RUN = {
     'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" '
-    "&& .venv/bin/python -m pytest -n 2 --dist loadfile": "runs these tests; .ci/run runs it",
+    "&& .venv/bin/python -m pytest -n 2 --dist worksteal": "runs these tests; .ci/run runs it",
     'eval "$(ganlab -sc install=bash)"': "test_bash_completion runs it",
     'pip install "ganlab[joblib]"': INSTALLS,
     'pip install "ganlab[slurm]"': INSTALLS,
