@@ -543,7 +543,7 @@ def test_too_few_samples_for_a_covariance(tmp_path: Path) -> None:
         (["metrics.names=[fidd]"], "metrics.names: fidd: must be one of fid, kid"),
         (["metrics.best=fidd"], "metrics.best: fidd: must be one of"),
         (["metrics.names=[near]", "metrics.best=distance"], "must be one of metrics.names, near"),
-        (["metrics.names=[fid,memorisation]"], "memorisation: needs all training examples; only ganlab.evaluate"),
+        (["metrics.names=[fid,memorisation]"], "memorisation: not available during training; use"),
         (["metrics.names=fid"], r"metrics.names=fid: must be a list, like \[fid\] or null"),
         (["metrics.num=5"], "metrics.num=5: must be greater than or equal to 10"),
         (["watchdog.patience=0"], "watchdog.patience=0"),

@@ -509,7 +509,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        for listener, reason in ((closed, "refused"), (silent, "timed out"), (server.socket, "arrived altered")):
+        for listener, reason in ((closed, "refused"), (silent, "timed out"), (server.socket, "wrong checksum")):
             monkeypatch.setattr(inception, "ADDRESS", f"http://127.0.0.1:{listener.getsockname()[1]}/")
             with pytest.raises(OperationalError) as refusal:
                 make_extractor("inception", Digits(), CPU)
