@@ -181,7 +181,7 @@ def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path)
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     done = ganlab(*QUICK, "trainer=smoke", "seed=5", folder)
     assert done.returncode == 2
-    assert "holds a run" in done.stderr
+    assert "contains a run" in done.stderr
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
