@@ -560,4 +560,4 @@ def test_pictures_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(page, "BUDGET", 40_000)
     text = page.html_text(rank(tmp_path))
     assert 1 <= text.count("data:image/jpeg") < 5
-    assert "are left out" in text
+    assert "are omitted to keep the page small" in text
