@@ -308,7 +308,7 @@ def equal(first: Any, second: Any) -> bool:
 def resumed(victim: Victim) -> Any:
     """The state that a resumed run starts from."""
     content = victim.trainer._restore_from("last")
-    return state_of(victim.trainer) | {"evaluation_seconds": content["evaluation_seconds"]}
+    return state_of(victim.trainer) | {key: content[key] for key in ("seconds", "evaluation_seconds")}
 
 
 def sampled(weights: str) -> Callable[[Victim], Any]:

@@ -102,7 +102,11 @@ NOT_RUN = {
     "python tests/benchmarks/tutorial_speed.py mnist5": BENCHMARK,
     "python tests/benchmarks/tutorial_speed.py circle": BENCHMARK,
 }
-GOES_WITH = {"dataset.root=FOLDER": "dataset=mnist", "'dataset.digits=[3,5]'": "dataset=mnist"}
+GOES_WITH = {
+    "dataset.root=FOLDER": "dataset=mnist",
+    "dataset.cache=FOLDER": "dataset=image_folder",
+    "'dataset.digits=[3,5]'": "dataset=mnist",
+}
 NOT_COMPOSED = {
     "hydra/launcher=ray": "Ray needs an environment of its own",
     "lr=1e-4 latent_dim=8": "the name of a run",
