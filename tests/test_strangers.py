@@ -26,6 +26,7 @@ from ganlab import load_run
 from ganlab.__main__ import resume
 from ganlab.compare import compare
 from ganlab.config import run_config
+from ganlab.config.allow_list import refuse_disallowed
 from ganlab.errors import CheckpointError, GanlabError, OperationalError, Refused
 from ganlab.evaluate import evaluate
 from ganlab.leaderboard import run_record
@@ -354,6 +355,12 @@ def test_a_trusted_module_lends_only_what_it_defines(
     edit(run, put("model.latent_dim", node))
     with pytest.raises(Refused, match=r"model\.latent_dim"):
         run_config.load(run, trust=["own_of_a_test"])
+
+
+def test_an_extractor_inside_a_trusted_constructor_must_be_trusted_too(tmp_path: Path) -> None:
+    inner = calls(METRICS, extractor="payload.Net")
+    with pytest.raises(CheckpointError, match=r"metrics\.inner\.extractor=payload\.Net: .*trust="):
+        refuse_disallowed({"metrics": calls("json.JSONEncoder", inner=inner)}, tmp_path, trust=["json"])
 
 
 @pytest.mark.parametrize("inside", ["payload_of_a_test.py", "payload_of_a_test/__init__.py"])

@@ -62,11 +62,7 @@ def refuse_disallowed(tree: Any, folder: Path, trust: Iterable[str] = ()) -> Non
     Raises:
         CheckpointError: a key is not allowed; the message names the first one.
     """
-    checker = _ConfigChecker(folder, tuple(trust))
-    checker.check_node(tree, key="", pattern="", in_trusted=False)
-    extractor = tree.get("metrics", {}).get("extractor") if isinstance(tree.get("metrics"), dict) else None
-    if isinstance(extractor, str) and "." in extractor:  # the only other value that names code
-        checker.check_trusted("metrics.extractor", extractor)
+    _ConfigChecker(folder, tuple(trust)).check_node(tree, key="", pattern="", in_trusted=False)
 
 
 class _ConfigChecker(NamedTuple):
@@ -91,6 +87,8 @@ class _ConfigChecker(NamedTuple):
                 if is_reserved(name):
                     raise CheckpointError(f"{key}.{name}: must not be set in a run's config; pass arguments by name")
                 child_key = f"{key}.{name}" if key else name
+                if name == "extractor" and "." in str(child) and node.get("_target_") in constructors()["metrics"]:
+                    self.check_trusted(child_key, str(child))  # the only other value that names code
                 self.check_node(child, child_key, child_pattern(pattern, name), in_trusted)
 
     def check_target(self, target: object, key: str, pattern: str, in_trusted: bool) -> bool:
