@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
@@ -57,7 +58,7 @@ class Circle:
         return Examples(_polar(self.radius, angle), torch.zeros(num, dtype=torch.int64), source="drawn")
 
 
-class RandomPoints:
+class RandomPoints(ABC):
     """Base class of random points in the plane. Subclasses define `draw`.
 
     Args:
@@ -78,7 +79,7 @@ class RandomPoints:
         other.seed = self.seed + 1
         return other
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - there is nothing to check
         pass
 
     def load(self) -> Examples:
@@ -87,9 +88,9 @@ class RandomPoints:
     def fresh(self, num: int, seed: int) -> Examples:
         return self.draw(num, generator(seed, "fresh"))
 
+    @abstractmethod
     def draw(self, num: int, rng: torch.Generator) -> Examples:
         """Sample `num` examples from the distribution."""
-        raise NotImplementedError
 
 
 class Moons(RandomPoints):
