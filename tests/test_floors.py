@@ -40,7 +40,7 @@ class Given:
 
 
 class Stripes:
-    """Noisy 8x8 images of four classes, in each of which another pair of rows is bright."""
+    """Noisy 8x8 images of four classes; each class has its own pair of bright rows."""
 
     name = "stripes"
     shape = (1, 8, 8)

@@ -241,7 +241,7 @@ class Place(NamedTuple):
 
 
 def with_arguments(program: Sequence[str], more: Sequence[str]) -> list[str]:
-    """The module that a program runs and its arguments, of which `more` replaces those of the same key."""
+    """The module and arguments that a command runs; arguments in `more` replace those with the same key."""
     name, *given = program
     if Path(name).name == "python":
         assert given.pop(0) == "-m"
