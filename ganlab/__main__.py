@@ -15,10 +15,10 @@ import hydra
 
 from ganlab.config import command_line, run_config
 from ganlab.config.conf_files import CONFIG_NAME, conf_dir
+from ganlab.config.hydra_internals import VERSION_BASE
 from ganlab.errors import ConfigError
-from ganlab.hydra_callbacks import RefuseBadConfig
+from ganlab.hydra_callbacks import RefuseBadConfig, task
 from ganlab.runs.folder import RunFolder
-from ganlab.sweeps.jobs import job
 from ganlab.train import train
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def launch() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors, so that command_line.run can report them
     sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
     finally:
         RefuseBadConfig.release()
 
@@ -67,9 +67,8 @@ def resume(arguments: list[str]) -> None:
     run.reopen()  # before anything is read or written
     try:
         cfg = run_config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
-        run.check_same_run(".hydra/config.yaml", cfg.seed, run_config.config_hash(cfg))
-        run_config.go_offline(cfg)
-        run_config.override(cfg, [f"{key}={value}" for key, value in given.items()])
+        run.check_same_run(".hydra/config.yaml", cfg.seed, cfg.hash)
+        cfg = cfg.offline().override([f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)
     finally:

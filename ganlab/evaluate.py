@@ -168,7 +168,6 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
     from ganlab.data.sample_files import open_samples
 
     cfg = run_config.compose([f"dataset={dataset}", *overrides])
-    run_config.check(cfg)
     reference = instantiate(cfg, "dataset", Dataset)
     samples = open_samples(data, tuple(reference.shape))
     return Subject(samples, reference, num=samples.num)

@@ -7,11 +7,9 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from ganlab.config import run_config
+from ganlab.config.run_config import ResolvedConfig, RunConfig
 from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
 from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
@@ -23,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
+    cfg: ResolvedConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
 ) -> None:
     """Train one run in its folder, and record there how it ended.
 
@@ -40,32 +38,32 @@ def train(
 
     run = RunFolder(folder)
     with StopSignal() as stop:
-        cfg, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
+        valid, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
         log.info("Run folder: %s", os.path.relpath(folder))
         log.info("%s", trainer.learner.summary())
         try:
-            trainer.trackers.start(
-                RunInfo(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
-            )
+            trainer.trackers.start(RunInfo(folder, run.result["id"], title(folder), valid.plain(), trainer.step))
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
-            finish(cfg, run, trainer, ended.status, str(ended), ended.exit_code)
+            finish(valid, run, trainer, ended.status, str(ended), ended.exit_code)
             if ended is error:
                 raise
             raise ended from error
         status = "done" if trainer.step == trainer.last_step else "stopped"
-        finish(cfg, run, trainer, status, None, 0)
+        finish(valid, run, trainer, status, None, 0)
 
 
-def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
+def begin(
+    cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool
+) -> tuple[RunConfig, Trainer]:
     """Check the config, then build or restore the trainer.
 
     A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
     there is nothing to save.
 
     Returns:
-        The checked config with all interpolations resolved, and the trainer built from it.
+        The validated config, and the trainer built from it.
     """
     try:
         with stop.raising():
@@ -73,29 +71,29 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
 
             if not resume:
                 run.claim()
-            cfg = run_config.check(cfg)
-            trainer = build(cfg, run, resume=resume)
+            valid = cfg.validate()
+            trainer = build(valid, run, resume=resume)
     except BaseException as error:
         if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
             with suppress(CheckpointError):  # another process is using the folder
-                run.fail(str(ended), ended.exit_code, identity(cfg))
+                run.fail(str(ended), ended.exit_code, cfg.identity)
             raise ended from error
         if not resume:
             logging.shutdown()
             run.discard()
         run.close()
         raise
-    run_config.save(cfg, run.path)
-    return cfg, trainer
+    valid.save(run.path)
+    return valid, trainer
 
 
-def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
+def finish(cfg: RunConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
     """Record and log how a run ended."""
     from ganlab.figures import report
 
     run.update(status=status, error=error, exit_code=exit_code)
     trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
-    report.write(run, run_config.plain(cfg))
+    report.write(run, cfg.plain())
     run.close()
     log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
 
@@ -110,8 +108,3 @@ def as_ganlab_error(error: BaseException) -> GanlabError:
         return OperationalError(str(error))
     log.error("The run failed", exc_info=error)
     return OperationalError(f"{type(error).__name__}: {error} (traceback above and in ganlab.log)")
-
-
-def identity(cfg: DictConfig) -> dict[str, Any]:
-    """Seed and config hash, which identify a run that failed before its first step."""
-    return {"seed": cfg.seed, "config_hash": run_config.config_hash(cfg)}

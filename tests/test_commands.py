@@ -24,6 +24,7 @@ from conftest import ROOT, make_run, save_config
 from PIL import Image
 
 from ganlab.config import command_line, run_config
+from ganlab.config.schema import GROUPS
 from ganlab.config.terminal import LogFormatter, printable
 from ganlab.train import train
 
@@ -118,7 +119,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
-    for group in (*run_config.GROUPS, "experiment", "sweep"):
+    for group in (*GROUPS, "experiment", "sweep"):
         assert f"{group}: " in shown
 
 

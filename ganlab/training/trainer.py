@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ganlab.config.effects import Adjustable, Fixed, NoEffect
 from ganlab.config.entries import check_equal, check_keys, check_state, check_structure
 from ganlab.config.ranges import Epochs, Positive, PositiveInt
 from ganlab.data.batches import Batches
@@ -80,18 +81,18 @@ class Trainer:
         best: str | None,
         watchdog: Guard,
         metadata: Mapping[str, Any],
-        batch_size: PositiveInt = 64,
-        epochs: PositiveInt = 100,
-        steps: PositiveInt | None = None,
-        discriminator_steps: PositiveInt = 1,
-        clip_gradient: Positive | None = None,
-        ema_half_life: Positive | None = 5000,
-        ema_ramp: Positive | None = 0.05,
-        log_every: Epochs | None = 1,
-        sample_every: Epochs | None = 2,
-        evaluate_every: Epochs | None = 5,
-        checkpoint_every: Epochs | None = 10,
-        keep_checkpoints: PositiveInt | None = None,
+        batch_size: Fixed[PositiveInt] = 64,
+        epochs: Adjustable[PositiveInt] = 100,
+        steps: Adjustable[PositiveInt | None] = None,
+        discriminator_steps: Fixed[PositiveInt] = 1,
+        clip_gradient: Adjustable[Positive | None] = None,
+        ema_half_life: Fixed[Positive | None] = 5000,
+        ema_ramp: Fixed[Positive | None] = 0.05,
+        log_every: NoEffect[Epochs | None] = 1,
+        sample_every: NoEffect[Epochs | None] = 2,
+        evaluate_every: NoEffect[Epochs | None] = 5,
+        checkpoint_every: NoEffect[Epochs | None] = 10,
+        keep_checkpoints: NoEffect[PositiveInt | None] = None,
     ) -> None:
         training_batches = batches(batch_size)
         self.steps_per_epoch = training_batches.per_epoch / discriminator_steps
