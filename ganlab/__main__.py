@@ -11,13 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-
 from ganlab.config import command_line, run_config
-from ganlab.config.conf_files import CONFIG_NAME, conf_dir
-from ganlab.config.hydra_internals import VERSION_BASE
+from ganlab.config.hydra_internals import hydra_main
+from ganlab.config.terminal import LogFormatter
 from ganlab.errors import ConfigError
-from ganlab.hydra_callbacks import RefuseBadConfig, task
+from ganlab.hydra_callbacks import ExitCode, RefuseBadConfig, task
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
 
@@ -44,7 +42,7 @@ def launch() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors, so that command_line.run can report them
     sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **VERSION_BASE)(task)()
+        hydra_main(task, RefuseBadConfig, ExitCode, LogFormatter)()
     finally:
         RefuseBadConfig.release()
 

@@ -11,11 +11,10 @@ from typing import TypeVar
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate as hydra_instantiate
 from torch import nn
 
 from ganlab.augment import Augment
-from ganlab.config.hydra_internals import execution_whitelist, targets_in
+from ganlab.config.hydra_internals import instantiate_checked
 from ganlab.config.run_config import RunConfig
 from ganlab.data.batches import Batches, check_batch_size
 from ganlab.data.dataset import Dataset, Description
@@ -52,7 +51,7 @@ def instantiate(cfg: RunConfig, key: str, kind: type[Kind]) -> Kind:
     """
     node = cfg.select(key)
     try:
-        instance = hydra_instantiate(node, _convert_="all", **execution_whitelist(targets_in(node)))
+        instance = instantiate_checked(node)
     except InstantiationException as error:
         if isinstance(error.__cause__, GanlabError):
             raise error.__cause__ from error
