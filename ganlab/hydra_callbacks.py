@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ class ExitCode(Callback):
             raise SystemExit(job_return.return_value)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if sys.exc_info()[1] is not None:  # refused or stopped; Hydra 1.3 does not call this then
+            return
         folder = Path(config.hydra.sweep.dir)
         failed = jobs.failures(jobs.jobs_in(folder))
         show_leaderboard(folder)

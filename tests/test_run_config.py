@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -108,14 +110,14 @@ def test_a_config_does_not_change() -> None:
     assert (changed.select("trainer.epochs"), changed.hash == config.hash) == (1, False)
 
 
-def test_a_config_is_resolved_before_it_is_hashed_and_validated() -> None:
-    """A resolver could give another value each time."""
-    given = []
-    OmegaConf.register_new_resolver("count_up", lambda: given.append(0) or len(given), use_cache=False, replace=True)
+def test_a_config_is_resolved_before_it_is_hashed_and_validated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interpolation refers to may change."""
     cfg = OmegaConf.create(run_config.compose([]).plain())
-    cfg.seed = "${count_up:}"
+    cfg.seed = "${oc.decode:${oc.env:SEED_OF_A_TEST}}"
+    monkeypatch.setenv("SEED_OF_A_TEST", "1")
     resolved = ResolvedConfig.of(cfg)
-    assert (resolved.validate().seed, resolved.select("seed"), len(given)) == (1, 1, 1)
+    monkeypatch.setenv("SEED_OF_A_TEST", "2")
+    assert resolved.validate().seed == resolved.select("seed") == 1
     assert resolved.hash == resolved.validate().hash == run_config.compose(["seed=1"]).hash
 
 
@@ -152,6 +154,9 @@ def test_only_one_file_imports_what_hydra_does_not_export() -> None:
 
 
 def test_a_sweeper_or_launcher_is_known_by_its_class_whatever_its_path() -> None:
+    Plugins.instance()  # searches for plugins, which replaces the classes of Hydra's own
+    hydra_s = OmegaConf.structured(BasicSweeperConf)
+    assert is_basic_sweeper(hydra_s)
     assert not is_basic_sweeper(OmegaConf.create({"_target_": "test_run_config.BasicSweeper"}))
     assert continues_folder(OmegaConf.create({"hydra": {"launcher": {"_target_": "test_run_config.MyLauncher"}}}))
     assert not continues_folder(OmegaConf.create({"hydra": {"launcher": {"_target_": "test_run_config.BasicSweeper"}}}))

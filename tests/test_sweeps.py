@@ -490,6 +490,18 @@ def test_the_leaderboard_is_printed_and_its_defects_do_not_hide_the_exit_code(
         callbacks.ExitCode().on_multirun_end(cfg)
 
 
+def test_the_exit_code_of_a_stopped_sweep_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hydra 1.4 calls the callbacks in a `finally`."""
+    record(tmp_path / "0", "diverged", "a")
+    cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(SystemExit, match="143"):
+        try:
+            raise SystemExit(143)
+        finally:
+            callbacks.ExitCode().on_multirun_end(cfg)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_provenance_knows_the_commit_and_whether_files_were_changed(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     assert provenance(cpu, tmp_path)["commit"] is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.utils import get_args_parser
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
@@ -62,6 +62,7 @@ def flag_parser() -> ArgumentParser:
 def is_basic_sweeper(sweeper: DictConfig) -> bool:
     """Whether `hydra.sweeper` is Hydra's default, which runs a grid and ignores what the jobs return.
 
-    Sweepers have no attribute that says so, and the class of the default is internal.
+    Sweepers have no attribute that says so, and the class of the default is internal. It is looked up late, as Hydra
+    executes the modules of its plugins again when it searches for plugins.
     """
-    return issubclass(get_class(sweeper._target_), BasicSweeper)
+    return issubclass(get_class(sweeper._target_), basic_sweeper.BasicSweeper)

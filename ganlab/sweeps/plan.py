@@ -61,9 +61,9 @@ class Plan:
             for key, value in resolved.plain().items():  # Hydra records the values that the job trains with
                 config[key] = value
             config.hydra.sweep.dir = str(self.folder)
-            config.hydra.job.num = config.hydra.job.id = self.next_number
+            config.hydra.job.num, config.hydra.job.id = self.next_number, str(self.next_number)
             if found:
-                config.hydra.job.num = config.hydra.job.id = found.number
+                config.hydra.job.num, config.hydra.job.id = found.number, str(found.number)
                 config.hydra.sweep.subdir = str(found.folder.relative_to(self.folder))
         if found:
             state = found.status if found.status in STATES else "interrupted"
