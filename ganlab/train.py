@@ -35,37 +35,28 @@ def train(
     Raises:
         GanlabError: the run did not end normally; the subclass says why.
     """
-    from ganlab.runs.run_names import title
-    from ganlab.trackers import RunInfo
-
     run = RunFolder(folder)
     with StopSignal() as stop:
-        cfg, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
+        trainer = begin(cfg, run, stop, resume=resume, keep=keep)
         log.info("Run folder: %s", os.path.relpath(folder))
-        log.info("%s", trainer.learner.summary())
+        log.info("%s", trainer.training_step.summary())
         try:
-            trainer.trackers.start(
-                RunInfo(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
-            )
+            start_trackers(trainer)
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
-            finish(cfg, run, trainer, ended.status, str(ended), ended.exit_code)
+            finish(trainer, ended.status, str(ended), ended.exit_code)
             if ended is error:
                 raise
             raise ended from error
-        status = "done" if trainer.step == trainer.last_step else "stopped"
-        finish(cfg, run, trainer, status, None, 0)
+        finish(trainer, "done" if trainer.is_done else "stopped", None, 0)
 
 
-def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> tuple[DictConfig, Trainer]:
+def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> Trainer:
     """Check the config, then build or restore the trainer.
 
     A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
     there is nothing to save.
-
-    Returns:
-        The checked config with all interpolations resolved, and the trainer built from it.
     """
     try:
         with stop.raising():
@@ -86,16 +77,26 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
         run.close()
         raise
     run_config.save(cfg, run.path)
-    return cfg, trainer
+    return trainer
 
 
-def finish(cfg: DictConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
+def start_trackers(trainer: Trainer) -> None:
+    from ganlab.runs.run_names import title
+    from ganlab.trackers import RunInfo
+
+    run = trainer.recorder.run
+    info = RunInfo(run.path, run.result["id"], title(run.path), run_config.read(run.path), trainer.progress.step)
+    trainer.recorder.trackers.start(info)
+
+
+def finish(trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
     """Record and log how a run ended."""
     from ganlab.figures import report
 
+    run = trainer.recorder.run
     run.update(status=status, error=error, exit_code=exit_code)
-    trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
-    report.write(run, run_config.plain(cfg))
+    trainer.recorder.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
+    report.write(run)
     run.close()
     log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
 

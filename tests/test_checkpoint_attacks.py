@@ -25,7 +25,7 @@ from ganlab.build import build
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.optimizers import check_num_updates, check_optimizer_state, restore_optimizer
-from ganlab.runs.checkpoints import MAX_DEPTH, read
+from ganlab.runs.checkpoints import FORMAT, MAX_DEPTH, read
 from ganlab.runs.folder import RunFolder
 from ganlab.training.step import optimizer_step
 from ganlab.training.trainer import Trainer
@@ -261,7 +261,7 @@ def make_victim(folder: Path, *overrides: str) -> Victim:
     make_run(folder, *overrides, "trainer.sample_every=null", "trainer.checkpoint_every=null")
     cfg = run_config.load(folder)
     trainer = build(cfg, RunFolder(folder), resume=True)
-    trainer.run.close()
+    trainer.recorder.run.close()
     return Victim(folder, trainer, read(folder / "checkpoints" / "last.pt"))
 
 
@@ -275,13 +275,12 @@ def scramble(trainer: Trainer) -> None:
             part.state.clear()
     trainer.means.reset()
     trainer.watchdog.load_state_dict({"highest": {}, "suspicious": 7, "good_step": 0})
-    trainer.learner.step = trainer.learner.roll_backs = 77
-    trainer.seconds = -1.0
+    trainer.progress.step = trainer.progress.roll_backs = 77
+    trainer.progress.seconds = -1.0
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
-    numbers = {"step": trainer.step, "roll_backs": trainer.learner.roll_backs, "seconds": trainer.seconds}
-    return {name: copied(part.state_dict()) for name, part in trainer.state.items()} | numbers
+    return {name: copied(part.state_dict()) for name, part in trainer.state.items()}
 
 
 def copied(value: Any) -> Any:
@@ -306,8 +305,8 @@ def equal(first: Any, second: Any) -> bool:
 
 def resumed(victim: Victim) -> Any:
     """The state that a resumed run starts from."""
-    content = victim.trainer._restore_from("last")
-    return state_of(victim.trainer) | {key: content[key] for key in ("seconds", "evaluation_seconds")}
+    victim.trainer.restore()
+    return state_of(victim.trainer)
 
 
 def sampled(weights: str) -> Callable[[Victim], Any]:
@@ -362,7 +361,7 @@ def test_a_changed_entry_is_refused_or_has_no_effect_on_samples(
     monkeypatch.setattr(run_config, "load", lambda *_: cfg)
     victim.write(victim.content)
     expected = sampled(weights)(victim)
-    used = {"ema": "ema", "raw": "generator"}[weights], "step", "seconds", "roll_backs", "config_hash"
+    used = {"ema": "ema", "raw": "generator"}[weights], "progress", "config_hash"
     some = [attack for attack in attacks(victim.content) if attack.path[0] in used][::19]
     results = {attack: result_of(victim, attack, sampled(weights), expected) for attack in some}
     assert {str(attack): result for attack, result in results.items() if not holds(attack, result)} == {}
@@ -394,8 +393,9 @@ def test_moments_of_one_memory_are_taken_apart(victim: Victim) -> None:
     both = moments | {"exp_avg": moments["exp_avg_sq"]}
     victim.write(changed(victim.content, ("generator_optimizer", "state", 0), lambda _: both))
     victim.trainer.restore()
-    victim.trainer.run.rewind(0)
-    restored = victim.trainer.learner.generator_optimizer.state[victim.trainer.learner.generator_parameters[0]]
+    victim.trainer.recorder.run.rewind(0)
+    training_step = victim.trainer.training_step
+    restored = training_step.generator_optimizer.state[training_step.generator_parameters[0]]
     assert torch.equal(restored["exp_avg"], restored["exp_avg_sq"])
     assert restored["exp_avg"].data_ptr() != restored["exp_avg_sq"].data_ptr()
 
@@ -405,7 +405,7 @@ def test_moments_of_one_memory_are_taken_apart(victim: Victim) -> None:
     [
         (("generator_optimizer", "state", 0, "step"), torch.tensor(0.5), r"generator_optimizer.state\[0\].step=0.5"),
         (("generator_optimizer", "state", 0, "step"), torch.tensor(99.0), r"generator_optimizer.state\[0\].step=99"),
-        (("watchdog", "good_step"), 50, "watchdog.good_step=50: must be at most step="),
+        (("watchdog", "good_step"), 50, "watchdog.good_step=50: must be at most progress.step="),
         (("means", "count"), 1, "means.names: expected loss_discriminator, "),
         (("means",), {"names": ["a"], "sums": torch.zeros(1), "count": 1}, "means.names: expected loss_discriminator"),
         (("data", "units", "scale"), 2.0, "data.units.scale=2.0: must be 1.0"),
@@ -420,7 +420,10 @@ def test_entries_agree_with_each_other(victim: Victim, path: Keys, value: Any, m
 
 
 def test_the_step_is_the_number_of_updates_that_the_optimizers_have_made(victim: Victim) -> None:
-    earlier = {"step": 1, "watchdog": victim.content["watchdog"] | {"good_step": 1}}
+    earlier = {
+        "progress": victim.content["progress"] | {"step": 1},
+        "watchdog": victim.content["watchdog"] | {"good_step": 1},
+    }
     victim.write(victim.content | earlier)
     with pytest.raises(CheckpointError, match=r"generator_optimizer\.state\[0\]\.step=[23]: .* at most 1 in this run"):
         victim.trainer.restore()
@@ -435,7 +438,7 @@ def test_the_step_is_the_number_of_updates_that_the_optimizers_have_made(victim:
 
 
 def test_a_step_beyond_the_last_is_refused(victim: Victim) -> None:
-    victim.write(victim.content | {"step": 10})
+    victim.write(changed(victim.content, ("progress", "step"), lambda _: 10))
     with pytest.raises(ConfigError, match=r"last\.pt: the run is already at step 10; this asks for only"):
         victim.trainer.restore()
 
@@ -444,7 +447,7 @@ def test_the_name_of_a_file_is_its_step(victim: Victim) -> None:
     file = victim.file.with_name("step_00000009.pt")
     torch.save(victim.content, file)
     (file.parent / "step_latest.pt").touch()  # not one of ours
-    with pytest.raises(CheckpointError, match=r"step_00000009\.pt: step=[0-9]: must be 9, the step in"):
+    with pytest.raises(CheckpointError, match=r"step_00000009\.pt: progress.step=[0-9]: must be 9, the step in"):
         load_run(victim.folder, checkpoint="9")
     file.unlink()
 
@@ -635,7 +638,7 @@ def test_any_optimizer_goes_on_as_if_it_had_not_been_interrupted(name: str, tmp_
     optimizer = make(network.parameters())
     updates(network, optimizer, 3)
     torch.save(
-        {"format": 3, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "last.pt"
+        {"format": FORMAT, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "last.pt"
     )
     content = read(tmp_path / "last.pt")
     updates(network, optimizer, 2)
@@ -666,4 +669,4 @@ def test_a_parameter_that_was_updated_has_a_state() -> None:
 def test_the_names_of_the_means_are_those_of_an_update(victim: Victim) -> None:
     victim.write(victim.content)
     victim.trainer.restore()
-    assert list(victim.trainer.learner.update()) == victim.trainer.learner.update_keys
+    assert list(victim.trainer.training_step(0)) == victim.trainer.training_step.keys

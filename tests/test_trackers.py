@@ -32,7 +32,7 @@ from ganlab.runs import run_names as titles
 from ganlab.runs.folder import RunFolder, read_result
 from ganlab.trackers import RunInfo, Title, Trackers
 from ganlab.train import train
-from ganlab.training.step import Learner
+from ganlab.training.step import TrainingStep
 
 SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -447,14 +447,14 @@ def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
 
 
 def test_what_is_rolled_back_is_gone_from_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def diverges_once(learner: Learner) -> dict[str, Tensor]:
-        numbers = update(learner)
-        diverges = learner.step == 5 and learner.roll_backs == 0
+    def diverges_once(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        diverges = number == 4 and lr_factor == 1
         return numbers | {"loss_generator": torch.tensor(math.nan)} if diverges else numbers
 
-    monkeypatch.setattr(Learner, "update", diverges_once)
+    monkeypatch.setattr(TrainingStep, "__call__", diverges_once)
     overrides = ("tracker=tensorboard", "watchdog=roll_back", "trainer.checkpoint_every=0.05")  # of step 3
     folder = make_run(tmp_path / "run", *SHORT, *overrides)
     assert read_result(folder)["roll_backs"] == 1

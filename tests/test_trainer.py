@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ from ganlab.rng import StepRNG, seeded
 from ganlab.runs.checkpoints import Checkpoints, read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
-from ganlab.training.cadence import first_due, is_due
+from ganlab.training.cadence import Interval
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
-from ganlab.training.step import Learner, optimizer_step
+from ganlab.training.step import TrainingStep, optimizer_step
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -104,8 +105,9 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, overrides: 
 def test_the_first_evaluation_at_or_after_a_fraction(
     fraction: float, every: int | None, last_step: int, expected: int
 ) -> None:
-    due = [step for step in range(1, last_step + 1) if is_due(step, every, last_step)]
-    assert first_due(fraction, every, last_step) == expected
+    interval = Interval(every, last_step)
+    due = [step for step in range(1, last_step + 1) if interval.is_due(step)]
+    assert interval.first_due(fraction) == expected
     assert expected == next(step for step in due if step >= round(fraction * last_step, 6))
 
 
@@ -137,7 +139,7 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
         tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null"
     )
     cfg = run_config.load(folder)
-    untrained = build(cfg, RunFolder(tmp_path / "untrained")).learner.generator
+    untrained = build(cfg, RunFolder(tmp_path / "untrained")).training_step.generator
     before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
     after = share_on_circle(load_run(folder).sample(2000).numpy())
     assert after > 0.3
@@ -184,7 +186,7 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
     monkeypatch.setattr("ganlab.training.trainer.MAX_SECONDS_UNSAVED", 0.0)
     crash_at(folder, cfg, step=9)
     assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 8
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 8
     train(run_config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
     mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
@@ -195,7 +197,12 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
 def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     save_last = Checkpoints.save_last
-    monkeypatch.setattr(Checkpoints, "save_last", lambda *given: saved.append(given[1]) or save_last(*given))
+
+    def save(checkpoints: Checkpoints, state: dict[str, Any]) -> None:
+        saved.append(state["progress"].step)
+        save_last(checkpoints, state)
+
+    monkeypatch.setattr(Checkpoints, "save_last", save)
     overrides = ("trainer.steps=9", "trainer.checkpoint_every=0.048", "trainer.sample_every=null")  # 3 of 62 steps
     make_run(tmp_path / "slow", *overrides)
     assert saved == []
@@ -206,32 +213,33 @@ def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pyt
 
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
-    learner = build(
+    training_step = build(
         run_config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")
-    ).learner
-    assert learner.last_step == 1797 // 32 // 3
+    ).training_step
+    assert training_step.last_step == 1797 // 32 // 3
     drawn: list[int] = []
-    batches = learner.batches
-    learner.batches = lambda index: drawn.append(index) or batches(index)
+    batches = training_step.batches
+    training_step.batches = lambda index: drawn.append(index) or batches(index)
     count = {"discriminator": 0, "generator": 0}
-    for player, optimizer in zip(count, (learner.discriminator_optimizer, learner.generator_optimizer), strict=True):
+    for player in count:
+        optimizer = getattr(training_step, f"{player}_optimizer")
         optimizer.register_step_post_hook(lambda *_, player=player: count.update({player: count[player] + 1}))
-    learner.update()
-    learner.update()
+    training_step(0)
+    training_step(1)
     assert drawn == [0, 1, 2, 3, 4, 5]
     assert count == {"discriminator": 6, "generator": 2}
 
 
 def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "penalty.r1.interval=2")
-    learner = build(
+    training_step = build(
         run_config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run")
-    ).learner
+    ).training_step
     seen = []
     loss = Game.discriminator_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Game, "discriminator_loss", lambda *given: seen.append(loss(*given)) or seen[-1])
-        numbers = learner.update()
+        numbers = training_step(0)
     due, lazy = (d.penalties["r1"].item() for d in seen)
     assert due > 0
     assert lazy == 0
@@ -251,8 +259,8 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
 def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
     trainer = build(run_config.compose(choices), RunFolder(tmp_path / "run"))
-    trainer.learner.update()
-    measured = trainer.diagnostics.measure()
+    trainer.training_step(0)
+    measured = trainer.recorder.diagnostics.measure()
     for player in ("generator", "discriminator"):
         assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
 
@@ -265,14 +273,14 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
         "tracker=none",
         "metrics=none",
     ]
-    learner = build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
-    vectors = [buffer for name, buffer in learner.discriminator.named_buffers() if name.endswith(".right")]
+    training_step = build(run_config.compose(choices), RunFolder(tmp_path / "run")).training_step
+    vectors = [buffer for name, buffer in training_step.discriminator.named_buffers() if name.endswith(".right")]
     before = [vector.clone() for vector in vectors]
-    for _ in range(5):
-        learner.update()
+    for step in range(5):
+        training_step(step)
     assert vectors
     assert not any(torch.equal(a, b) for a, b in zip(before, vectors, strict=True))
-    layers = [m for m in learner.discriminator.modules() if isinstance(m, nn.Conv2d)]
+    layers = [m for m in training_step.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert layers
     for layer in layers:
         norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2).item()
@@ -291,30 +299,30 @@ def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
 
 
 def crash_at(folder: Path, cfg: DictConfig, step: int) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def crash(learner: Learner) -> dict[str, torch.Tensor]:
-        if learner.step == step - 1:
+    def crash(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        if number == step - 1:
             raise RuntimeError("a cosmic ray")
-        return update(learner)
+        return call(training_step, number, lr_factor)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OperationalError, match="RuntimeError: a cosmic ray"):
-        patch.setattr(Learner, "update", crash)
+        patch.setattr(TrainingStep, "__call__", crash)
         train(cfg, folder)
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
 def stop_at(folder: Path, cfg: DictConfig, step: int) -> None:
     """Train until a signal comes in the middle of a step."""
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def interrupted(learner: Learner) -> dict[str, torch.Tensor]:
-        if learner.step == step - 1:
+    def interrupted(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        if number == step - 1:
             signal.raise_signal(signal.SIGTERM)
-        return update(learner)
+        return call(training_step, number, lr_factor)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(Learner, "update", interrupted)
+        patch.setattr(TrainingStep, "__call__", interrupted)
         train(cfg, folder)
     assert stopped.value.exit_code == 143
     assert f"step {step} " in str(stopped.value)
@@ -375,18 +383,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     ]
     cfg = run_config.compose(overrides)
     save_config(cfg, folder)
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, torch.Tensor]:
-        numbers = update(learner)
-        return numbers | {"loss_generator": torch.tensor(math.nan)} if learner.step == 11 else numbers
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        return numbers | {"loss_generator": torch.tensor(math.nan)} if number == 10 else numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match=r"loss_generator.*step"):
-        patch.setattr(Learner, "update", broken)
+        patch.setattr(TrainingStep, "__call__", broken)
         train(cfg, folder)
     assert Diverged.exit_code == 3
     assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 10
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
@@ -395,18 +403,18 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
         ["tracker=none", "metrics=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
     )
     save_config(cfg, folder)
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, torch.Tensor]:
-        numbers = update(learner)
-        if learner.step == 20:  # due to be logged and saved, the losses being those of before
-            torch.nn.init.constant_(learner.generator_parameters[0], math.nan)
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        if number == 19:  # step 20 is logged and saved, with losses computed before this
+            torch.nn.init.constant_(training_step.generator_parameters[0], math.nan)
         return numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="weights of the generator"):
-        patch.setattr(Learner, "update", broken)
+        patch.setattr(TrainingStep, "__call__", broken)
         train(cfg, folder)
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 10
 
 
 def test_pictures_change_nothing(tmp_path: Path) -> None:
@@ -419,7 +427,7 @@ def test_pictures_change_nothing(tmp_path: Path) -> None:
 def test_the_last_step_is_never_missed(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=7", "trainer.log_every=0.048")  # every 3 of 62 steps
     assert [record["step"] for record in history(folder)] == [3, 6, 7]
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 7
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 7
 
 
 def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ganlab.errors import CheckpointError, DataError
@@ -26,7 +25,7 @@ PAGES = Environment(
 )
 
 
-def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
+def write(run: RunFolder) -> Path:
     """Write `report.html`: the result of the run, its scores, figures, last metrics and config.
 
     Result, records and config may come from a damaged or hostile file, so values of the wrong type are shown as text.
@@ -43,7 +42,7 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
         protocol=_protocol(scores),
         pictures=list(_pictures(run.figures)),
         record=list(_leaves(_last_record(run))),
-        config=yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True).rstrip().split("\n"),
+        config=(run.path / ".hydra" / "config.yaml").read_text(errors="replace").rstrip().split("\n"),
     )
     file = run.path / "report.html"
     replace_file(file, page.encode())

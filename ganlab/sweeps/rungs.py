@@ -25,7 +25,7 @@ from ganlab.runs.hydra_record import settings_of
 from ganlab.runs.scores import Score
 from ganlab.sweeps.halving import Halving, Standing, rank
 from ganlab.sweeps.plan import PlannedJob, without_hydra
-from ganlab.training.cadence import first_due
+from ganlab.training.cadence import Interval
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class JobProgress:
 
     def step_of(self, rung: float) -> int | None:
         """Return the step of the first evaluation at or after a rung, a fraction in (0, 1); None if unknown."""
-        return None if self.last_step is None else first_due(rung, self.evaluate_every, self.last_step)
+        return None if self.last_step is None else Interval(self.evaluate_every, self.last_step).first_due(rung)
 
     def has_reached(self, rung: float) -> bool:
         """Whether the scores at the rung are recorded. A killed job has to resume first, as its step is unknown."""

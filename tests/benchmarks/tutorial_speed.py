@@ -108,15 +108,16 @@ class NoPictures:
 
 def ganlab(which: str) -> Iterator[int]:
     """ganlab's training, its logging, progress and checkpoints included; yields the steps of each turn."""
-    cfg = run_config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none"])
+    turns = 1000  # more than anyone will ask for
+    length = (f"trainer.epochs={turns * EPOCHS[which]}", f"trainer.evaluate_every={EPOCHS[which]}")
+    cfg = run_config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none", *length])
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(cfg, RunFolder(folder))
-        trainer.pictures = NoPictures()
-        steps = round(EPOCHS[which] * trainer.steps_per_epoch)
-        for turn in itertools.count(1):
-            trainer.learner.last_step = turn * steps
-            trainer.train(StopSignal())
-            yield steps
+        trainer.recorder.pictures = NoPictures()
+        for turn in range(1, turns + 1):
+            before = trainer.progress.step
+            trainer.train(StopSignal(), until=turn / turns)
+            yield trainer.progress.step - before
 
 
 def timed(turns: Iterator[int]) -> float:
