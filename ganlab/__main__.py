@@ -9,15 +9,13 @@ import logging
 import sys
 from pathlib import Path
 
-import hydra
-
 from ganlab.config import command_line, run_config
-from ganlab.config.conf_files import CONFIG_NAME, conf_dir
 from ganlab.config.environment import environment
+from ganlab.config.hydra_internals import hydra_main
+from ganlab.config.terminal import LogFormatter
 from ganlab.errors import ConfigError
-from ganlab.hydra_callbacks import RefuseBadConfig
+from ganlab.hydra_callbacks import ExitCode, RefuseBadConfig, task
 from ganlab.runs.folder import RunFolder
-from ganlab.sweeps.jobs import job
 from ganlab.train import train
 from ganlab.training.memory import keep_freed_memory
 
@@ -42,7 +40,7 @@ def launch() -> None:
     sys.argv = [typed[0], *map(in_sweep_folder, arguments)]  # hydra.main reads its arguments there
     try:
         with environment(HYDRA_FULL_ERROR="1"):  # makes Hydra raise errors, so that command_line.run can report them
-            hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+            hydra_main(task, RefuseBadConfig, ExitCode, LogFormatter)()
     finally:
         sys.argv = typed
         RefuseBadConfig.release()
@@ -67,9 +65,8 @@ def resume(arguments: list[str]) -> None:
     run.reopen()  # before anything is read or written
     try:
         cfg = run_config.load(folder, trust=[name.strip() for name in trust.split(",") if name.strip()])
-        run.check_same_run(".hydra/config.yaml", cfg.seed, run_config.config_hash(cfg))
-        run_config.go_offline(cfg)
-        run_config.override(cfg, [f"{key}={value}" for key, value in given.items()])
+        run.check_same_run(".hydra/config.yaml", cfg.seed, cfg.hash)
+        cfg = cfg.offline().override([f"{key}={value}" for key, value in given.items()])
         command_line.configure_logging(folder)
         train(cfg, folder, resume=True)
     finally:

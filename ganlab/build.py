@@ -10,12 +10,11 @@ from typing import TypeVar
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ganlab.augment import Augment
-from ganlab.config import run_config
+from ganlab.config.hydra_internals import instantiate_checked
+from ganlab.config.run_config import RunConfig
 from ganlab.data.batches import Batches, check_batch_size
 from ganlab.data.dataset import Dataset, Description
 from ganlab.errors import ConfigError, GanlabError
@@ -50,35 +49,34 @@ from ganlab.watchdog import Guard
 Kind = TypeVar("Kind")
 
 
-def instantiate(cfg: DictConfig, key: str, kind: type[Kind]) -> Kind:
+def instantiate(cfg: RunConfig, key: str, kind: type[Kind]) -> Kind:
     """Create the object that a node of the config describes.
 
     Raises:
         ConfigError: the constructor refused the values, or the object is not a `kind`.
     """
-    node = OmegaConf.select(cfg, key)
+    node = cfg.select(key)
     try:
-        instance = hydra_instantiate(node, _convert_="all")
+        instance = instantiate_checked(node)
     except InstantiationException as error:
         if isinstance(error.__cause__, GanlabError):
             raise error.__cause__ from error
         raise ConfigError(f"{key}: {' '.join(str(error).split())}") from error
     if not isinstance(instance, kind):
-        raise ConfigError(f"{key}._target_={node._target_}: must create a {kind.__name__}")
+        raise ConfigError(f"{key}._target_={node['_target_']}: must create a {kind.__name__}")
     return instance
 
 
-def check(cfg: DictConfig) -> None:
-    """Check a config without reading data or using a device.
+def check(cfg: RunConfig) -> None:
+    """Check that every object of a run can be built and fits the others, without reading data or using a device.
 
     Raises:
         ConfigError: names the key, its value and what is allowed.
     """
-    cfg = run_config.check(cfg)
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     if dataset.num_examples is not None:
-        check_batch_size(cfg.trainer.batch_size, dataset.num_examples)
+        check_batch_size(cfg.select("trainer.batch_size"), dataset.num_examples)
     players = build_players(cfg, dataset)
     check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
@@ -89,7 +87,7 @@ def check(cfg: DictConfig) -> None:
     check_optimizers(cfg)  # last, since PyTorch's first optimizer imports for seconds
 
 
-def check_optimizers(cfg: DictConfig) -> None:
+def check_optimizers(cfg: RunConfig) -> None:
     """Construct both optimizers for one dummy parameter, since PyTorch checks hyperparameters on construction."""
     optimizers = instantiate(cfg, "optimizer", Optimizers)
     for player in ("generator", "discriminator"):
@@ -99,8 +97,8 @@ def check_optimizers(cfg: DictConfig) -> None:
             raise ConfigError(f"optimizer.{player}: {' '.join(str(error).split())}") from error
 
 
-def build_game(cfg: DictConfig, pack: int = 1) -> Game:
-    penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in map(str, cfg.penalty)}
+def build_game(cfg: RunConfig, pack: int = 1) -> Game:
+    penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in cfg.select("penalty")}
     return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack)
 
 
@@ -122,11 +120,11 @@ def check_batch_norm(discriminator: nn.Module, penalties: Mapping[str, Penalty])
         )
 
 
-def build_trackers(cfg: DictConfig) -> Trackers:
-    return Trackers({name: instantiate(cfg, f"tracker.{name}", Tracker) for name in map(str, cfg.tracker)})
+def build_trackers(cfg: RunConfig) -> Trackers:
+    return Trackers({name: instantiate(cfg, f"tracker.{name}", Tracker) for name in cfg.select("tracker")})
 
 
-def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
+def build_players(cfg: RunConfig, dataset: Dataset | Description) -> Players:
     """Build both networks for the shape and classes of a dataset, with initial weights that depend only on the seed.
 
     Raises:
@@ -135,8 +133,8 @@ def build_players(cfg: DictConfig, dataset: Dataset | Description) -> Players:
     model, condition = instantiate(cfg, "model", Model), instantiate(cfg, "condition", Conditioning)
     num_classes = len(dataset.classes) if condition.uses_classes else 0
     if condition.uses_classes:
-        check_classes(num_classes, dataset.name, cfg.condition._target_)
-    check_pack(model.pack, num_classes, cfg.trainer.batch_size)
+        check_classes(num_classes, dataset.name, cfg.select("condition._target_"))
+    check_pack(model.pack, num_classes, cfg.select("trainer.batch_size"))
     initialise, latent = instantiate(cfg, "init", Init), instantiate(cfg, "latent", Latent)
     shape = tuple(dataset.shape)
     prefix = f"model does not fit dataset {dataset.name} with examples of shape {list(shape)}"
@@ -190,17 +188,15 @@ def output_shapes(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size,
     return examples.shape, logits.shape
 
 
-def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
+def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     """Build the trainer of a run, and start or resume the record in its folder.
 
     Raises:
-        ConfigError: the config is invalid or does not fit the data.
+        ConfigError: the config does not fit the data.
         ganlab.errors.DataError: the data are missing or unreadable.
         ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
-    cfg = run_config.check(cfg)
     device = devices.resolve(cfg.device)
-
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     players = build_players(cfg, dataset)
@@ -246,10 +242,9 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         cadence=cadence,
         main_metric=main_metric,
     )
-    config_hash = run_config.config_hash(cfg)
     metadata = {
-        "config": run_config.plain(cfg),
-        "config_hash": config_hash,
+        "config": cfg.plain(),
+        "config_hash": cfg.hash,
         "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
     }
     checkpoints = Checkpoints(run.checkpoints, arguments.keep_checkpoints, metadata)
@@ -258,10 +253,10 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     plan = {"last_step": cadence.last_step, "evaluate_every": cadence.evaluate.steps, "main_metric": main_metric}
     if resume:
         trainer.restore()
-        hashes = [*(earlier for earlier in run.result["config_hashes"] if earlier != config_hash), config_hash]
-        run.update(**plan, config_hash=config_hash, config_hashes=hashes, status="running", error=None, halted=None)
+        hashes = [*(earlier for earlier in run.result["config_hashes"] if earlier != cfg.hash), cfg.hash]
+        run.update(**plan, config_hash=cfg.hash, config_hashes=hashes, status="running", error=None, halted=None)
     else:
-        about_run = {"seed": cfg.seed, "config_hash": config_hash, "provenance": provenance(device)}
+        about_run = {**cfg.identity, "provenance": provenance(device)}
         run.start({**about_run, "dataset": origin, **plan})
     if evaluator:
         trainer.progress.evaluation_seconds += evaluator.preparation
@@ -269,7 +264,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
 
 
 def build_training_step(
-    cfg: DictConfig, arguments: TrainingArguments, players: Players, game: Game, batches: Batches, last_step: int
+    cfg: RunConfig, arguments: TrainingArguments, players: Players, game: Game, batches: Batches, last_step: int
 ) -> TrainingStep:
     average = None
     if arguments.ema_half_life:

@@ -76,7 +76,6 @@ def evaluate(
         raise ConfigError(f"{overrides[0]}: allowed only with data=; with run=, the dataset is that of the run")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
         raise ConfigError("weights=, checkpoint= and seeds=: allowed only with run=; the samples of data= are fixed")
-    keep_freed_memory()
     if run is not None:
         subject = of_run(run, weights, checkpoint, device, tuple(trust))
     else:
@@ -185,7 +184,6 @@ def of_file(data: str, dataset: str, overrides: Sequence[str]) -> Subject:
     from ganlab.data.sample_files import open_samples
 
     cfg = run_config.compose([f"dataset={dataset}", *overrides])
-    run_config.check(cfg)
     reference = instantiate(cfg, "dataset", Dataset)
     samples = open_samples(data, tuple(reference.shape))
     return Subject(samples, reference, num=samples.num)

@@ -1,4 +1,4 @@
-"""Callbacks that Hydra calls before and after a run or a sweep."""
+"""What Hydra calls: the task of each run or job, and callbacks before and after a run or a sweep."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from hydra.utils import get_class
+from omegaconf import DictConfig
 
 from ganlab.config import command_line
-from ganlab.config.run_config import refuse_lists
+from ganlab.config.run_config import ResolvedConfig, RunConfig, refuse_lists
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.runs.folder import RunFolder, contains_run
 from ganlab.sweeps import jobs
+from ganlab.train import train
+from ganlab.training.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +27,36 @@ SWEEP_KEYS = ("hydra.sweep.", "hydra.launcher.", "hydra/launcher", "hydra.sweepe
 QUOTE = "'"  # quotes sweep_dir= for Hydra's parser
 
 
+def task(cfg: DictConfig, config: ResolvedConfig | None = None, until: float | None = None) -> float | int:
+    """Train one run, or one job of a sweep; Hydra calls this with the composed config, in a process of the command.
+
+    Args:
+        config: the config of a job, if its launcher has resolved it already.
+        until: fraction of the run; a job pauses at its first evaluation there or later. None trains to the end.
+
+    Returns:
+        The exit code of a single run, or the objective of a job, which a sweeper optimises.
+
+    Raises:
+        SystemExit: a signal stopped a job, so that this process starts no others.
+        CheckpointError: the folder of a job contains another run.
+    """
+    keep_freed_memory()
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    if hydra_cfg.mode is RunMode.MULTIRUN:
+        return jobs.run_in_sweep(config or ResolvedConfig.of(cfg), folder, hydra_cfg.sweeper, until)
+    try:
+        train(RefuseBadConfig.config or ResolvedConfig.of(cfg), folder)
+    except GanlabError as error:
+        return command_line.say(error)
+    return 0
+
+
 class RefuseBadConfig(Callback):
     """Refuses an invalid config before anything is written, then locks the folder, as Hydra writes to it next."""
 
+    config: RunConfig | None = None  # of the single run that this process starts; its task trains it
     folder: RunFolder | None = None  # the folder that this process has locked
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -32,9 +64,9 @@ class RefuseBadConfig(Callback):
             _refuse_sweep_keys(config.hydra.overrides.hydra)
             from ganlab import build  # imported late: torch takes seconds, and Hydra loads callbacks first
 
-            cfg = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
             refuse_lists(config.hydra.overrides.task)
-            build.check(cfg)
+            RefuseBadConfig.config = ResolvedConfig.of(config).validate()
+            build.check(RefuseBadConfig.config)
             self._claim(Path(config.hydra.run.dir), must_be_unused=True)
 
         exit_code = command_line.run(check_all, config.hydra.overrides.task)
@@ -98,8 +130,8 @@ def show_leaderboard(folder: Path) -> None:
 
 
 def continues_folder(config: DictConfig) -> bool:
-    """Whether the launcher accepts a used sweep folder and keeps its jobs."""
-    return str(config.hydra.launcher.get("_target_")) == "hydra_plugins.ganlab_launcher.processes.Processes"
+    """Whether the launcher accepts a used sweep folder and keeps its jobs, as its class declares."""
+    return bool(getattr(get_class(config.hydra.launcher._target_), "continues_folder", False))
 
 
 def _refuse_sweep_keys(overrides: list[str]) -> None:

@@ -7,11 +7,10 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from ganlab.config import run_config
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
 from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    cfg: DictConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
+    cfg: ResolvedConfig, folder: Path, *, resume: bool = False, keep: bool = False, until: float | None = None
 ) -> None:
     """Train one run in its folder, and record there how it ended.
 
@@ -52,7 +51,7 @@ def train(
         finish(trainer, "done" if trainer.is_done else "stopped", None, 0)
 
 
-def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> Trainer:
+def begin(cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> Trainer:
     """Check the config, then build or restore the trainer.
 
     A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
@@ -64,18 +63,18 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
 
             if not resume:
                 run.claim()
-            cfg = run_config.check(cfg)
-            trainer = build(cfg, run, resume=resume)
+            valid = cfg.validate()
+            trainer = build(valid, run, resume=resume)
     except BaseException as error:
         if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
             with suppress(CheckpointError):  # another process is using the folder
-                run.fail(str(ended), ended.exit_code, identity(cfg))
+                run.fail(str(ended), ended.exit_code, cfg.identity)
             raise ended from error
         if not resume:
             run.discard()
         run.close()
         raise
-    run_config.save(cfg, run.path)
+    valid.save(run.path)
     return trainer
 
 
@@ -84,7 +83,8 @@ def start_trackers(trainer: Trainer) -> None:
     from ganlab.trackers import RunInfo
 
     run = trainer.recorder.run
-    info = RunInfo(run.path, run.result["id"], title(run.path), run_config.read(run.path), trainer.progress.step)
+    config = run_config.read(run.path).plain()
+    info = RunInfo(run.path, run.result["id"], title(run.path), config, trainer.progress.step)
     trainer.recorder.trackers.start(info)
 
 
@@ -110,8 +110,3 @@ def as_ganlab_error(error: BaseException) -> GanlabError:
         return OperationalError(str(error))
     log.error("The run failed", exc_info=error)
     return OperationalError(f"{type(error).__name__}: {error} (traceback above and in ganlab.log)")
-
-
-def identity(cfg: DictConfig) -> dict[str, Any]:
-    """Seed and config hash, which identify a run that failed before its first step."""
-    return {"seed": cfg.seed, "config_hash": run_config.config_hash(cfg)}

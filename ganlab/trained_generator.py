@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError
-from ganlab.runs.folder import read_result
+from ganlab.runs.folder import check_same_run, read_result
 
 if TYPE_CHECKING:
     import torch
-    from omegaconf import DictConfig
     from torch import Tensor, nn
 
+    from ganlab.config.run_config import RunConfig
     from ganlab.data.units import AffineUnits
     from ganlab.game import Players
     from ganlab.sampling import Sampler
@@ -65,7 +65,7 @@ class TrainedGenerator:
 
     @classmethod
     def build(
-        cls, cfg: DictConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
+        cls, cfg: RunConfig, folder: str | Path, *, weights: str | None, checkpoint: str, device: str
     ) -> TrainedGenerator:
         """Load from a run's folder, given its config from `ganlab.config.run_config.load`."""
         from ganlab.build import build_players
@@ -77,8 +77,11 @@ class TrainedGenerator:
         path = Checkpoints(Path(folder) / "checkpoints").find(str(checkpoint))
         content = read(path)
         check_metadata(path, content)
-        refuse_mixed(Path(folder), cfg, path, content["config_hash"])
-        available = ("ema", "raw") if cfg.trainer.get("ema_half_life", "default") is not None else ("raw",)
+        hashes = read_result(Path(folder)).get("config_hashes")
+        known = hashes if isinstance(hashes, list) else [content["config_hash"]]
+        check_same_run(Path(folder) / ".hydra" / "config.yaml", cfg.hash, known)
+        check_same_run(path, content["config_hash"], known)
+        available = ("ema", "raw") if cfg.select("trainer.ema_half_life", "default") is not None else ("raw",)
         chosen = weights or available[0]
         if chosen not in available:
             raise CheckpointError(f"weights={chosen}: must be {' or '.join(available)} for this run")
@@ -116,22 +119,6 @@ class TrainedGenerator:
                 raise ConfigError(f"label={label}: {allowed if self.classes else unconditional}")
             number = self.classes.index(str(label))
         return torch.cat([batch.x.cpu() for batch in self.sampler.batches(num, seed, number)])
-
-
-def refuse_mixed(folder: Path, cfg: DictConfig, checkpoint: Path, checkpoint_hash: str) -> None:
-    """Refuse a folder whose config, result and checkpoint are of different runs.
-
-    The two hashes may differ: a resume may change the config, and `result.json` lists every one that the run has had.
-
-    Raises:
-        CheckpointError: the config or the checkpoint is of another run.
-    """
-    hashes = read_result(folder).get("config_hashes")
-    known = hashes if isinstance(hashes, list) else [checkpoint_hash]
-    config_file = folder / ".hydra" / "config.yaml"
-    for file, found in ((config_file, run_config.config_hash(cfg)), (checkpoint, checkpoint_hash)):
-        if found not in known:
-            raise CheckpointError(f"{file}: config_hash {found} is not one of this run's, {', '.join(map(str, known))}")
 
 
 def refuse_nonfinite(checkpoint: Path, generator: nn.Module, z: tuple[Tensor, ...], samples: Tensor) -> None:

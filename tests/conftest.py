@@ -13,9 +13,9 @@ import pytest
 import torch
 from filelock import FileLock
 from fork_server import Forked, ForkServer
-from omegaconf import DictConfig, OmegaConf
 
 from ganlab.config import run_config
+from ganlab.config.run_config import RunConfig
 from ganlab.runs.folder import read_result
 from ganlab.train import train
 
@@ -34,10 +34,10 @@ def make_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def save_config(cfg: DictConfig, folder: Path) -> None:
+def save_config(cfg: RunConfig, folder: Path) -> None:
     """What Hydra leaves in a run's folder, as far as ganlab reads it."""
     (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml", resolve=True)
+    cfg.save(folder)
 
 
 def results(sweep: Path) -> dict[str, dict]:

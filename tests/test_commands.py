@@ -25,6 +25,7 @@ from fork_server import Forked
 from PIL import Image
 
 from ganlab.config import command_line, run_config
+from ganlab.config.schema import GROUPS
 from ganlab.config.terminal import LogFormatter, printable
 from ganlab.train import train
 
@@ -104,7 +105,7 @@ def test_help_lists_commands_and_config_groups(ganlab: Command) -> None:
         "dcgan, dcgan_small, mlp, r3gan_small, resnet, tutorial_cnn",
     ):
         assert words in shown
-    for group in (*run_config.GROUPS, "experiment", "sweep"):
+    for group in (*GROUPS, "experiment", "sweep"):
         assert f"{group}: " in shown
 
 

@@ -114,8 +114,7 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
 def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
     cost = result(folder)["evaluation_seconds"]
-    cfg = run_config.load(folder)
-    run_config.override(cfg, ["trainer.epochs=4"])
+    cfg = run_config.load(folder).override(["trainer.epochs=4"])
     train(cfg, folder, resume=True)
     assert RunFolder(folder).history() == RunFolder(circle).history()
     assert result(folder)["best"] == result(circle)["best"]
@@ -126,8 +125,7 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2")
-    cfg = run_config.load(folder)
-    run_config.override(cfg, ["trainer.epochs=4", "metrics.num=300"])
+    cfg = run_config.load(folder).override(["trainer.epochs=4", "metrics.num=300"])
     train(cfg, folder, resume=True)
     assert caplog.text.count("the search for the best score starts again: scores cannot be ranked") == 1
     assert [("near" in record, "accuracy" in record) for record in RunFolder(folder).history()] == [
@@ -149,8 +147,9 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
 def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=1")
     for epochs, names, num in ((2, "[distance]", 200), (3, "[near]", 300)):
-        cfg = run_config.load(folder)
-        run_config.override(cfg, [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"])
+        cfg = run_config.load(folder).override(
+            [f"trainer.epochs={epochs}", f"metrics.names={names}", f"metrics.num={num}"]
+        )
         train(cfg, folder, resume=True)
     assert "the curves of near start again: scores cannot be ranked together: num_fake is 200" in caplog.text
     assert [("near" in record, "distance" in record) for record in RunFolder(folder).history()] == [

@@ -9,12 +9,12 @@ import torch
 from conftest import make_run
 
 from ganlab import load_run
-from ganlab.config import run_config
+from ganlab.config.conf_files import conf_dir
 from ganlab.data.cifar10 import CIFAR10
 from ganlab.data.dataset import Examples
 from ganlab.runs.folder import RunFolder
 
-EXPERIMENTS = sorted(file.stem for file in (run_config.conf_dir() / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
 SIZES = {"digits": (8, 8), "mnist5": (28, 28), "mnist": (28, 28)}
 IMAGES = [(dataset, model) for dataset in SIZES for model in ("mlp", "tutorial_cnn", "dcgan_small")]
 

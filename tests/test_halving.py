@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import make_run, results, save_config, wait_for_jobs
 from fork_server import Forked
+from omegaconf import OmegaConf
 from test_compare import score
 
 from ganlab.config import run_config
@@ -89,7 +90,7 @@ class Sweep:
             cfg = run_config.compose(
                 ["tracker=none", f"seed={job % 2}", f"model.latent_dim={job // 2 + 1}", *overrides]
             )
-            self.planned.append(PlannedJob(cfg, [], folder / str(job), "new"))
+            self.planned.append(PlannedJob(cfg, OmegaConf.create(), [], folder / str(job), "new"))
 
     def come(
         self,

@@ -27,6 +27,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ganlab.compare import compare
 from ganlab.config import run_config
+from ganlab.config.conf_files import conf_dir
 from ganlab.evaluate import evaluate
 from ganlab.sample import sample
 from ganlab.sweeps.processes import Sweep
@@ -286,7 +287,7 @@ def test_a_command_works(command: str, place: Place) -> None:
 
 def test_help_and_comments_quote_what_a_shell_would_interpret() -> None:
     help_texts = [inspect.getdoc(command) or "" for command in (sample, evaluate, compare)]
-    for text in (*help_texts, *(file.read_text() for file in sorted(run_config.conf_dir().rglob("*.yaml")))):
+    for text in (*help_texts, *(file.read_text() for file in sorted(conf_dir().rglob("*.yaml")))):
         assert not re.search(r"(?<![\w.'])[\w.]+=\w*[\[(].*|<[a-z][\w ]*>", text)
 
 

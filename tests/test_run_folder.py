@@ -37,7 +37,7 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
     result = json.loads((run / "result.json").read_text())
     checkpoint = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
     assert cfg.seed == result["seed"] == checkpoint["config"]["seed"] == winner
-    assert run_config.config_hash(cfg) == result["config_hash"] == checkpoint["config_hash"]
+    assert cfg.hash == result["config_hash"] == checkpoint["config_hash"]
     assert f"seed={winner}" in yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # the winner's first and last line
 
@@ -95,9 +95,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("file", "source", "message"),
     [
         (".hydra/config.yaml", "other", r"config\.yaml: has seed 1, but result\.json has 0"),
-        (".hydra/config.yaml", "faster", r"config\.yaml: config_hash \w+ is not in result\.json"),
+        (".hydra/config.yaml", "faster", r"config\.yaml: config_hash \w+ is not one of this run's"),
         ("checkpoints/last.pt", "other", r"last\.pt: config: has seed 1, but result\.json has 0"),
-        ("checkpoints/last.pt", "faster", r"last\.pt: config: config_hash \w+ is not in result\.json"),
+        ("checkpoints/last.pt", "faster", r"last\.pt: config: config_hash \w+ is not one of this run's"),
         ("result.json", "other", r"config\.yaml: has seed 0, but result\.json has 1"),
     ],
 )
@@ -119,4 +119,4 @@ def test_a_resume_that_changes_the_config_may_be_killed_at_any_moment_and_goes_o
     (run / "checkpoints" / "last.pt").write_bytes(old_checkpoint)
     resume([f"resume={run}", "trainer.steps=6"])
     assert json.loads((run / "result.json").read_text())["step"] == 6
-    assert run_config.load(run).optimizer.generator.lr == 0.001
+    assert run_config.load(run).select("optimizer.generator.lr") == 0.001

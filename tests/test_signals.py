@@ -17,9 +17,11 @@ from types import FrameType
 
 import pytest
 from conftest import ROOT, save_config
-from omegaconf import DictConfig, OmegaConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from omegaconf import OmegaConf
 
 from ganlab.config import run_config
+from ganlab.config.run_config import RunConfig
 from ganlab.data.points import Circle
 from ganlab.errors import Stopped
 from ganlab.runs.folder import read_result
@@ -54,7 +56,7 @@ def signalling(function: Callable, *numbers: signal.Signals) -> Callable:
     return signalled
 
 
-def new_run(folder: Path) -> DictConfig:
+def new_run(folder: Path) -> RunConfig:
     cfg = run_config.compose([*QUICK, "trainer.steps=20"])
     save_config(cfg, folder)
     return cfg
@@ -151,7 +153,7 @@ def test_a_job_is_stopped_and_requeued_once(
     kind, method = (TrainingStep, "__call__") if when == "in training" else (Circle, "load")
     signals = (number, signal.SIGTERM, signal.SIGUSR2)  # with the other two that a cluster may send
     monkeypatch.setattr(kind, method, signalling(getattr(kind, method), *signals))
-    sweeper = OmegaConf.create({"_target_": "BasicSweeper"})
+    sweeper = OmegaConf.structured(BasicSweeperConf)
     with pytest.raises(SystemExit):
         run_in_sweep(new_run(tmp_path / "run"), tmp_path / "run", sweeper)
     assert requeued == ["requeued"]
@@ -169,7 +171,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(TrainingStep, "__call__", signalling(TrainingStep.__call__, signal.SIGTERM))
-    sweeper = OmegaConf.create({"_target_": "BasicSweeper"})
+    sweeper = OmegaConf.structured(BasicSweeperConf)
     with pytest.raises(SystemExit) as ended:
         run_in_sweep(new_run(tmp_path / "run"), tmp_path / "run", sweeper)
     assert (requeued, ended.value.code) == (expected, -1 if expected else 143)

@@ -19,7 +19,6 @@ import pytest
 import torch
 from conftest import make_run, results, wait_for_jobs
 from fork_server import Forked
-from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,6 +28,8 @@ from omegaconf import OmegaConf
 from ganlab import build
 from ganlab import hydra_callbacks as callbacks
 from ganlab.config import run_config
+from ganlab.config.conf_files import conf_dir
+from ganlab.config.hydra_internals import initialize_hydra
 from ganlab.runs.folder import RunFolder
 from ganlab.runs.provenance import provenance
 from ganlab.sweeps import jobs
@@ -373,9 +374,9 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
 # Without a process ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sweep", [file.stem for file in sorted((run_config.conf_dir() / "sweep").glob("*.yaml"))])
+@pytest.mark.parametrize("sweep", [file.stem for file in sorted((conf_dir() / "sweep").glob("*.yaml"))])
 def test_every_grid_is_a_sweep_of_runs_that_fit(sweep: str) -> None:
-    hydra = OmegaConf.load(run_config.conf_dir() / "sweep" / f"{sweep}.yaml").hydra
+    hydra = OmegaConf.load(conf_dir() / "sweep" / f"{sweep}.yaml").hydra
     assert hydra.mode == "MULTIRUN"
     grid = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
     (batch,) = BasicSweeper.split_arguments(parsed(grid), None)
@@ -387,7 +388,7 @@ def test_every_grid_is_a_sweep_of_runs_that_fit(sweep: str) -> None:
 
 def parsed(overrides: list[str]) -> list[Override]:
     """Overrides with the options of a glob looked up, as Hydra does."""
-    with initialize_config_dir(str(run_config.conf_dir()), version_base="1.3"):
+    with initialize_hydra():
         loader = GlobalHydra.instance().config_loader()
         found = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
         return [override for override in found if list(override.sweep_string_iterator())]

@@ -290,13 +290,12 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
 
 def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2")
-    cfg = run_config.load(folder)
-    run_config.override(cfg, ["trainer.steps=4", "optimizer.generator.lr=0.25"])
+    cfg = run_config.load(folder).override(["trainer.steps=4", "optimizer.generator.lr=0.25"])
     train(cfg, folder, resume=True)
     content = read(folder / "checkpoints" / "last.pt")
     assert content["generator_optimizer"]["param_groups"][0]["lr"] == 0.25
-    assert run_config.load(folder).optimizer.generator.lr == 0.25
-    assert run_config.load(folder).trainer.steps == 4
+    assert run_config.load(folder).select("optimizer.generator.lr") == 0.25
+    assert run_config.load(folder).select("trainer.steps") == 4
 
 
 def crash_at(folder: Path, cfg: DictConfig, step: int) -> None:
@@ -367,8 +366,7 @@ def test_resume_makes_folders_that_are_gone(tmp_path: Path) -> None:
 
 def test_resume_refuses_a_checkpoint_of_other_networks(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=2")
-    cfg = run_config.load(folder)
-    cfg.model.generator.width = 9
+    cfg = run_config.compose(["tracker=none", "metrics=none", "trainer.steps=2", "model.generator.width=9"])
     with pytest.raises(CheckpointError, match=r"last.pt: generator.layers.0.weight: shape \[8, 2\], expected \[9, 2\]"):
         train(cfg, folder, resume=True)
 

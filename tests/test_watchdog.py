@@ -216,7 +216,7 @@ def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("ganlab.build.build", lambda *a, **k: trainers.append(build(*a, **k)) or trainers[-1])
     train(cfg, tmp_path / "run")
     lr = trainers[0].training_step.generator_optimizer.param_groups[0]["lr"]
-    assert lr == pytest.approx(cfg.optimizer.generator.lr / 2)
+    assert lr == pytest.approx(cfg.select("optimizer.generator.lr") / 2)
 
 
 def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
         command = [sys.executable, "-P", *arguments]
         return subprocess.run(command, cwd=tmp_path / "work", env=env, capture_output=True, text=True, check=False)
 
-    where = run("-c", "import ganlab.config.run_config; print(ganlab.config.run_config.conf_dir())")
+    where = run("-c", "import ganlab.config.conf_files; print(ganlab.config.conf_files.conf_dir())")
     assert where.stdout.strip() == str(installed / "ganlab" / "conf")
     assert (installed / "hydra_plugins" / "ganlab_launcher" / "processes.py").is_file()
     done = run("-m", "ganlab", "tracker=none", "trainer=smoke")

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.utils import get_args_parser
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -22,7 +23,8 @@ from yaml import YAMLError
 
 from ganlab.config.conf_files import CONFIG_NAME, conf_dir
 from ganlab.config.hydra_errors import explain, first_line
-from ganlab.config.signatures import bind
+from ganlab.config.hydra_internals import flag_parser, initialize_hydra
+from ganlab.config.signatures import bind, parameters_of
 from ganlab.config.terminal import LogFormatter, printable, printable_traceback
 from ganlab.errors import ConfigError, GanlabError, OperationalError
 
@@ -96,7 +98,7 @@ def call(function: Callable[..., object], arguments: Sequence[str], groups: Sequ
     given: dict[str, Any] = {"overrides": overrides} if overrides else {}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        is_text = inspect.signature(function).parameters[key].annotation in ("str", "str | None")
+        is_text = parameters_of(function)[key].annotation in (str, str | None)
         given[key] = value if is_text else yaml_value(key, value)  # out=1 and label=007 stay text
     bind(function, given, function.__name__)
     return function(**given)
@@ -108,7 +110,7 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a flag is unknown or has an invalid value.
     """
-    parser = get_args_parser()
+    parser = flag_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print its whole usage and exit
     known, others = parser.parse_known_args(list(arguments))
     unknown = [argument for argument in others if argument.startswith("-")]
@@ -120,10 +122,7 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
 def help_text(overrides: Sequence[str]) -> str:
     """Return the text of `--help`: Hydra's own template, filled in a second faster than Hydra does."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_hydra():
         cfg = compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
         options = {group: sorted(loader.get_group_options(group)) for group in sorted(loader.list_groups(""))}

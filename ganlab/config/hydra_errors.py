@@ -1,23 +1,32 @@
-"""Turns errors of Hydra and OmegaConf into one line that names the key, the value and the choices."""
+"""Turns errors of Hydra and OmegaConf into one line that names the key, the value and the choices.
+
+For a bad override Hydra raises an exception whose text alone names the key. The key is found here by comparing the
+overrides with the config that they would change.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ganlab.config.conf_files import CONFIG_NAME, conf_dir, options_of
+from ganlab.config.conf_files import CONFIG_NAME, options_of
+from ganlab.config.hydra_internals import initialize_hydra
 from ganlab.config.signatures import HYDRA_KEYS
 
 
@@ -28,52 +37,67 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
         options = error.options or options_of(group)
         if group:
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
-    if "Config group override must be" in str(error):
-        groups = {override.partition("=")[0]: override for override in overrides}
-        group = next((name for name in groups if options_of(name) and not _is_option(groups[name])), "")
-        return f"{groups.get(group, ' '.join(overrides))}: must be one of {', '.join(options_of(group))}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be parsed: {first_line(error)}"
-    named = re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", str(error))
-    if isinstance(error, ConfigCompositionException) and named:
-        key = named.group(1)
-        typed = next((o for o in overrides if o.lstrip("+~").startswith(key)), key)
-        return f"{typed}: no such key; {_keys_beside(key, overrides)}"
+    if isinstance(error, (ConfigCompositionException, ValueError)) and (found := _bad_override(overrides)):
+        return found
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return f"{' '.join(overrides)}: {first_line(error)}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     return first_line(error) if cause is error else f"{first_line(error)}: {first_line(cause)}"
 
 
-def _is_option(override: str) -> bool:
-    group, _, option = override.partition("=")
-    return option in options_of(group)
-
-
-def _keys_beside(key: str, overrides: Sequence[str]) -> str:
-    """List the keys beside an unknown key, in the config with the groups that the user chose."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    groups |= {"hydra/launcher", "hydra/sweeper"}
-    choices = [o for o in overrides if o.split("=")[0] in groups and "," not in o]
-    choices += [f"hydra.searchpath=[file://{folder}]" for folder in _own_folders(overrides)]
+def _bad_override(overrides: Sequence[str]) -> str | None:
+    """Return what is wrong with the first override that does not fit the config with the groups that the user chose."""
+    own = [f"hydra.searchpath=[file://{folder}]" for folder in _own_folders(overrides)]
+    parsed = _parsed(overrides)
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = hydra_compose(CONFIG_NAME, overrides=choices, return_hydra_config=key.startswith("hydra."))
-    except (HydraException, OmegaConfBaseException):
-        return "see python -m ganlab --help"
-    parent, found = key, None
-    while parent and not isinstance(found, DictConfig):
-        parent = parent.rpartition(".")[0]
-        found = OmegaConf.select(cfg, parent) if parent else cfg
-    names = [str(name) for name in found if name not in (*HYDRA_KEYS, "hydra")] if isinstance(found, DictConfig) else []
-    near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"
+    with initialize_hydra():
+        loader = GlobalHydra.instance().config_loader()
+        options = {
+            override.input_line: loader.get_group_options(override.key_or_group, config_name=CONFIG_NAME, overrides=own)
+            for override in parsed
+        }
+        choices = [override for override in parsed if options[override.input_line]]
+        changes = [override for override in parsed if not options[override.input_line]]
+        for choice in choices:
+            if not choice.is_delete() and not choice.is_sweep_override() and not isinstance(choice.value(), str | list):
+                return f"{choice.input_line}: must be one of {', '.join(options[choice.input_line])}"
+        chosen = [str(choice.input_line) for choice in choices if not choice.is_sweep_override()]
+        try:
+            cfg = compose(CONFIG_NAME, overrides=[*chosen, *own], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException):
+            return None
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    for change in changes:
+        key = change.key_or_group
+        parent, node = _innermost_node(tree, key)
+        exists = key == parent or not isinstance(node, Mapping) or key.removeprefix(f"{parent}.") in node
+        if change.is_add() and exists:
+            return f"{change.input_line}: already exists; remove the +"
+        if not exists and not change.is_add() and not change.is_force_add():
+            names = [str(name) for name in node if name not in (*HYDRA_KEYS, "hydra")]
+            near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            return (
+                f"{change.input_line}: no such key; {parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"
+            )
+    return None
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    return [OverridesParser.create().parse_override(o) for o in overrides if not o.startswith("-")]
+
+
+def _innermost_node(tree: Any, key: str) -> tuple[str, Any]:
+    """Return the key of the last node on the way to a key, and that node: a dictionary, or a list."""
+    node, found = tree, []
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or not isinstance(node.get(name), Mapping | list):
+            break
+        node = node[name]
+        found.append(name)
+    return ".".join(found), node
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Composes and validates the config of a run, and reads it back from a run's folder."""
+"""The config of a run: composed or read, resolved, validated and hashed once, then passed on as one object."""
 
 from __future__ import annotations
 
@@ -9,59 +9,174 @@ import json
 import logging
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from hydra import compose as hydra_compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ganlab.config.allow_list import NAMED_GROUPS, refuse_disallowed, refuse_imports_from
-from ganlab.config.conf_files import CONFIG_NAME, conf_dir, options_of
+from ganlab.config.allow_list import refuse_disallowed, refuse_imports_from
+from ganlab.config.conf_files import CONFIG_NAME, options_of
+from ganlab.config.effects import Effect
 from ganlab.config.hydra_errors import explain, first_line
-from ganlab.config.ranges import Seed
+from ganlab.config.hydra_internals import initialize_hydra
+from ganlab.config.key_effects import effect_of, has_effect
+from ganlab.config.schema import GROUPS, NAMED_GROUPS, VALUES
 from ganlab.config.signatures import check_node, check_value, format_value
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.files import read_yaml, replace_file, values_in
 
 log = logging.getLogger(__name__)
 
-VALUES: dict[str, Any] = {"seed": Seed, "device": Literal["auto", "cpu", "cuda", "mps"]}
-GROUPS = (
-    *("dataset", "model", "condition", "latent", "init"),
-    *("loss", "penalty", "augment", "optimizer", "schedule", "trainer", "watchdog", "metrics", "tracker"),
-)
-# Keys that do not change the result of a run: paths, trackers, and how often it reports
-WITHOUT_EFFECT = (
-    *("tracker", "metrics"),
-    *(f"dataset.{key}" for key in ("root", "mirror", "timeout", "cache")),
-    *(f"trainer.{key}" for key in ("log_every", "sample_every", "evaluate_every", "checkpoint_every")),
-    "trainer.keep_checkpoints",
-)
-# Keys that cannot change on resume: another value would make it another run
-FIXED_ON_RESUME = (
-    *("seed", "dataset", "model", "condition", "latent", "init", "loss", "augment"),
-    *(f"trainer.{key}" for key in ("batch_size", "discriminator_steps", "ema_half_life", "ema_ramp")),
-)
+
+class ResolvedConfig:
+    """The config of a run as plain values without interpolations. It is not validated, and does not change.
+
+    Args:
+        tree: the values; not copied, so the caller must not change them later.
+    """
+
+    def __init__(self, tree: dict[str, Any]) -> None:
+        self._tree = tree
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> ResolvedConfig:
+        """Resolve a config that Hydra has composed; Hydra's own part is dropped.
+
+        Raises:
+            ConfigError: a value is missing (`???`) or an interpolation cannot be resolved.
+        """
+        try:
+            own = OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"])
+            tree = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{error.full_key or 'config'}: {first_line(error)}") from error
+        return ResolvedConfig(typing.cast(dict[str, Any], tree))
+
+    def validate(self) -> RunConfig:
+        """Bind every node to the signature it names, and validate all values.
+
+        Raises:
+            ConfigError: a node or value is invalid; the message names its key, its value and the choices.
+        """
+        _check(self._tree)
+        return RunConfig(self._tree)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of everything that determines the result of a run, except the data, which have their own hash."""
+        return hashlib.sha256(json.dumps(self.determining(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def determining(self) -> dict[str, Any]:
+        """Return the part that can change the result of a run, including the seed."""
+        return {
+            key: {name: value for name, value in node.items() if has_effect(f"{key}.{name}")}
+            if isinstance(node, Mapping)
+            else node
+            for key, node in self.plain().items()
+            if has_effect(key)
+        }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The entries of `result.json` that identify a run which failed before its first step."""
+        return {"seed": self.select("seed"), "config_hash": self.hash}
+
+    def plain(self) -> dict[str, Any]:
+        """Return a copy as plain dictionaries and lists."""
+        return copy.deepcopy(self._tree)
+
+    def select(self, key: str, default: Any = None) -> Any:
+        """Return a copy of a node or value by its dotted key; `default` if there is none."""
+        node: Any = self._tree
+        for name in key.split("."):
+            if not isinstance(node, Mapping) or name not in node:
+                return default
+            node = node[name]
+        return copy.deepcopy(node)
 
 
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """Return the config that `python -m ganlab <overrides>` would run, without Hydra's own part.
+class RunConfig(ResolvedConfig):
+    """The validated config of a run; `ResolvedConfig.validate` creates it."""
+
+    def validate(self) -> RunConfig:
+        return self
+
+    @property
+    def seed(self) -> int:
+        return typing.cast(int, self._tree["seed"])
+
+    @property
+    def device(self) -> str:
+        return typing.cast(str, self._tree["device"])
+
+    def save(self, folder: Path) -> None:
+        """Write the config to a run's folder."""
+        replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._tree)).encode())
+
+    def offline(self) -> RunConfig:
+        """Return the config with online trackers set to offline: only the user decides what leaves this machine."""
+        tree = self.plain()
+        for name, tracker in tree["tracker"].items():
+            if tracker.get("mode") == "online":
+                tracker["mode"] = "offline"
+                place = "/".join(str(tracker[key]) for key in ("entity", "project") if tracker.get(key))
+                log.warning(
+                    "WARNING: tracker.%s.mode=online is not taken from the run's folder; "
+                    "to upload to %s, add tracker.%s.mode=online",
+                    *(name, place, name),
+                )
+        return ResolvedConfig(tree).validate()
+
+    def override(self, overrides: Sequence[str]) -> RunConfig:
+        """Return the config of a finished run with `key=value` overrides applied.
+
+        Raises:
+            ConfigError: an override names an unknown key, a whole group, or a key that cannot change on resume, or its
+                value is invalid.
+        """
+        cfg = OmegaConf.create(self._tree)
+        try:
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+        except HydraException as error:
+            raise ConfigError(explain(error, overrides)) from error
+        for change in parsed:
+            key = change.key_or_group
+            if change.is_sweep_override():
+                raise ConfigError(f"{change.input_line}: must be a single value; a resumed run cannot be a sweep")
+            if key == "tracker":  # the only group that can be replaced, as it does not affect the run
+                cfg.tracker = compose([str(change.input_line)]).select("tracker")
+                continue
+            known = OmegaConf.select(cfg, key, throw_on_missing=False)
+            if known is None and key not in _leaves(cfg):
+                raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")
+            if effect_of(key) is Effect.FIXED or isinstance(known, DictConfig):
+                group = key.partition(".")[0]
+                fixed = group if effect_of(group) is Effect.FIXED else key
+                raise ConfigError(f"{change.input_line}: cannot change {fixed} when resuming a run")
+            OmegaConf.update(cfg, key, change.value())
+        return ResolvedConfig.of(cfg).validate()
+
+
+def compose(overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the config that `python -m ganlab <overrides>` would run.
 
     Raises:
-        ConfigError: an override names an unknown key or option, or cannot be parsed.
+        ConfigError: an override names an unknown key or option, or cannot be parsed, or the config is invalid.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
     refuse_lists(overrides)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_hydra():
         try:
-            return hydra_compose(CONFIG_NAME, overrides=list(overrides))
+            cfg = hydra_compose(CONFIG_NAME, overrides=list(overrides))
         except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:  # Hydra raises all of these
             raise ConfigError(explain(error, overrides)) from error
+    return ResolvedConfig.of(cfg).validate()
 
 
 def refuse_lists(overrides: Sequence[str]) -> None:
@@ -77,42 +192,8 @@ def refuse_lists(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{override}: must be {_one_of(group)}{several}")
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain dictionaries and lists, with every interpolation resolved.
-
-    Raises:
-        ConfigError: a value is missing (`???`) or an interpolation cannot be resolved.
-    """
-    try:
-        tree = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'config'}: {first_line(error)}") from error
-    return typing.cast(dict[str, Any], tree)
-
-
-def config_hash(cfg: DictConfig | Mapping[str, Any]) -> str:
-    """Hash everything that determines the result of a run, except the data, which have their own hash."""
-    tree = plain(cfg) if isinstance(cfg, DictConfig) else copy.deepcopy(dict(cfg))
-    for key in WITHOUT_EFFECT:
-        group, _, name = key.partition(".")
-        if not name:
-            tree.pop(group, None)
-        elif isinstance(tree.get(group), dict):
-            tree[group].pop(name, None)
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def check(cfg: DictConfig) -> DictConfig:
-    """Bind every node of the config to the signature it names, and validate its values.
-
-    Returns:
-        The config with all interpolations resolved. Build from this one: resolving the original again may give values
-        that were not checked.
-
-    Raises:
-        ConfigError: a node or value is invalid; the message names its key, its value and the choices.
-    """
-    tree = plain(cfg)
+def _check(tree: Mapping[str, Any]) -> None:
+    """Refuse a config with unknown or missing keys, or with values that do not match the signatures."""
     _refuse_interpolations(tree)
     for key, value in tree.items():
         if key not in (*GROUPS, *VALUES):
@@ -141,7 +222,6 @@ def check(cfg: DictConfig) -> DictConfig:
                     f"{key}={format_value(node)}: must have a _target_, the function or class that it calls{otherwise}"
                 )
         check_node(group, tree[group])
-    return OmegaConf.create(tree)
 
 
 def _refuse_interpolations(tree: Mapping[str, Any]) -> None:
@@ -167,12 +247,36 @@ def _one_of(group: str) -> str:
 # The config of a finished run --------------------------------------------------------------------------
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """Return the config in a run's folder as plain values, not validated yet.
+def read(folder: Path) -> ResolvedConfig:
+    """Return the config in a run's folder, not validated yet.
 
     Raises:
         CheckpointError: the file is missing, is not a config, or has interpolations, which no run writes.
     """
+    return ResolvedConfig(_read(folder))
+
+
+def load(folder: str | Path, trust: Iterable[str] = ()) -> RunConfig:
+    """Return the validated config of an earlier run, which can build only what the allow-list and `trust` permit.
+
+    Args:
+        folder: the run's folder.
+        trust: names of the user's own modules that may be imported.
+
+    Raises:
+        CheckpointError: there is no config, or it names a constructor that is not allowed.
+        ConfigError: the config is not valid in this version of ganlab.
+    """
+    refuse_imports_from(Path(folder))
+    tree = _read(Path(folder))
+    _refuse_unnamed(tree)  # first: old configs also name classes that were removed
+    refuse_disallowed(tree, Path(folder), trust)
+    if isinstance(tree.get("dataset"), dict):  # the user decides whom to contact and where to write
+        tree["dataset"].update(dict.fromkeys({"mirror", "cache"} & set(tree["dataset"])))
+    return ResolvedConfig.of(OmegaConf.create(tree)).validate()
+
+
+def _read(folder: Path) -> dict[str, Any]:
     file = folder / ".hydra" / "config.yaml"
     if not file.is_file():
         raise CheckpointError(f"{folder}: not a run's folder; it has no .hydra/config.yaml")
@@ -186,75 +290,8 @@ def read(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def load(folder: str | Path, trust: Iterable[str] = ()) -> DictConfig:
-    """Return the validated config of an earlier run, which can build only what the allow-list and `trust` permit.
-
-    Args:
-        folder: the run's folder.
-        trust: names of the user's own modules that may be imported.
-
-    Raises:
-        CheckpointError: there is no config, or it names a constructor that is not allowed.
-        ConfigError: the config is not valid in this version of ganlab.
-    """
-    refuse_imports_from(Path(folder))
-    tree = read(Path(folder))
-    _refuse_unnamed(tree)  # first: old configs also name classes that were removed
-    refuse_disallowed(tree, Path(folder), trust)
-    if isinstance(tree.get("dataset"), dict):  # the user decides whom to contact and where to write
-        tree["dataset"].update(dict.fromkeys({"mirror", "cache"} & set(tree["dataset"])))
-    return check(OmegaConf.create(tree))
-
-
-def go_offline(cfg: DictConfig) -> None:
-    """Set trackers that a run's folder has online to offline: only the user decides what leaves this machine."""
-    for name, tracker in cfg.tracker.items():
-        if tracker.get("mode") == "online":
-            tracker.mode = "offline"
-            place = "/".join(str(tracker[key]) for key in ("entity", "project") if tracker.get(key))
-            log.warning(
-                "WARNING: tracker.%s.mode=online is not taken from the run's folder; "
-                "to upload to %s, add tracker.%s.mode=online",
-                *(name, place, name),
-            )
-
-
-def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Apply `key=value` overrides to the config of a finished run, in place.
-
-    Raises:
-        ConfigError: an override names an unknown key, a whole group, or a key that cannot change on resume.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(explain(error, overrides)) from error
-    for change in parsed:
-        key = change.key_or_group
-        if change.is_sweep_override():
-            raise ConfigError(f"{change.input_line}: must be a single value; a resumed run cannot be a sweep")
-        if key == "tracker":  # the only group that can be replaced, as it does not affect the run
-            cfg.tracker = compose([str(change.input_line)]).tracker
-            continue
-        known = OmegaConf.select(cfg, key, throw_on_missing=False)
-        if known is None and key not in _leaves(cfg):
-            raise ConfigError(f"{change.input_line}: no such key; {_near(key, _leaves(cfg))}")
-        kept = next((k for k in FIXED_ON_RESUME if f"{key}.".startswith(f"{k}.")), None)
-        if (kept and key not in WITHOUT_EFFECT) or isinstance(known, DictConfig):
-            raise ConfigError(f"{change.input_line}: cannot change {kept or key} when resuming a run")
-        OmegaConf.update(cfg, key, change.value())
-
-
-def save(cfg: DictConfig, folder: Path) -> None:
-    """Write the config to a run's folder, with every interpolation resolved, as `read` requires."""
-    (folder / ".hydra").mkdir(exist_ok=True)  # Hydra has made it, but not for a run that Python started
-    replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
-
-
 def _leaves(cfg: DictConfig) -> list[str]:
-    def walk(prefix: str, node: Any) -> Iterable[str]:
+    def walk(prefix: str, node: Any) -> Iterator[str]:
         for name, value in node.items():
             key = f"{prefix}{name}"
             yield from walk(f"{key}.", value) if isinstance(value, Mapping) else (key,)

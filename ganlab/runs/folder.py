@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,22 @@ def status_of(result: dict[str, Any]) -> str | None:
     """Return the status in `result.json`, or `halted` for a stopped run that its sweep has halted."""
     status = result.get("status")
     return "halted" if status == "stopped" and result.get("halted") else status
+
+
+def check_same_run(file: str | Path, config_hash: str, known: Sequence[object]) -> None:
+    """Refuse a config or checkpoint of another run.
+
+    Args:
+        known: hash of every config that the run has had, as a resume may change the config.
+
+    Raises:
+        CheckpointError: the hash is not among them.
+    """
+    if config_hash not in known:
+        raise CheckpointError(
+            f"{file}: config_hash {config_hash} is not one of this run's, {', '.join(map(str, known))}: it was edited, "
+            "or is from another run; pass changes as arguments, as in resume=FOLDER trainer.epochs=50"
+        )
 
 
 class RunFolder:
@@ -122,11 +138,7 @@ class RunFolder:
         """
         if seed != self.result["seed"]:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
-        if config_hash not in self.result["config_hashes"]:
-            raise CheckpointError(
-                f"{self.path}/{source}: config_hash {config_hash} is not in {RESULT}: it was edited, or is from "
-                "another run; pass changes as arguments, as in resume=FOLDER trainer.epochs=50"
-            )
+        check_same_run(f"{self.path}/{source}", config_hash, self.result["config_hashes"])
 
     def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
         """Record the failure of a run whose process could not, unless `result.json` already says how the run ended.

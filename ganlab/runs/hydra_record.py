@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ganlab.config import run_config
+from ganlab.config.key_effects import has_effect
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import CheckpointError
 from ganlab.files import read_yaml
 
@@ -43,14 +45,9 @@ def _yaml(file: Path, default: Any) -> Any:
     return content if isinstance(content, type(default)) else default
 
 
-def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the leaves of a plain config that can change the result, including the seed."""
-    return {key: value for key, value in leaves(tree) if has_effect(key)}
-
-
-def has_effect(key: str) -> bool:
-    """Whether a key, or a group, can change the result of a run."""
-    return not any(f"{key}.".startswith(f"{other}.") for other in (*run_config.WITHOUT_EFFECT, "hydra"))
+def settings_of(config: ResolvedConfig) -> dict[str, Any]:
+    """Return the leaves of a config that can change the result, including the seed."""
+    return dict(leaves(config.determining()))
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -64,7 +61,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def identifies_run(key: str) -> bool:
     """Whether a key, or a group, distinguishes runs."""
-    return has_effect(key) and key.partition("/")[0] not in LAUNCH_GROUPS
+    return has_effect(key) and re.split("[/.]", key)[0] not in LAUNCH_GROUPS
 
 
 def short_names(keys: Sequence[str], among: Iterable[str] = ()) -> dict[str, str]:

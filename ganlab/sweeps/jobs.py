@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ganlab.config import command_line, run_config
+from ganlab.config.hydra_internals import is_basic_sweeper
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import CheckpointError, GanlabError, Stopped
 from ganlab.runs.folder import RESULT, contains_run, read_result, status_of
 from ganlab.runs.hydra_record import read_hydra_record
 from ganlab.train import train
-from ganlab.training.memory import keep_freed_memory
 from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
@@ -30,41 +29,19 @@ log = logging.getLogger(__name__)
 SETTLED = ("done", "halted")  # statuses that are no failure
 
 
-def job(cfg: DictConfig, until: float | None = None) -> float | int:
-    """Train one run, or one job of a sweep; Hydra calls this with the composed config, in a process of the command.
-
-    Args:
-        until: fraction of the run; a job pauses at its first evaluation there or later. None trains to the end.
-
-    Returns:
-        The exit code of a single run, or the objective of a job, which a sweeper optimises.
-
-    Raises:
-        SystemExit: a signal stopped a job, so that this process starts no others.
-        CheckpointError: the folder of a job contains another run.
-    """
-    keep_freed_memory()
-    hydra_cfg = HydraConfig.get()
-    folder = Path(hydra_cfg.runtime.output_dir)
-    if hydra_cfg.mode is RunMode.RUN:
-        return run_alone(cfg, folder)
-    return run_in_sweep(cfg, folder, hydra_cfg.sweeper, until)
-
-
-def run_alone(cfg: DictConfig, folder: Path) -> int:
-    """Train a single run and return its exit code."""
-    try:
-        train(cfg, folder)
-    except GanlabError as error:
-        return command_line.say(error)
-    return 0
-
-
-def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: float | None = None) -> float:
+def run_in_sweep(cfg: ResolvedConfig, folder: Path, sweeper: DictConfig, until: float | None = None) -> float:
     """Train one job and return its objective. Errors of the run itself are logged, not raised.
 
     If the folder contains an unfinished run with the same config, the job continues it, as after a preemption. If that
     run is done, the job does nothing.
+
+    Args:
+        sweeper: Hydra's config of the sweeper.
+        until: fraction of the run; the job pauses at its first evaluation there or later. None trains to the end.
+
+    Raises:
+        SystemExit: a signal stopped the job, so that this process starts no others.
+        CheckpointError: the folder contains another run.
     """
     try:
         if not is_done(cfg, folder):
@@ -75,12 +52,12 @@ def run_in_sweep(cfg: DictConfig, folder: Path, sweeper: DictConfig, until: floa
     except GanlabError as error:
         log.error("%s", error, exc_info=error if error.__cause__ else None)
     score = objective(folder, sweeper.get("direction"))
-    if until is None and math.isinf(score) and not sweeper._target_.endswith("BasicSweeper"):
+    if until is None and math.isinf(score) and not is_basic_sweeper(sweeper):
         log.warning("The run has no score; the sweeper receives an infinitely bad one")
     return score
 
 
-def is_done(cfg: DictConfig, folder: Path) -> bool:
+def is_done(cfg: ResolvedConfig, folder: Path) -> bool:
     """Whether the folder of a job contains the finished run.
 
     Raises:
@@ -89,7 +66,7 @@ def is_done(cfg: DictConfig, folder: Path) -> bool:
     if not contains_run(folder):
         return False
     result = read_result(folder)
-    if result.get("config_hash") != run_config.config_hash(cfg):
+    if result.get("config_hash") != cfg.hash:
         raise CheckpointError(f"{folder}: already contains a run with another config; choose another sweep_dir=")
     if result["status"] not in ("done", "running", "stopped"):
         raise CheckpointError(
@@ -154,7 +131,7 @@ def _read(folder: Path) -> Job:
     if not isinstance(config_hash, str):
         config_hash = None
         with suppress(CheckpointError):  # there is no config either
-            config_hash = run_config.config_hash(run_config.read(folder))
+            config_hash = run_config.read(folder).hash
     return Job(
         folder=folder,
         number=int(folder.name) if folder.name.isdecimal() else None,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from ganlab.config import run_config as configs
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import ConfigError
 from ganlab.sweeps.jobs import Job, jobs_in
 
@@ -22,10 +22,12 @@ class PlannedJob:
     """A job of this sweep, with its folder.
 
     Attributes:
+        hydra_config: the job's config with Hydra's part, from which Hydra runs it.
         state: state of the job at the start of the sweep, one of STATES.
     """
 
-    config: DictConfig
+    config: ResolvedConfig
+    hydra_config: DictConfig
     overrides: list[str]
     folder: Path
     state: str
@@ -53,10 +55,10 @@ class Plan:
             ConfigError: the new folder is already in use.
         """
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        resolved = configs.plain(without_hydra(config))
-        found = self._take_earlier(configs.config_hash(resolved))
+        resolved = ResolvedConfig.of(config)
+        found = self._take_earlier(resolved.hash)
         with open_dict(config):
-            for key, value in resolved.items():  # checking, hashing and building must see the same values
+            for key, value in resolved.plain().items():  # Hydra records the values that the job trains with
                 config[key] = value
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.job.num = config.hydra.job.id = self.next_number
@@ -65,14 +67,14 @@ class Plan:
                 config.hydra.sweep.subdir = str(found.folder.relative_to(self.folder))
         if found:
             state = found.status if found.status in STATES else "interrupted"
-            return PlannedJob(config, list(overrides), found.folder, state)
+            return PlannedJob(resolved, config, list(overrides), found.folder, state)
         subdir = str(config.hydra.sweep.subdir)
         folder = self.folder / subdir
         if folder in self.taken:
             raise ConfigError(f"hydra.sweep.subdir={subdir}: must be unique for each job; use ${{hydra.job.num}}")
         self.taken.add(folder)
         self.next_number += 1
-        return PlannedJob(config, list(overrides), folder, "new")
+        return PlannedJob(resolved, config, list(overrides), folder, "new")
 
     def _take_earlier(self, config_hash: str) -> Job | None:
         for statuses in self.wanted:
@@ -81,7 +83,3 @@ class Plan:
                     self.earlier.remove(earlier)
                     return earlier
         return None
-
-
-def without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])

@@ -8,11 +8,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from omegaconf import DictConfig
-
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.leaderboard.table import plural
-from ganlab.sweeps.plan import PlannedJob, without_hydra
+from ganlab.sweeps.plan import PlannedJob
 from ganlab.training.signals import block_stop_signals
 
 
@@ -27,7 +26,7 @@ def refuse_if_all_invalid(planned: Sequence[PlannedJob], processes: Any) -> None
     if any(p.state != "new" for p in planned):
         return
     receiver, sender = processes.Pipe(duplex=False)
-    configs = [without_hydra(p.config) for p in planned]
+    configs = [p.config for p in planned]
     process = processes.Process(target=_send_refusal, args=(configs, sender), name="preflight")
     with block_stop_signals():
         process.start()
@@ -42,20 +41,20 @@ def refuse_if_all_invalid(planned: Sequence[PlannedJob], processes: Any) -> None
         raise ConfigError(refusal + others)
 
 
-def _send_refusal(configs: Sequence[DictConfig], sender: Connection) -> None:
+def _send_refusal(configs: Sequence[ResolvedConfig], sender: Connection) -> None:
     """Send `first_refusal`; the target of the checking process."""
     logging.disable()  # the jobs will log the same
     sender.send(first_refusal(configs))
 
 
-def first_refusal(configs: Sequence[DictConfig]) -> str | None:
+def first_refusal(configs: Sequence[ResolvedConfig]) -> str | None:
     """Return the error message of the first config if all are invalid, else None."""
     from ganlab import build
 
     refusals = []
     for config in configs:
         try:
-            build.check(config)
+            build.check(config.validate())
         except GanlabError as error:
             refusals.append(str(error))
         else:

@@ -30,6 +30,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ganlab.config.environment import environment
+from ganlab.config.hydra_internals import is_basic_sweeper
 from ganlab.config.ranges import PositiveInt
 from ganlab.config.signatures import check_value
 from ganlab.errors import CheckpointError, GanlabError
@@ -37,10 +38,9 @@ from ganlab.leaderboard.table import plural
 from ganlab.runs.folder import RunFolder, read_result, status_of
 from ganlab.sweeps.halving import Factor, Halving, RungList
 from ganlab.sweeps.jobs import format_overrides, objective
-from ganlab.sweeps.plan import ALWAYS_LISTED, STATES, Plan, PlannedJob, without_hydra
+from ganlab.sweeps.plan import ALWAYS_LISTED, STATES, Plan, PlannedJob
 from ganlab.sweeps.preflight import refuse_if_all_invalid
 from ganlab.sweeps.rungs import Rungs
-from ganlab.train import identity
 from ganlab.training.signals import StopSignal, block_stop_signals, unblock_stop_signals
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Sweep:
         )  # with equal seeds they would diverge again
         self.folder = self.plan.folder
         # Hydra's own sweeper launches all jobs in one batch; others launch several batches
-        self.knows_all_jobs = str(config.hydra.sweeper._target_).endswith("BasicSweeper") and not self.plan.earlier
+        self.knows_all_jobs = is_basic_sweeper(config.hydra.sweeper) and not self.plan.earlier
         num_threads = threads(jobs, cores)
         # For the processes: libraries read it when they are loaded
         self.environment = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
@@ -168,8 +168,8 @@ class Sweep:
         quiet = self.num_parallel > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, format_overrides(planned.overrides))
-        task = self.task if until is None else partial(self.task, until=until)  # type: ignore[call-arg]
-        arguments = (self.context, task, planned.config, planned.folder, quiet)
+        task = partial(self.task, config=planned.config, until=until)  # type: ignore[call-arg]
+        arguments = (self.context, task, planned.hydra_config, planned.folder, quiet)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         began = time.monotonic()
         with block_stop_signals(), environment(**self.environment):
@@ -194,9 +194,10 @@ class Sweep:
         elif status in (None, "running"):
             reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
             status = f"failed, {reason}"
-            facts = identity(without_hydra(planned.config))
             with suppress(CheckpointError):  # another process is training this run
-                RunFolder(planned.folder).fail(reason, 128 - exit_code if exit_code < 0 else exit_code or 1, facts)
+                RunFolder(planned.folder).fail(
+                    reason, 128 - exit_code if exit_code < 0 else exit_code or 1, planned.config.identity
+                )
         log.info(
             "#%s %s, %.1f s (%s): %s",
             planned.folder.name,
@@ -211,10 +212,10 @@ def outcome(planned: PlannedJob) -> JobReturn:
     """Return the result of a job for the sweeper, read from its folder."""
     return JobReturn(
         overrides=planned.overrides,
-        cfg=without_hydra(planned.config),
-        hydra_cfg=planned.config,
+        cfg=OmegaConf.create(planned.config.plain()),
+        hydra_cfg=planned.hydra_config,
         status=JobStatus.COMPLETED,
-        _return_value=objective(planned.folder, OmegaConf.select(planned.config, "hydra.sweeper.direction")),
+        _return_value=objective(planned.folder, OmegaConf.select(planned.hydra_config, "hydra.sweeper.direction")),
     )
 
 

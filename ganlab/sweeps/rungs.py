@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from ganlab.config import run_config as configs
 from ganlab.errors import CheckpointError, ConfigError, DataError
 from ganlab.leaderboard import run_record
 from ganlab.leaderboard.table import duration, plural
@@ -24,7 +21,7 @@ from ganlab.runs.folder import RunFolder, read_result, status_of
 from ganlab.runs.hydra_record import settings_of
 from ganlab.runs.scores import Score
 from ganlab.sweeps.halving import Halving, Standing, rank
-from ganlab.sweeps.plan import PlannedJob, without_hydra
+from ganlab.sweeps.plan import PlannedJob
 from ganlab.training.cadence import Interval
 
 log = logging.getLogger(__name__)
@@ -213,7 +210,7 @@ def by_configuration(planned: Sequence[PlannedJob]) -> list[Seeds]:
     """Group jobs whose configs differ only in the seed, in order of first appearance."""
     alike: dict[str, Seeds] = {}
     for job in planned:
-        settings = settings_of(configs.plain(without_hydra(job.config)))
+        settings = settings_of(job.config)
         settings.pop("seed", None)
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(job)
     return list(alike.values())
@@ -266,12 +263,13 @@ def check_metric(halving: Halving, planned: Sequence[PlannedJob]) -> None:
 
     seen: list[Any] = []
     for job in planned:
-        nodes = (job.config.metrics, job.config.dataset)
+        nodes = [job.config.select(group) for group in ("metrics", "dataset")]
         if nodes in seen:
             continue
         seen.append(nodes)
         try:
-            metrics, dataset = instantiate(job.config, "metrics", Metrics), instantiate(job.config, "dataset", Dataset)
+            config = job.config.validate()
+            metrics, dataset = instantiate(config, "metrics", Metrics), instantiate(config, "dataset", Dataset)
         except ConfigError:
             continue  # the job will report it
         names = measurable(dataset) if metrics.names is None else metrics.names
@@ -283,14 +281,12 @@ def check_metric(halving: Halving, planned: Sequence[PlannedJob]) -> None:
             raise ConfigError(
                 f"hydra.launcher.metric=null: must be one of {', '.join(names)}; no main metric is measured"
             )
-    for key in ("dataset", "metrics"):
-        if len({json.dumps(relevant_settings(job.config, key), sort_keys=True) for job in planned}) > 1:
+    compared = {
+        "dataset": [job.config.determining().get("dataset") for job in planned],
+        "metrics": [job.config.select("metrics") for job in planned],
+    }
+    for key, nodes in compared.items():
+        if any(node != nodes[0] for node in nodes):
             raise ConfigError(
                 f"hydra.launcher.halving={halving.factor:g}: all jobs must have the same {key}, so that scores compare"
             )
-
-
-def relevant_settings(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """Return a group of a config without the keys that do not change the result."""
-    node = configs.plain(cfg[group])
-    return {key: value for key, value in node.items() if f"{group}.{key}" not in configs.WITHOUT_EFFECT}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ganlab.config.effects import Adjustable, Fixed, NoEffect
 from ganlab.config.ranges import Epochs, Positive, PositiveInt
 from ganlab.training.cadence import Cadence, Interval
 
@@ -31,18 +32,18 @@ class TrainingArguments:
             back to; None keeps all.
     """
 
-    batch_size: PositiveInt = 64
-    epochs: PositiveInt = 100
-    steps: PositiveInt | None = None
-    discriminator_steps: PositiveInt = 1
-    clip_gradient: Positive | None = None
-    ema_half_life: Positive | None = 5000
-    ema_ramp: Positive | None = 0.05
-    log_every: Epochs | None = 1
-    sample_every: Epochs | None = 2
-    evaluate_every: Epochs | None = 5
-    checkpoint_every: Epochs | None = 10
-    keep_checkpoints: PositiveInt | None = None
+    batch_size: Fixed[PositiveInt] = 64
+    epochs: Adjustable[PositiveInt] = 100
+    steps: Adjustable[PositiveInt | None] = None
+    discriminator_steps: Fixed[PositiveInt] = 1
+    clip_gradient: Adjustable[Positive | None] = None
+    ema_half_life: Fixed[Positive | None] = 5000
+    ema_ramp: Fixed[Positive | None] = 0.05
+    log_every: NoEffect[Epochs | None] = 1
+    sample_every: NoEffect[Epochs | None] = 2
+    evaluate_every: NoEffect[Epochs | None] = 5
+    checkpoint_every: NoEffect[Epochs | None] = 10
+    keep_checkpoints: NoEffect[PositiveInt | None] = None
 
     def cadence(self, batches_per_epoch: int) -> Cadence:
         """Convert the cadence from epochs to steps."""

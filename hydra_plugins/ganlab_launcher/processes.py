@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 class Processes(Launcher):
     """Runs each job of a sweep in a process of its own; see `conf/hydra/launcher/processes.yaml`."""
 
+    continues_folder = True  # see ganlab.hydra_callbacks
+
     def __init__(
         self,
         jobs: int = 1,

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from ganlab import load_run
 from ganlab.build import instantiate
@@ -40,7 +39,7 @@ def scores(name: str, seed: int, overrides: Sequence[str]) -> tuple[dict[str, fl
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         (folder / ".hydra").mkdir(parents=True)
-        OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
+        cfg.save(folder)
         train(cfg, folder)
         seconds = time.perf_counter() - started
         samples = load_run(folder).sample(SAMPLES, seed=1000 + seed)
