@@ -49,7 +49,7 @@ class Circle:
     def load(self) -> Examples:
         from sklearn.datasets import make_circles  # slow to import; config errors should not wait for it
 
-        points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
+        points, circle = make_circles((0, self.num_examples), factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
 
