@@ -39,7 +39,7 @@ from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Trackers
 from ganlab.training import devices
 from ganlab.training.trainer import Trainer
-from ganlab.watchdog import Guard
+from ganlab.watchdog import Watchdog
 
 Kind = TypeVar("Kind")
 
@@ -77,7 +77,7 @@ def check(cfg: DictConfig) -> None:
     check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
-    instantiate(cfg, "watchdog", Guard)
+    instantiate(cfg, "watchdog", Watchdog)
     build_trackers(cfg)
     devices.resolve(cfg.device)
     check_optimizers(cfg)  # last, since PyTorch's first optimizer imports for seconds
@@ -243,7 +243,7 @@ def build(cfg: DictConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         units=examples.units,
         evaluator=evaluator,
         best=metrics.best,
-        watchdog=instantiate(cfg, "watchdog", Guard),
+        watchdog=instantiate(cfg, "watchdog", Watchdog),
         metadata=metadata,
     )
     if resume:

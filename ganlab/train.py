@@ -35,7 +35,7 @@ def train(
     Raises:
         GanlabError: the run did not end normally; the subclass says why.
     """
-    from ganlab.runs.run_names import title
+    from ganlab.runs.run_names import run_names
     from ganlab.trackers import RunInfo
 
     run = RunFolder(folder)
@@ -45,7 +45,7 @@ def train(
         log.info("%s", trainer.learner.summary())
         try:
             trainer.trackers.start(
-                RunInfo(folder, run.result["id"], title(folder), run_config.plain(cfg), trainer.step)
+                RunInfo(folder, run.result["id"], run_names(folder), run_config.plain(cfg), trainer.step)
             )
             trainer.train(stop, until)
         except BaseException as error:

@@ -78,19 +78,19 @@ class Checkpoints:
         self,
         step: int,
         state: Mapping[str, Stateful],
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         is_best: bool = False,
         good_step: int | None = None,
     ) -> None:
         """Save a numbered checkpoint with the state of every named object.
 
         Args:
-            facts: further entries, as plain values.
+            metadata: further entries, as plain values.
             is_best: whether this is the best checkpoint so far.
             good_step: also keep the last numbered checkpoint at or before this step; None keeps no further one.
         """
         file = self._numbered(step)
-        replace_file(file, as_bytes(step, state, facts))
+        replace_file(file, as_bytes(step, state, metadata))
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
             self._point(name, file)
         if self.keep is not None:
@@ -99,9 +99,9 @@ class Checkpoints:
                 if old != good:
                     self._numbered(old).unlink()
 
-    def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+    def save_last(self, step: int, state: Mapping[str, Stateful], metadata: Mapping[str, Any]) -> None:
         """Save only `last.pt`, which the next checkpoint replaces."""
-        replace_file(self.folder / "last.pt", as_bytes(step, state, facts))
+        replace_file(self.folder / "last.pt", as_bytes(step, state, metadata))
 
     def _point(self, name: str, numbered: Path) -> None:
         """Give the file a second name, atomically and, where the file system has hard links, without a copy."""
@@ -159,12 +159,12 @@ class Checkpoints:
         return path
 
 
-def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
+def as_bytes(step: int, state: Mapping[str, Stateful], metadata: Mapping[str, Any]) -> bytes:
     """Serialise a checkpoint."""
     content = {
         "format": FORMAT,
         "step": step,
-        **facts,
+        **metadata,
         **{name: part.state_dict() for name, part in state.items()},
     }
     buffer = io.BytesIO()

@@ -194,9 +194,9 @@ class Sweep:
         elif status in (None, "running"):
             reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
             status = f"failed, {reason}"
-            facts = identity(without_hydra(planned.config))
+            entries = identity(without_hydra(planned.config))
             with suppress(CheckpointError):  # another process is training this run
-                RunFolder(planned.folder).fail(reason, 128 - exit_code if exit_code < 0 else exit_code or 1, facts)
+                RunFolder(planned.folder).fail(reason, 128 - exit_code if exit_code < 0 else exit_code or 1, entries)
         log.info(
             "#%s %s, %.1f s (%s): %s",
             planned.folder.name,

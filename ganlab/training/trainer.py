@@ -33,7 +33,7 @@ from ganlab.training.progress import Progress, progress
 from ganlab.training.running_means import RunningMeans
 from ganlab.training.signals import StopSignal
 from ganlab.training.step import Learner
-from ganlab.watchdog import Guard, Watchdog
+from ganlab.watchdog import CollapseWatchdog, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Trainer:
         units: AffineUnits,
         evaluator: Evaluator | None,
         best: str | None,
-        watchdog: Guard,
+        watchdog: Watchdog,
         metadata: Mapping[str, Any],
         batch_size: PositiveInt = 64,
         epochs: PositiveInt = 100,
@@ -403,7 +403,7 @@ class Trainer:
         check_structure(f"{where}means.sums", means["sums"], torch.zeros(len(names)) if names else None)
         check_state(f"{where}watchdog", watchdog, self.watchdog)
         counts = {"means.count": means["count"]}
-        if isinstance(self.watchdog, Watchdog):
+        if isinstance(self.watchdog, CollapseWatchdog):
             counts["watchdog.good_step"] = watchdog["good_step"]
         for name, number in counts.items():
             if number > step:
