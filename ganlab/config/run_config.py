@@ -249,7 +249,7 @@ def override(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def save(cfg: DictConfig, folder: Path) -> None:
     """Write the config to a run's folder, with every interpolation resolved, as `read` requires."""
-    (folder / ".hydra").mkdir(exist_ok=True)  # Hydra has made it, but not for a run that Python started
+    (folder / ".hydra").mkdir(exist_ok=True)  # Hydra creates it, but not for a run started from Python
     replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
