@@ -44,7 +44,7 @@ from ganlab.training.noise import Noise
 from ganlab.training.recorder import Recorder
 from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
-from ganlab.watchdog import Guard
+from ganlab.watchdog import Watchdog
 
 Kind = TypeVar("Kind")
 
@@ -81,7 +81,7 @@ def check(cfg: RunConfig) -> None:
     check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
-    instantiate(cfg, "watchdog", Guard)
+    instantiate(cfg, "watchdog", Watchdog)
     build_trackers(cfg)
     devices.resolve(cfg.device)
     check_optimizers(cfg)  # last, since PyTorch's first optimizer imports for seconds
@@ -248,7 +248,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
     }
     checkpoints = Checkpoints(run.checkpoints, arguments.keep_checkpoints, metadata)
-    trainer = Trainer(training_step, cadence, recorder, checkpoints, instantiate(cfg, "watchdog", Guard))
+    trainer = Trainer(training_step, cadence, recorder, checkpoints, instantiate(cfg, "watchdog", Watchdog))
 
     plan = {"last_step": cadence.last_step, "evaluate_every": cadence.evaluate.steps, "main_metric": main_metric}
     if resume:

@@ -79,12 +79,12 @@ def begin(cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool
 
 
 def start_trackers(trainer: Trainer) -> None:
-    from ganlab.runs.run_names import title
+    from ganlab.runs.run_names import run_names
     from ganlab.trackers import RunInfo
 
     run = trainer.recorder.run
     config = run_config.read(run.path).plain()
-    info = RunInfo(run.path, run.result["id"], title(run.path), config, trainer.progress.step)
+    info = RunInfo(run.path, run.result["id"], run_names(run.path), config, trainer.progress.step)
     trainer.recorder.trackers.start(info)
 
 

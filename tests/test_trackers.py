@@ -30,9 +30,9 @@ from ganlab.config import run_config
 from ganlab.config.conf_files import conf_dir
 from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import ConfigError, Diverged
-from ganlab.runs import run_names as titles
+from ganlab.runs import run_names
 from ganlab.runs.folder import RunFolder, read_result
-from ganlab.trackers import RunInfo, Title, Trackers
+from ganlab.trackers import RunInfo, RunNames, Trackers
 from ganlab.train import train
 from ganlab.training.step import TrainingStep
 
@@ -73,7 +73,7 @@ class Faulty:
         self._act("finish")
 
 
-RUN = RunInfo(Path(), "id", Title(), {})
+RUN = RunInfo(Path(), "id", RunNames(), {})
 
 
 def use(**trackers: Any) -> None:
@@ -171,7 +171,7 @@ def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
     ],
 )
 def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called: str) -> None:
-    assert titles.short_name(overrides) == called
+    assert run_names.short_name(overrides) == called
 
 
 # Weights & Biases ------------------------------------------------------------------------------------------

@@ -23,19 +23,19 @@ from ganlab.runs.folder import RunFolder
 from ganlab.train import train
 from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
-from ganlab.watchdog import Watchdog
+from ganlab.watchdog import CollapseWatchdog
 
 HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
 
 
-def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
+def look(dog: CollapseWatchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
     """What the watchdog says of a series of records that differ from a healthy one so."""
     records = ({"step": step, **HEALTHY, **change} for step, change in enumerate(changes, start=1))
     return [said for record in records if (said := dog.check(record, saturates))]
 
 
 def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
-    dog = Watchdog(patience=3)
+    dog = CollapseWatchdog(patience=3)
     assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
     (message,) = look(dog, {"diversity": 0.1})
@@ -43,35 +43,35 @@ def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
 
 
 def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> None:
-    assert look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
-    (message,) = look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
+    assert look(CollapseWatchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
+    (message,) = look(CollapseWatchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
     assert "from 90.000 to 0.100" in message
 
 
 def test_what_passes_is_no_collapse() -> None:
     alike = {"diversity": 0.1}
-    assert look(Watchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
-    assert look(Watchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
+    assert look(CollapseWatchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
+    assert look(CollapseWatchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
 
 
 @pytest.mark.parametrize("saturates", [True, False])
 def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool) -> None:
-    said = look(Watchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
+    said = look(CollapseWatchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
     assert ["always right" in message for message in said] == [True] * saturates
 
 
 @pytest.mark.parametrize("name", ["modes", "classes"])
 def test_lost_modes_are_noticed_at_once(name: str) -> None:
-    assert look(Watchdog(), {name: 8.0}, {}, {name: 4.0}) == []
-    assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
+    assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 4.0}) == []
+    assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
 
 
 def test_few_modes_come_and_go_while_a_run_begins() -> None:
-    assert look(Watchdog(), {"modes": 3.0}, {"modes": 0.0}, {"modes": 1.0}) == []
+    assert look(CollapseWatchdog(), {"modes": 3.0}, {"modes": 0.0}, {"modes": 1.0}) == []
 
 
 def test_what_is_measured_otherwise_is_no_loss() -> None:
-    dog = Watchdog()
+    dog = CollapseWatchdog()
     look(dog, {"modes": 25.0})
     dog.forget(["modes"])
     assert look(dog, {"modes": 4.0}, {"modes": 4.0}) == []
@@ -80,11 +80,11 @@ def test_what_is_measured_otherwise_is_no_loss() -> None:
 
 def test_each_collapse_is_told_once() -> None:
     alike = {"diversity": 0.0}
-    assert len(look(Watchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
+    assert len(look(CollapseWatchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
 
 
 def test_its_state_is_kept() -> None:
-    first, second = Watchdog(patience=2), Watchdog(patience=2)
+    first, second = CollapseWatchdog(patience=2), CollapseWatchdog(patience=2)
     look(first, {}, {"diversity": 0.1})
     second.load_state_dict(first.state_dict())
     assert len(look(second, {"diversity": 0.1})) == 1

@@ -37,7 +37,7 @@ def write(run: RunFolder) -> Path:
         style=style,
         title=f"{format_value(dataset.get('name'))}, seed {format_value(run.result.get('seed'))}",
         folder=run.path,
-        facts=list(_facts(run.result)),
+        summary=list(_summary(run.result)),
         scores=[_score(name, _mapping(score)) for name, score in scores.items()],
         protocol=_protocol(scores),
         pictures=list(_pictures(run.figures)),
@@ -58,7 +58,7 @@ def format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _summary(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _leaves({name: value for name, value in result.items() if name not in ("scores", "best")})
     if best := _mapping(result.get("best")):
         metric, value, step = (format_value(best.get(name)) for name in ("metric", "value", "step"))

@@ -85,11 +85,11 @@ class RunFolder:
                 f"{self.path}: already contains a run; choose another folder, or continue it with resume="
             )
 
-    def start(self, facts: dict[str, Any]) -> None:
+    def start(self, entries: dict[str, Any]) -> None:
         """Start a new run: write `result.json` with status `running`.
 
         Args:
-            facts: further entries of `result.json`.
+            entries: further entries of `result.json`.
 
         Raises:
             CheckpointError: as for `claim`.
@@ -106,8 +106,8 @@ class RunFolder:
             "step": 0,
             "epoch": 0.0,
         }
-        facts = {**facts, "config_hashes": [facts["config_hash"]], "scores": {}, "scores_since": {}, "best": None}
-        self.update(**begun, seconds=0.0, steps_per_second=None, **facts)
+        entries = {**entries, "config_hashes": [entries["config_hash"]], "scores": {}, "scores_since": {}, "best": None}
+        self.update(**begun, seconds=0.0, steps_per_second=None, **entries)
 
     def reopen(self) -> None:
         """Lock the folder of an earlier run and read its result.
@@ -140,11 +140,11 @@ class RunFolder:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
         check_same_run(f"{self.path}/{source}", config_hash, self.result["config_hashes"])
 
-    def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
+    def fail(self, error: str, exit_code: int, entries: dict[str, Any]) -> None:
         """Record the failure of a run whose process could not, unless `result.json` already says how the run ended.
 
         Args:
-            facts: entries of `result.json` for a run that never started.
+            entries: entries of `result.json` for a run that never started.
 
         Raises:
             CheckpointError: another process is using the folder.
@@ -152,8 +152,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire_lock()
         begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
-        facts = {**facts, "config_hashes": [facts["config_hash"]], "dataset": None, "scores": {}, "best": None}
-        never_began = {"status": "running", **begun, **facts}
+        entries = {**entries, "config_hashes": [entries["config_hash"]], "dataset": None, "scores": {}, "best": None}
+        never_began = {"status": "running", **begun, **entries}
         try:
             self.result = read_result(self.path) or never_began
             if self.result["status"] in ("running", "stopped"):
@@ -161,7 +161,7 @@ class RunFolder:
         finally:
             self.close()
 
-    def note(self, **facts: Any) -> None:
+    def note(self, **entries: Any) -> None:
         """Add entries to the `result.json` of a run that no process is training.
 
         Raises:
@@ -169,7 +169,7 @@ class RunFolder:
         """
         self.reopen()
         try:
-            self.update(**facts)
+            self.update(**entries)
         finally:
             self.close()
 
@@ -189,9 +189,9 @@ class RunFolder:
             self._is_locked = False
             self._lock.release()
 
-    def update(self, **facts: Any) -> None:
+    def update(self, **entries: Any) -> None:
         """Update `result.json` atomically, so that a reader never sees a partial file."""
-        self.result.update(facts)
+        self.result.update(entries)
         replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
 
     def keep_scores(self, scores: Mapping[str, Score], step: int) -> dict[str, str]:

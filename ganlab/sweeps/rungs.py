@@ -188,11 +188,11 @@ class Rungs:
         """Record the decision on one run. If `place` is not None, the run is halted, with its place in the ranking."""
         settings, progress = self._settings(rung), JobProgress.of(folder)
         others = [d for d in read_result(folder).get("rungs") or [] if {**d, **settings} != d]
-        facts: dict[str, Any] = {"rungs": [*others, {**settings, "goes_on": place is None}]}
+        entries: dict[str, Any] = {"rungs": [*others, {**settings, "goes_on": place is None}]}
         if place is not None and progress.status in WAITING:
-            facts["halted"] = f"after step {progress.step} of {progress.last_step}, {place}"
+            entries["halted"] = f"after step {progress.step} of {progress.last_step}, {place}"
         with suppress(CheckpointError):  # a run without result.json; it counted as lost
-            RunFolder(folder).note(**facts)
+            RunFolder(folder).note(**entries)
 
     def savings(self) -> str:
         """Return one line on the steps that were saved."""

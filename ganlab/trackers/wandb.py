@@ -89,9 +89,9 @@ class Wandb:
         )
         return wandb.init(
             **self.about,
-            name=self.name or run.title.name,
-            group=self.group or run.title.group,
-            tags=list(dict.fromkeys([*self.tags, *run.title.tags])),
+            name=self.name or run.names.name,
+            group=self.group or run.names.group,
+            tags=list(dict.fromkeys([*self.tags, *run.names.tags])),
             dir=str(run.folder),
             id=previous_id(run.folder / "wandb") or run.id,
             config=dict(run.config),

@@ -24,7 +24,7 @@ from ganlab.training.recorder import Recorder
 from ganlab.training.running_means import RunningMeans
 from ganlab.training.signals import StopSignal
 from ganlab.training.step import TrainingStep
-from ganlab.watchdog import Guard, Watchdog
+from ganlab.watchdog import CollapseWatchdog, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Trainer:
         cadence: Cadence,
         recorder: Recorder,
         checkpoints: Checkpoints,
-        watchdog: Guard,
+        watchdog: Watchdog,
     ) -> None:
         self.training_step, self.cadence, self.recorder = training_step, cadence, recorder
         self.checkpoints, self.watchdog = checkpoints, watchdog
@@ -255,7 +255,7 @@ class Trainer:
         check_structure(f"{where}means.sums", means["sums"], torch.zeros(len(names)) if names else None)
         check_state(f"{where}watchdog", watchdog, self.watchdog)
         counts = {"means.count": means["count"]}
-        if isinstance(self.watchdog, Watchdog):
+        if isinstance(self.watchdog, CollapseWatchdog):
             counts["watchdog.good_step"] = watchdog["good_step"]
         for name, number in counts.items():
             if number > step:
