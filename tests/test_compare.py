@@ -368,9 +368,9 @@ def test_bad_input_is_one_line_and_exit_2(ganlab: Command, sweep: Path, tmp_path
         assert done.stderr.count("\n") == 1
 
 
-def test_the_folder_may_have_an_equals_sign_in_its_name(ganlab: Command, sweep: Path) -> None:
+def test_a_folder_with_an_equals_sign_is_compared(cold_ganlab: Command, sweep: Path) -> None:
     shutil.copytree(sweep / "0", sweep / "lr=1" / "0")
-    done = ganlab("lr=1", module="ganlab.compare")
+    done = cold_ganlab("lr=1", module="ganlab.compare")
     assert done.returncode == 0, done.stderr
     assert "1 run of 1 configuration by fid" in done.stdout
     assert (sweep / "lr=1" / "leaderboard.html").is_file()

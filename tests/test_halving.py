@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import make_run, results, save_config, wait_for_jobs
+from fork_server import Forked
 from test_compare import score
 
 from ganlab.config import run_config
@@ -24,7 +25,7 @@ from ganlab.sweeps.plan import PlannedJob
 from ganlab.sweeps.rungs import Rungs
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 
 # Decisions --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import make_run
+from fork_server import Forked
 
 from ganlab.__main__ import resume
 from ganlab.config import run_config
@@ -19,7 +20,7 @@ from ganlab.errors import CheckpointError
 from ganlab.runs.folder import RunFolder
 
 TINY = ("tracker=none", "metrics=none", "model.generator.width=2", "dataset.num_examples=16", "trainer.steps=2")
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 
 def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(start: Start, tmp_path: Path) -> None:

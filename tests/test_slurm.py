@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_run
+from fork_server import Forked
 from slurm_cluster import cluster, missing
 
 from ganlab.runs.folder import read_result
@@ -18,7 +19,7 @@ from ganlab.runs.folder import read_result
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.join(missing())} not found")
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 RUN = ("trainer.steps=6000", "trainer.sample_every=null", "trainer.checkpoint_every=null", "seed=1")
 

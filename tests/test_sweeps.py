@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_run, results, wait_for_jobs
+from fork_server import Forked
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -34,7 +35,7 @@ from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 TINY = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null", "trainer.steps=2")
 OWN = """
@@ -71,11 +72,13 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in found if file.name != ".lock" and file.stem != "leaderboard"}
 
 
-def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: Command, tmp_path: Path) -> None:
+def test_a_job_that_crashes_ends_no_other_and_the_sweep_can_be_repeated(
+    cold_ganlab: Command, ganlab: Command, tmp_path: Path
+) -> None:
     (tmp_path / "own.py").write_text(OWN)
     targets = "dataset._target_=own.Raises,own.Exits,own.Dies,own.Wild,ganlab.data.points.Circle"
     command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=2")
-    done = ganlab(*command)
+    done = cold_ganlab(*command)
     sweep = tmp_path / "a sweep"
     assert statuses(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "diverged", "4": "done"}
     assert [result["exit_code"] for result in results(sweep).values()] == [1, 1, 137, 3, 0]
@@ -133,7 +136,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     arguments = ("-m", "tracker=none", "metrics=none", *run, "seed=1,2", "sweep_dir=sweep", "hydra.launcher.jobs=2")
     sweep = tmp_path / "sweep"
 
-    def begin(until: Callable[[], bool]) -> subprocess.Popen[str]:
+    def begin(until: Callable[[], bool]) -> Forked | subprocess.Popen[str]:
         process = start(*arguments)
         while not until():
             assert process.poll() is None
@@ -160,8 +163,8 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process, and reads /proc")
-def test_a_sweep_needs_no_more_file_descriptors_the_longer_it_is(start: Start, tmp_path: Path) -> None:
-    process = start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
+def test_the_number_of_open_files_of_a_sweep_does_not_grow_with_its_jobs(cold_start: Start, tmp_path: Path) -> None:
+    process = cold_start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (24, 24))  # and all that it starts
     _, errors = process.communicate(timeout=120)
     assert (process.returncode, list(statuses(tmp_path / "sweep").values())) == (0, ["done"] * 12), errors
@@ -183,12 +186,12 @@ class Slow(NonSaturating):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def test_a_signal_to_every_process_of_a_sweep_still_saves_its_jobs(
-    number: signal.Signals, start: Start, tmp_path: Path
+    number: signal.Signals, cold_start: Start, tmp_path: Path
 ) -> None:
     """As Slurm does, several times, and a terminal that closes."""
     (tmp_path / "own.py").write_text(LONG_STEPS)
     sweep = ("loss._target_=own.Slow", "seed=1,2", "hydra.launcher.jobs=2", "sweep_dir=sweep")
-    process = start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
+    process = cold_start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
     while len(list(tmp_path.glob("*.stepping"))) < 2:
         assert process.poll() is None
         time.sleep(0.02)
