@@ -101,7 +101,6 @@ def test_a_job_that_crashes_ends_no_other_and_the_sweep_can_be_repeated(
     assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # under new numbers
     assert [line.split()[2] for line in listing(again)] == ["6", "7", "8"]
     before.pop(sweep / "multirun.yaml")
-    before.pop(sweep / "multirun.yaml", None)
     assert {file: content for file, content in files(sweep).items() if file in before} == before
 
 

@@ -16,6 +16,7 @@ import torch
 from conftest import make_run, save_config
 from omegaconf import DictConfig
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganlab import load_run, optimizers
 from ganlab.build import build
@@ -444,19 +445,32 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
             assert (against >= 0).all(), name
 
 
-def test_the_average_is_the_closed_form_of_its_history() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(network.weight, 0.0)
-    average = AveragedGenerator(network, half_life=100.0, batch_size=50)
-    expected = 0.0
-    for step in range(1, 60):
-        nn.init.constant_(network.weight, float(step))
+def test_the_average_equals_the_one_of_pytorch() -> None:
+    """A half-life of 100 images is two steps of 50, so each step has a decay of sqrt(1 / 2)."""
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    average = AveragedGenerator(network, half_life=100.0, batch_size=50, ramp=None)
+    reference = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(math.sqrt(0.5)))
+    reference.update_parameters(network)  # its first update copies the weights
+    for step in range(1, 20):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter)
         average.update(network, step)
-        half_life = min(100.0, 0.05 * step * 50)
-        weight = 0.5 ** (50 / half_life)
-        expected = weight * expected + (1 - weight) * step
-    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert average.decay(10**6) == pytest.approx(0.5**0.5)  # two steps of 50 images are a half-life of 100
+        reference.update_parameters(network)
+    for mine, theirs in zip(average.module.parameters(), reference.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_the_ramp_limits_the_half_life_to_a_fraction_of_the_images_seen() -> None:
+    """A fraction of 0.5 gives step t a decay of 0.5^(2 / t); the initial weight keeps the product of the decays."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    average = AveragedGenerator(network, half_life=150.0, batch_size=50, ramp=0.5)
+    nn.init.constant_(network.weight, 0.0)
+    for step in range(1, 9):  # from step 6 on the half-life is 150 images, three steps
+        average.update(network, step)
+    exponent = 2 * (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) + 3 * (1 / 3)
+    assert average.module.weight.item() == pytest.approx(0.5**exponent)
 
 
 def test_the_spectral_norms_of_the_average_are_of_its_own_weights() -> None:
