@@ -185,12 +185,12 @@ class Slow(NonSaturating):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def test_a_signal_to_every_process_of_a_sweep_still_saves_its_jobs(
-    number: signal.Signals, cold_start: Start, tmp_path: Path
+    number: signal.Signals, start: Start, tmp_path: Path
 ) -> None:
     """As Slurm does, several times, and a terminal that closes."""
     (tmp_path / "own.py").write_text(LONG_STEPS)
     sweep = ("loss._target_=own.Slow", "seed=1,2", "hydra.launcher.jobs=2", "sweep_dir=sweep")
-    process = cold_start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
+    process = start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
     while len(list(tmp_path.glob("*.stepping"))) < 2:
         assert process.poll() is None
         time.sleep(0.02)

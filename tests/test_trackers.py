@@ -348,11 +348,11 @@ def assert_is_tracked_offline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(200)", "import time\ndef init(**_): time.sleep(200)"])
-def test_a_wandb_that_hangs_changes_nothing(code: str, cold_ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+def test_a_wandb_that_hangs_changes_nothing(code: str, ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(f"{code}\nclass Settings:\n    def __init__(self, **_): pass\n")
     path = f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"
-    done = cold_ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
+    done = ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "The tracker wandb did not start within 1 s; the run goes on without waiting for it." in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
