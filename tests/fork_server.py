@@ -137,7 +137,7 @@ def run(module: str, arguments: list[str], folder: str, environment: dict[str, s
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
-    sys.path[0] = folder
+    sys.path[:1] = [folder, *environment["PYTHONPATH"].split(os.pathsep)]
     fork_in_place_of_the_next_interpreter()
     code: object = 0
     try:

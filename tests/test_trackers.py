@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -361,37 +359,28 @@ def test_a_wandb_that_hangs_changes_nothing(code: str, cold_ganlab: Command, tmp
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
 
 
-def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By W&B's own code for it: the agent's run, in the agent's project, logs the metric that the sweep looks at."""
-    from wandb.wandb_agent import Agent
-
-    file = conf_dir() / "wandb_sweep.yaml"
-    sweep = yaml.safe_load(file.read_text())
-    monkeypatch.chdir(tmp_path)
-    for key in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
-        monkeypatch.setenv(key, "")  # the agent sets them, in this process
-    of_the_agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_DIR": str(tmp_path)}
-    of_the_agent |= {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "them", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    of_the_agent["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_an_agent_of_wandb_runs_the_sweep_file(cold_ganlab: Command, tmp_path: Path) -> None:
+    """The run of the agent is in the agent's project and logs the metric that the sweep optimises."""
+    sweep = yaml.safe_load((conf_dir() / "wandb_sweep.yaml").read_text())
+    assert "tracker.wandb.mode=online" in sweep["command"]
+    short = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
+    values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of the interpreter that the agent starts
     with serving() as server:
-        for key, value in (of_the_agent | server.environment).items():
-            monkeypatch.setenv(key, value)
-        agent = Agent(Mock(), queue.Queue(), sweep_id="sweep1")
-        agent._sweep_command = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
-        values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
-        agent._command_run({"run_id": "theirs1", "program": sweep["program"], "args": values})
-        assert agent._run_processes["theirs1"].wait(timeout=120) == 0
+        server.sweep = yaml.safe_dump(sweep | {"command": short})
+        server.commands = [{"type": "run", "run_id": "theirs1", "program": sweep["program"], "args": values}]
+        agent = ("agent", "--count", "1", "them/theirs/sweep1")
+        done = cold_ganlab(*agent, module="wandb", PATH=path, **server.environment)
+    assert (done.returncode, server.commands) == (0, []), done.stderr
     about = server.queries["UpsertBucket"]
     assert (about["name"], about["project"], about["entity"]) == ("theirs1", "theirs", "them")
     assert about["sweep"] == "sweep1"
-    assert "tracker.wandb.mode=online" in sweep["command"]
+    assert server.exit_code == 0
     (folder,) = (tmp_path / "outputs").glob("*/*")
     written = run_config.load(folder)
     assert written.select("optimizer.generator.lr") == sweep["parameters"]["optimizer.generator.lr"]["min"]
     assert any(sweep["metric"]["name"] in record for record in server.history)
 
-    for key in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
-        monkeypatch.delenv(key)
     resume(folder, "tracker.wandb.mode=offline", "trainer.steps=8")
     assert of_type(read_back(folder), "run")[0]["run_id"] == "theirs1"
 
