@@ -140,8 +140,8 @@ def evaluate_points(run: Path, folder: Path) -> None:
 
 
 def refuse_every_job(run: Path, folder: Path) -> None:
-    configs = [run_config.compose(["trainer.batch_size=-4", *TINY]) for _ in range(2)]
-    assert "trainer.batch_size=-4" in str(preflight.first_refusal(configs))
+    configs = [run_config.compose(["dataset=circle", "model=dcgan_small", *TINY])] * 2
+    assert "model does not fit dataset circle" in str(preflight.first_refusal(configs))
 
 
 def set_up_a_sweep(run: Path, folder: Path) -> None:
