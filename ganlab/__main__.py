@@ -27,7 +27,9 @@ def main() -> None:
         sys.path.append("")  # the current directory comes last: user modules must not shadow installed packages
     arguments = sys.argv[1:]
     resumed = any(argument.startswith("resume=") for argument in arguments)
-    sys.exit(command_line.run(lambda: resume(arguments) if resumed else launch(), arguments))
+    if resumed:
+        sys.exit(command_line.run(lambda: resume(arguments), arguments))
+    sys.exit(command_line.run(launch, [in_sweep_folder(argument) for argument in arguments]))
 
 
 def launch() -> None:

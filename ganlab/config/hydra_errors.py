@@ -6,7 +6,6 @@ overrides with the config that they would change.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -26,7 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ganlab.config.conf_files import CONFIG_NAME, options_of
-from ganlab.config.hydra_internals import initialize_hydra
+from ganlab.config.hydra_internals import flag_parser, initialize_hydra
 from ganlab.config.signatures import HYDRA_KEYS
 
 
@@ -47,10 +45,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     return first_line(error) if cause is error else f"{first_line(error)}: {first_line(cause)}"
 
 
-def _bad_override(overrides: Sequence[str]) -> str | None:
+def _bad_override(arguments: Sequence[str]) -> str | None:
     """Return what is wrong with the first override that does not fit the config with the groups that the user chose."""
-    own = [f"hydra.searchpath=[file://{folder}]" for folder in _own_folders(overrides)]
-    parsed = _parsed(overrides)
+    flags, others = flag_parser().parse_known_args(list(arguments))
+    parsed = OverridesParser.create().parse_overrides([*flags.overrides, *others])
+    own = [f"hydra.searchpath=[file://{Path(flags.config_dir).resolve()}]"] if flags.config_dir else []
     GlobalHydra.instance().clear()
     with initialize_hydra():
         loader = GlobalHydra.instance().config_loader()
@@ -70,42 +69,28 @@ def _bad_override(overrides: Sequence[str]) -> str | None:
             return None
     tree = OmegaConf.to_container(cfg, resolve=False)
     for change in changes:
-        key = change.key_or_group
-        parent, node = _innermost_node(tree, key)
-        exists = key == parent or not isinstance(node, Mapping) or key.removeprefix(f"{parent}.") in node
-        if change.is_add() and exists:
-            return f"{change.input_line}: already exists; remove the +"
-        if not exists and not change.is_add() and not change.is_force_add():
+        parent, node, rest = _innermost_node(tree, change.key_or_group)
+        if change.is_add():
+            is_set = not rest or (isinstance(node, Mapping) and node.get(rest) is not None)
+            if is_set and not isinstance(change.value(), Mapping | list):  # Hydra merges these
+                return f"{change.input_line}: already exists; remove the +"
+        elif rest and isinstance(node, Mapping) and rest not in node and not change.is_force_add():
             names = [str(name) for name in node if name not in (*HYDRA_KEYS, "hydra")]
-            near = difflib.get_close_matches(key.rpartition(".")[2], names, 1)
+            known = f"{parent or 'the config'} has {', '.join(names) or 'no keys'}"
+            near = difflib.get_close_matches(rest.rpartition(".")[2], names, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            return (
-                f"{change.input_line}: no such key; {parent or 'the config'} has {', '.join(names) or 'no keys'}{hint}"
-            )
+            return f"{change.input_line}: no such key; {known}{hint}"
     return None
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    return [OverridesParser.create().parse_override(o) for o in overrides if not o.startswith("-")]
-
-
-def _innermost_node(tree: Any, key: str) -> tuple[str, Any]:
-    """Return the key of the last node on the way to a key, and that node: a dictionary, or a list."""
-    node, found = tree, []
-    for name in key.split("."):
+def _innermost_node(tree: Any, key: str) -> tuple[str, Any, str]:
+    """Return the last dictionary or list on the way to a key: its own key, itself, and the rest of the key."""
+    node, names = tree, key.split(".")
+    for depth, name in enumerate(names):
         if not isinstance(node, Mapping) or not isinstance(node.get(name), Mapping | list):
-            break
+            return ".".join(names[:depth]), node, ".".join(names[depth:])
         node = node[name]
-        found.append(name)
-    return ".".join(found), node
-
-
-def _own_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return the user's own folder of configs, given by `--config-dir`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    folder = parser.parse_known_args(arguments)[0].config_dir
-    return [folder.resolve()] if folder else []
+    return key, node, ""
 
 
 def first_line(error: Exception) -> str:

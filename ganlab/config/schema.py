@@ -7,6 +7,7 @@ from typing import Literal
 
 from ganlab.config.effects import Adjustable, Fixed, NoEffect
 from ganlab.config.ranges import Seed
+from ganlab.config.signatures import bare
 
 
 class OneOption:
@@ -39,7 +40,7 @@ class Schema:
 
 
 KEYS = typing.get_type_hints(Schema, include_extras=True)
-_KINDS = {key: typing.get_args(annotation)[0] for key, annotation in KEYS.items()}
+_KINDS = {key: bare(annotation) for key, annotation in KEYS.items()}
 GROUPS = tuple(key for key, kind in _KINDS.items() if kind in (OneOption, NamedOptions))
 NAMED_GROUPS = tuple(key for key, kind in _KINDS.items() if kind is NamedOptions)
 VALUES = {key: annotation for key, annotation in KEYS.items() if key not in GROUPS}
