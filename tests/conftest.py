@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,20 +35,34 @@ def make_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def copy_of_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Like `make_run`, for a test that changes its run: runs of the same overrides are trained once and copied."""
+    trained: dict[tuple[str, ...], Path] = {}
+
+    def copy(folder: Path, *overrides: str) -> Path:
+        if overrides not in trained:
+            trained[overrides] = make_run(tmp_path_factory.mktemp("trained") / "run", *overrides)
+        shutil.copytree(trained[overrides], folder)
+        return folder
+
+    return copy
+
+
 def save_config(cfg: RunConfig, folder: Path) -> None:
-    """What Hydra leaves in a run's folder, as far as ganlab reads it."""
+    """Write the part of Hydra's record of a run that ganlab reads."""
     (folder / ".hydra").mkdir(parents=True)
     cfg.save(folder)
 
 
 def results(sweep: Path) -> dict[str, dict]:
-    """Of every job that has begun, by its number; its file is empty for a moment."""
+    """The results of all jobs that have started, by number; a result that is just being written is left out."""
     found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
     return {job: result for job, result in found.items() if result}
 
 
 def wait_for_jobs(sweep: Path) -> None:
-    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
+    """Wait until no process trains a job: jobs notice that the launcher was killed, save and stop."""
     for result in sweep.glob("*/result.json"):
         with FileLock(result.parent / ".lock", timeout=60):
             pass
@@ -55,7 +70,7 @@ def wait_for_jobs(sweep: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """A command that runs in the test's own process configures logging."""
+    """Restore logging, which a command that runs in the test's own process configures."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield

@@ -20,14 +20,13 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from conftest import ROOT, make_run, save_config
+from conftest import ROOT, make_run
 from fork_server import Forked
 from PIL import Image
 
-from ganlab.config import command_line, run_config
+from ganlab.config import command_line
 from ganlab.config.schema import GROUPS
 from ganlab.config.terminal import LogFormatter, printable
-from ganlab.train import train
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., Forked | subprocess.Popen[str]]
@@ -320,12 +319,10 @@ def test_only_printable_characters_are_printable() -> None:
 
 
 @pytest.fixture
-def evaluated(tmp_path: Path) -> Path:
+def evaluated(tmp_path: Path, copy_of_run: Callable[..., Path]) -> Path:
     """A run with scores, with hostile text in the name of its folder, its overrides and its result."""
     folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
-    cfg = run_config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
-    save_config(cfg, folder)
-    train(cfg, folder)
+    copy_of_run(folder, "trainer=smoke", "metrics=default", "metrics.num=100", "metrics.num_real=100")
     result = hostile.read(folder / "result.json")
     texts = dict.fromkeys(("error", "collapsed", hostile.TEXT), hostile.TEXT)
     compared = {name: result[name] for name in ("dataset", "config_hash", "config_hashes")}

@@ -102,9 +102,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_run_does_not_go_on_with_a_file_of_another(
-    file: str, source: str, message: str, two_runs: Path, tmp_path: Path
+    file: str, source: str, message: str, two_runs: Path, tmp_path: Path, copy_of_run: Callable[..., Path]
 ) -> None:
-    run = make_run(tmp_path / "run", *TINY)
+    run = copy_of_run(tmp_path / "run", *TINY)
     (run / file).write_bytes((two_runs / source / file).read_bytes())
     with pytest.raises(CheckpointError, match=message):
         resume([f"resume={run}", "trainer.steps=4"])

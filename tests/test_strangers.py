@@ -50,8 +50,8 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "run", *TINY)
+def run(tmp_path: Path, copy_of_run: Callable[..., Path]) -> Path:
+    return copy_of_run(tmp_path / "run", *TINY)
 
 
 @pytest.fixture
@@ -306,8 +306,10 @@ def test_a_group_of_another_kind_does_not_end_a_sweep_or_an_evaluation(dataset: 
 
 @pytest.mark.parametrize("file", [".hydra/config.yaml", "checkpoints/last.pt", "result.json"])
 @pytest.mark.parametrize("command", ["sample", "evaluate", "load_run"])
-def test_no_samples_are_drawn_from_files_of_two_runs(command: str, file: str, run: Path, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
+def test_no_samples_are_drawn_from_files_of_two_runs(
+    command: str, file: str, run: Path, tmp_path: Path, copy_of_run: Callable[..., Path]
+) -> None:
+    other = copy_of_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
     (run / file).write_bytes((other / file).read_bytes())
     with pytest.raises(CheckpointError, match=r"config_hash \w+ is not one of this run's"):
         COMMANDS[command](run)
