@@ -1,4 +1,4 @@
-"""What the tests share: few threads, no network account, and runs made in a temporary folder."""
+"""Shared by all tests: settings for this process, runs in a temporary folder, and the commands as subprocesses."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def make_run(folder: Path, *overrides: str) -> Path:
 
 
 def save_config(cfg: DictConfig, folder: Path) -> None:
-    """What Hydra leaves in a run's folder, as far as ganlab reads it."""
+    """Write the config into a run's folder, as Hydra does."""
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(cfg, folder / ".hydra" / "config.yaml", resolve=True)
 
 
 def results(sweep: Path) -> dict[str, dict]:
-    """Of every job that has begun, by its number; its file is empty for a moment."""
+    """Return job number -> result, for every job that has started. A file may still be empty."""
     found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
     return {job: result for job, result in found.items() if result}
 
 
 def wait_for_jobs(sweep: Path) -> None:
-    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
+    """Wait until every job has noticed that the launcher was killed, saved and stopped."""
     for result in sweep.glob("*/result.json"):
         with FileLock(result.parent / ".lock", timeout=60):
             pass
@@ -54,7 +54,7 @@ def wait_for_jobs(sweep: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """A command that runs in the test's own process configures logging."""
+    """Restore the logging configuration, which a command changes if a test calls it in-process."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
@@ -66,12 +66,12 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def ganlab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command of ganlab as a user does, in an empty folder."""
+    """Run a command of ganlab as a user does, in an empty folder."""
 
     def run(*arguments: str, module: str = "ganlab", **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", module, *arguments]
         env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"} | environment
-        env.pop("WANDB_SERVICE", None)  # of a run in this process
+        env.pop("WANDB_SERVICE", None)  # set by W&B for a run in this process
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
 
     return run
@@ -79,7 +79,7 @@ def ganlab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the train command in the test's folder, for no longer than the test."""
+    """Start the train command in the test's folder; it is killed when the test ends."""
     started = []
 
     def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -40,7 +40,7 @@ def only_run(folder: Path) -> Path:
 
 @pytest.fixture
 def in_training(tmp_path: Path) -> Iterator[Start]:
-    """Starts a run, or a sweep, that would take long, and returns its process once it has written metrics."""
+    """Start a long run or sweep, and return its process once it has written metrics."""
     started = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -105,7 +105,7 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # raised on Linux once the other end of the terminal is closed
         return b""
 
 
@@ -318,7 +318,7 @@ def test_sample_refuses_in_one_line(arguments: tuple[str, ...], message: str, ga
     assert len(done.stderr.splitlines()) == 1
 
 
-# What files say is printed and logged without control characters ---------------------------------------------
+# Text from files is printed and logged without control characters ---------------------------------------------
 
 
 def test_only_printable_characters_are_printable() -> None:
@@ -329,7 +329,7 @@ def test_only_printable_characters_are_printable() -> None:
 
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Path:
-    """A run with scores; its folder, overrides and most strings of its result are hostile."""
+    """A run with scores, and hostile text in the name of its folder, its overrides and most strings of its result."""
     folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
     cfg = run_config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
     save_config(cfg, folder)

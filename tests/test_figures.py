@@ -1,4 +1,4 @@
-"""The pictures exist, show something, and show the right thing."""
+"""Figures exist, are not blank, and show the right content."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def colours(file: Path) -> int:
-    """How many different colours a picture has: a blank one has one."""
+    """Return the number of different colours of a picture; 1 if it is blank."""
     with Image.open(file) as picture:
         return len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0))
 
@@ -123,7 +123,7 @@ def test_the_report_stands_alone(circle: Path, digits: Path) -> None:
 
 
 def report_of(folder: Path) -> str:
-    """The page of what lies in a folder now."""
+    """Write the report of a run's folder and return its HTML."""
     run = RunFolder(folder)
     run.result = read_result(folder)
     return report.write(run, hostile.read(folder / ".hydra" / "config.yaml")).read_text()
@@ -131,7 +131,7 @@ def report_of(folder: Path) -> str:
 
 @pytest.fixture
 def scored(circle: Path, tmp_path: Path) -> Path:
-    """A run with scores, an error and a collapse, and no pictures, which take long to write."""
+    """A run with scores, an error and a collapse, but without pictures, which are slow to write."""
     from test_compare import score
 
     folder = tmp_path / "run"
@@ -155,7 +155,7 @@ def scored(circle: Path, tmp_path: Path) -> Path:
     [
         ("result.json", hostile.VALUES),
         ("metrics.jsonl", hostile.VALUES),
-        (".hydra/config.yaml", hostile.VALUES[:1]),  # which is shown as it is, whatever the types of its values
+        (".hydra/config.yaml", hostile.VALUES[:1]),  # shown unchanged, whatever the types of its values
     ],
 )
 def test_nothing_in_a_runs_files_becomes_markup_of_its_report(scored: Path, name: str, values: tuple) -> None:

@@ -27,7 +27,7 @@ def linear(x: Tensor) -> Tensor:
 
 
 def quadratic(x: Tensor) -> Tensor:
-    """Of gradient 2 x."""
+    """A discriminator with gradient 2 x."""
     return x.square().flatten(1).sum(1)
 
 
@@ -52,7 +52,7 @@ def test_of_a_linear_discriminator(penalty: Penalty, expected: float) -> None:
 
 
 def test_of_a_quadratic_discriminator_every_example_has_its_own() -> None:
-    """A norm over the whole batch, as some libraries take it, would give every example the same."""
+    """A norm over the whole batch, an error of some libraries, would give every example the same penalty."""
     real, fake = torch.randn(5, 1, 2, 3), 3 * torch.randn(5, 1, 2, 3)
     between = interpolates(real, fake, draws())
     around = real + 0.5 * real.std(correction=0) * draws().normal(*real.shape)

@@ -44,7 +44,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def signalling(function: Callable, *numbers: signal.Signals) -> Callable:
-    """The function, preceded by signals to this process."""
+    """Return the function, preceded by signals to this process."""
 
     def signalled(*arguments: object) -> object:
         for number in numbers:
@@ -149,7 +149,7 @@ def test_a_job_is_stopped_and_requeued_once(
     when: str, number: signal.Signals, requeued: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, method = (Learner, "update") if when == "in training" else (Circle, "load")
-    signals = (number, signal.SIGTERM, signal.SIGUSR2)  # with the other two that a cluster may send
+    signals = (number, signal.SIGTERM, signal.SIGUSR2)  # together with the other two signals that a cluster may send
     monkeypatch.setattr(kind, method, signalling(getattr(kind, method), *signals))
     sweeper = OmegaConf.create({"_target_": "BasicSweeper"})
     with pytest.raises(SystemExit):
@@ -176,7 +176,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     assert read_result(tmp_path / "run")["status"] == "stopped"
 
 
-# As a user does ---------------------------------------------------------------------------------------------
+# As subprocesses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("setsid"), reason="no setsid here, which gives a program a terminal of its own")
@@ -192,7 +192,7 @@ def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_
     while not list(tmp_path.rglob("metrics.jsonl")):
         assert shell.poll() is None
         if select.select([terminal], [], [], 0.05)[0]:
-            os.read(terminal, 4096)  # else the program blocks when it writes
+            os.read(terminal, 4096)  # otherwise the program blocks when it writes
     os.close(terminal)
     shell.wait(timeout=60)
     end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""The trainer against the tutorial's own loop, itself interrupted, and a problem that it must solve."""
+"""The trainer against the tutorial's own loop and against interrupted runs, and a problem that it must solve."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def share_on_circle(points: np.ndarray) -> float:
 
 
 def tutorial_loop(epochs: int) -> list[dict[str, float]]:
-    """The tutorial's training, with its BCELoss on probabilities, on the run's batches and noise."""
+    """Train as the tutorial does, with BCELoss on probabilities, on the batches and noise of the run."""
     data, cpu = Circle().load().data, torch.device("cpu")
     with seeded(0, "weights"):
         generator, logits = MLPGenerator(2, (2,), 0), MLPDiscriminator((2,), 0)
@@ -120,7 +120,7 @@ def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tm
     paused = json.loads((folder / "result.json").read_text())
     assert (paused["status"], paused["error"], paused["step"], paused["last_step"]) == ("stopped", None, 16, 30)
     before = (folder / "metrics.jsonl").read_bytes()
-    train(cfg, folder, resume=True, until=0.3)  # it is there already
+    train(cfg, folder, resume=True, until=0.3)  # already saved
     assert (folder / "metrics.jsonl").read_bytes() == before
     RunFolder(folder).note(halted="it was the worst")
     train(cfg, folder, resume=True, until=0.6)
@@ -183,7 +183,7 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
     save_config(cfg, folder)
     monkeypatch.setattr("ganlab.training.trainer.MAX_SECONDS_UNSAVED", 0.0)
     crash_at(folder, cfg, step=9)
-    assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
+    assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only at the requested steps
     assert read(folder / "checkpoints" / "last.pt")["step"] == 8
     train(run_config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
@@ -305,7 +305,7 @@ def crash_at(folder: Path, cfg: DictConfig, step: int) -> None:
 
 
 def stop_at(folder: Path, cfg: DictConfig, step: int) -> None:
-    """Train until a signal comes in the middle of a step."""
+    """Train until a signal arrives in the middle of a step."""
     update = Learner.update
 
     def interrupted(learner: Learner) -> dict[str, torch.Tensor]:
@@ -399,7 +399,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
 
     def broken(learner: Learner) -> dict[str, torch.Tensor]:
         numbers = update(learner)
-        if learner.step == 20:  # due to be logged and saved, the losses being those of before
+        if learner.step == 20:  # would be logged and saved, with the losses of earlier steps
             torch.nn.init.constant_(learner.generator_parameters[0], math.nan)
         return numbers
 
@@ -429,7 +429,8 @@ def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
 def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-    """A fused optimizer reads a gradient in memory order: in another layout than its parameter's, wrongly."""
+    """A fused optimizer reads gradients in memory order, so a gradient in another layout than its parameter gives wrong
+    updates."""
     torch.manual_seed(0)
     first = DCGANDiscriminator((1, 28, 28), 0)
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
@@ -440,7 +441,9 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         optimizer_step(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):
-            against = (before[name] - after) * gradient  # the first step of both goes against the gradient's sign
+            against = (
+                before[name] - after
+            ) * gradient  # the first step of both optimizers is along the negative sign of the gradient
             assert (against >= 0).all(), name
 
 

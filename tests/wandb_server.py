@@ -1,4 +1,4 @@
-"""A stand-in for the server of Weights & Biases: as much of it as a run, its files and an artifact need."""
+"""A stand-in for the server of Weights & Biases, with the endpoints for a run, its files and an artifact."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEY = "0123456789abcdef" * 2 + "01234567"  # of the form that W&B accepts
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Takes in what a run sends.
+    """A server that records what a run sends.
 
     Args:
-        silent_after: a word in a request, from which on nothing is answered any more; None: everything is.
+        silent_after: word in a request; from that request on, the server does not answer. None: it answers all.
     """
 
     daemon_threads = True
@@ -27,18 +27,18 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.silent_after = silent_after
         self.silent, self.closing = threading.Event(), threading.Event()
-        self.queries: dict[str, dict[str, Any]] = {}  # name -> the variables that it was last asked with
+        self.queries: dict[str, dict[str, Any]] = {}  # query name -> variables of the last query
         self.uploads: dict[str, bytes] = {}
         self.history: list[dict[str, Any]] = []
         self.exit_code: int | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a run that is to find it."""
+        """Return the environment variables with which a run finds the server."""
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is none of our business."""
+        """Ignore clients that disconnect."""
 
 
 @contextmanager
@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     def data(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
-        """What the server says to a query of GraphQL."""
+        """Return the answer to a GraphQL query."""
         run = {"id": "run", "name": given.get("name"), "displayName": given.get("displayName")}
         run["project"] = {"name": given.get("project"), "entity": {"name": given.get("entity") or "me"}}
         return {
@@ -140,5 +140,5 @@ class Handler(BaseHTTPRequestHandler):
         }.get(name, {})
 
     def upload(self, file: str) -> dict[str, Any]:
-        """Where a file is to be sent."""
+        """Return the upload URL of a file."""
         return {"uploadUrl": f"http://127.0.0.1:{self.server.server_port}/upload/{file}", "uploadHeaders": []}
