@@ -53,7 +53,7 @@ def strings_replaced(tree: Any, text: str) -> Any:
 
 
 def all_variants(tree: Any, values: Iterable[Any] = VALUES) -> Iterator[Any]:
-    """Yield all variants of the tree with these values, and the tree with each part of the text appended to every string."""
+    """Yield all variants with these values, and the tree with each part of the text appended to every string."""
     for value in values:
         yield from variants(tree, value)
     for text in PARTS.values():
