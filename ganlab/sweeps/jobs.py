@@ -27,7 +27,7 @@ from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
 
-SETTLED = ("done", "halted")  # statuses that are no failure
+SETTLED = ("done", "halted")  # statuses that are not failures
 
 
 def job(cfg: DictConfig, until: float | None = None) -> float | int:
