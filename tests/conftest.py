@@ -1,4 +1,4 @@
-"""Fixtures and helpers of all tests: one thread, no network account, runs and commands in a temporary folder."""
+"""Shared by all tests: settings for this process, runs in a temporary folder, and the commands as subprocesses."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def save_config(cfg: RunConfig, folder: Path) -> None:
 
 
 def results(sweep: Path) -> dict[str, dict]:
-    """The results of all jobs that have started, by number; a result that is just being written is left out."""
+    """Return job number -> result, for every job that has started. A file may still be empty."""
     found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
     return {job: result for job, result in found.items() if result}
 
 
 def wait_for_jobs(sweep: Path) -> None:
-    """Wait until no process trains a job: jobs notice that the launcher was killed, save and stop."""
+    """Wait until every job has noticed that the launcher was killed, saved and stopped."""
     for result in sweep.glob("*/result.json"):
         with FileLock(result.parent / ".lock", timeout=60):
             pass
@@ -70,7 +70,7 @@ def wait_for_jobs(sweep: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Restore logging, which a command that runs in the test's own process configures."""
+    """Restore the logging configuration, which a command changes if a test calls it in-process."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield

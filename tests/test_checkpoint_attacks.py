@@ -57,7 +57,7 @@ def cyclic() -> list[Any]:
 
 
 def with_one(value: float) -> Change:
-    """The last of a tensor's numbers replaced."""
+    """Return the tensor with its last number replaced."""
 
     def change(tensor: Tensor) -> Tensor:
         tensor = tensor.clone() if tensor.is_floating_point() else tensor.double()
@@ -133,7 +133,7 @@ TENSORS: dict[str, Change] = {
     "storage": lambda tensor: tensor.clone().untyped_storage(),
     "list of numbers": lambda tensor: tensor.tolist(),
 }
-SAME_TENSORS: dict[str, Change] = {  # in another form, which must not matter
+SAME_TENSORS: dict[str, Change] = {  # an equivalent form, which must be accepted
     "a view of more": lambda tensor: torch.stack([tensor, tensor + 1])[0],
     "other strides": lambda tensor: torch.stack([tensor, tensor], -1)[..., 0],
     "a hook": with_hook,
@@ -159,7 +159,7 @@ NUMBERS: dict[str, Change] = {
     "too large": lambda value: type(value)(1e30),
     "float for int": lambda value: value + 0.5 if isinstance(value, int) else str(value),
 }
-WITHOUT_EFFECT = {"param_groups", "config"}  # what is in them is not loaded
+WITHOUT_EFFECT = {"param_groups", "config"}  # their content is not loaded
 
 
 def with_instance(value: dict[Any, Any], **attributes: Any) -> OrderedDict[Any, Any]:
@@ -179,7 +179,7 @@ def changes_of(value: object) -> dict[str, Change]:
 
 
 def entries(value: object, path: Keys = ()) -> Iterator[Keys]:
-    """All paths in the content, except those below entries without effect."""
+    """Yield all paths in the content, except those below entries without effect."""
     if path:
         yield path
     if path[-1:] and path[-1] in WITHOUT_EFFECT:
@@ -199,7 +199,7 @@ def at(content: Any, path: Keys) -> Any:
 
 
 def changed(content: Any, path: Keys, change: Change) -> Any:
-    """The content with the value at a path changed or removed."""
+    """Return the content with the value at a path changed or removed."""
     if not path:
         return change(content)
     key, *rest = path
@@ -212,7 +212,7 @@ def changed(content: Any, path: Keys, change: Change) -> Any:
 
 
 def name_of(path: Keys) -> str:
-    """The path as an error message writes it."""
+    """Return the path as written in an error message."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
 
 
@@ -266,7 +266,7 @@ def make_victim(folder: Path, *overrides: str) -> Victim:
 
 
 def scramble(trainer: Trainer) -> None:
-    """Change all that a checkpoint restores."""
+    """Change everything that a checkpoint restores."""
     for part in trainer.state.values():
         if isinstance(part, nn.Module):
             for tensor in part.state_dict().values():
@@ -325,7 +325,7 @@ def result_of(victim: Victim, attack: Attack, use: Callable[[Victim], Any], expe
     except CheckpointError as error:
         message = str(error)
         named = attack.path[:2] if attack.path[0] == "data" else attack.path
-        if attack.name != "bytes" and name_of(named) not in message:  # bytes are refused before anything is read
+        if attack.name != "bytes" and name_of(named) not in message:  # refused before anything is read
             return f"is not named: {message}"
         return "refused" if len(message) < 400 and message.isprintable() else f"no clear line: {message[:400]}"
     except Exception as error:  # noqa: BLE001
@@ -335,14 +335,14 @@ def result_of(victim: Victim, attack: Attack, use: Callable[[Victim], Any], expe
 
 def holds(attack: Attack, result: str) -> bool:
     harmless = SAME_TENSORS.keys() | SAME_DICTIONARIES.keys()
-    if attack.path[:2] == ("watchdog", "highest"):  # any scores of any height may have been seen
+    if attack.path[:2] == ("watchdog", "highest"):  # earlier scores may have any value
         return attack.name in ("missing", "empty", "too large", *harmless) or result == "refused"
     if result == "same":
         return attack.name in harmless or attack.path[-1] in WITHOUT_EFFECT
     return result in ("refused", "not possible")
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch, as it writes rare kinds of tensors
+@pytest.mark.filterwarnings("ignore")  # from torch, when it writes rare kinds of tensors
 def test_an_entry_that_was_changed_is_refused_by_its_name_or_has_no_effect(victim: Victim) -> None:
     victim.write(victim.content)
     expected = resumed(victim)
@@ -484,7 +484,7 @@ def test_a_state_that_would_crash_the_optimizer_ends_in_one_line(
     assert "dtype complex64, expected float32" in ended.stderr
 
 
-# Files that are no checkpoints, and would cost memory or time ----------------------------------------------
+# Files that are not checkpoints and could cost memory or time ------------------------------------------------
 
 
 def archive(tmp_path: Path, **members: bytes) -> Path:
@@ -517,7 +517,7 @@ def test_a_file_is_not_decompressed(tmp_path: Path) -> None:
         (10, 8, "compressed or encrypted"),  # method
         (38, 0x10, "a directory"),  # attributes
         (24, 2**31, "damaged"),  # size
-        (42, 2**31, "damaged"),  # where the member lies
+        (42, 2**31, "damaged"),  # offset of the member
     ],
 )
 def test_a_wrong_directory_of_the_archive_is_refused(tmp_path: Path, offset: int, value: int, message: str) -> None:
@@ -576,7 +576,7 @@ def test_any_bytes_are_read_or_refused(victim: Victim, tmp_path: Path) -> None:
             content_read = read(tmp_path / "last.pt")
         except CheckpointError:
             num_refused += 1
-        else:  # only bytes without a meaning were changed, such as padding
+        else:  # only bytes without meaning were changed, such as padding
             assert equal(copied(content_read), copied(victim.content))
     assert num_refused > 50
 

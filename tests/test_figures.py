@@ -1,4 +1,4 @@
-"""Figures show the points, images and curves of the run in the right place, and reports are safe to open."""
+"""Figures exist, are not blank, and show the right content."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_the_report_stands_alone(circle: Path, digits: Path) -> None:
 
 
 def report_of(folder: Path) -> str:
-    """The page of what lies in a folder now."""
+    """Write the report of a run's folder and return its HTML."""
     run = RunFolder(folder)
     run.result = read_result(folder)
     return report.write(run).read_text()
@@ -229,7 +229,7 @@ def report_of(folder: Path) -> str:
 
 @pytest.fixture
 def scored(circle: Path, tmp_path: Path) -> Path:
-    """A run with scores, an error and a collapse, and no pictures, which take long to write."""
+    """A run with scores, an error and a collapse, but without pictures, which are slow to write."""
     from test_compare import score
 
     folder = tmp_path / "run"
@@ -253,7 +253,7 @@ def scored(circle: Path, tmp_path: Path) -> Path:
     [
         ("result.json", hostile.VALUES),
         ("metrics.jsonl", hostile.VALUES),
-        (".hydra/config.yaml", hostile.VALUES[:1]),  # which is shown as it is, whatever the types of its values
+        (".hydra/config.yaml", hostile.VALUES[:1]),  # shown unchanged, whatever the types of its values
     ],
 )
 def test_nothing_in_a_runs_files_becomes_markup_of_its_report(scored: Path, name: str, values: tuple) -> None:

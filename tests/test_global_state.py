@@ -65,7 +65,7 @@ def maps_large_blocks() -> bool | None:
 
 @pytest.fixture(autouse=True)
 def default_memory() -> None:
-    """Commands that other tests ran in this process may have changed it."""
+    """Restore malloc's default, which commands in other tests may have changed."""
     if maps_large_blocks() is False:
         ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 128 * 1024)
         ctypes.CDLL("libc.so.6").malloc_trim(0)

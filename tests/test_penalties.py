@@ -27,7 +27,7 @@ def linear(x: Tensor) -> Tensor:
 
 
 def quadratic(x: Tensor) -> Tensor:
-    """Its gradient is 2 x."""
+    """A discriminator with gradient 2 x."""
     return x.square().flatten(1).sum(1)
 
 

@@ -74,7 +74,7 @@ def test_points_leave_in_the_units_of_their_data_and_come_back() -> None:
 def test_labels_and_mirroring_go_with_their_examples() -> None:
     labels = torch.arange(64)
     data = labels.to(torch.uint8)[:, None, None, None].repeat(1, 1, 4, 4)
-    data[..., 0] = 0  # a dark left edge, which becomes a right one
+    data[..., 0] = 0  # a dark left edge, which a flip moves to the right
     batches = Batches(data, 32, seed=0, labels=labels, flip=True)
     x, label = batches(5)
     assert label is not None

@@ -1,4 +1,4 @@
-"""The README as typed: bash and zsh pass on every command unchanged, and every command and example works.
+"""The README's commands and examples work, and bash and zsh pass every command on unchanged.
 
 The shells run stand-ins that record their arguments. The recorded commands are then run, made fast by SMALL. A command
 that is neither there nor in NOT_RUN fails the tests.
@@ -162,7 +162,7 @@ printf '%s\\0' "$#" "$0" "$@" >> "$RECORD"
 
 
 def in_shell(shell: str, text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Type a text into an interactive shell."""
+    """Type text into an interactive shell."""
     env = os.environ | {"HISTFILE": "", "TERM": "dumb"} | environment
     return subprocess.run(
         SHELLS[shell], input=f"{text}\n", cwd=folder, env=env, capture_output=True, text=True, timeout=120,
@@ -266,7 +266,7 @@ def test_a_shell_takes_arguments_as_typed(shell: str, place: Place) -> None:
 
 
 def test_arguments_are_known() -> None:
-    """Those of a run compose; others are parameters of another command."""
+    """Arguments of a run compose; all others are parameters of another command."""
     others = {name for command in (sample, evaluate, compare) for name in inspect.signature(command).parameters}
     for piece in set(pieces()) - set(NOT_COMPOSED):
         given = [argument for argument in shlex.split(piece) if argument != "-m"]
@@ -329,7 +329,7 @@ def path(place: Place) -> str:
 
 @pytest.fixture
 def own(place: Place, tmp_path: Path) -> Path:
-    """A folder with the README's own networks alone."""
+    """A folder with only the README's example networks."""
     for name in ("my_nets.py", "my_conf"):
         (tmp_path / name).symlink_to(place.folder / name)
     return tmp_path

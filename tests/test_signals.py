@@ -46,7 +46,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def signalling(function: Callable, *numbers: signal.Signals) -> Callable:
-    """The function, preceded by signals to this process."""
+    """Return the function, preceded by signals to this process."""
 
     def signalled(*arguments: object, **keywords: object) -> object:
         for number in numbers:
@@ -178,7 +178,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     assert read_result(tmp_path / "run")["status"] == "stopped"
 
 
-# As a user does ---------------------------------------------------------------------------------------------
+# As subprocesses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("setsid"), reason="no setsid here, which gives a program a terminal of its own")
@@ -194,7 +194,7 @@ def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_
     while not list(tmp_path.rglob("metrics.jsonl")):
         assert shell.poll() is None
         if select.select([terminal], [], [], 0.05)[0]:
-            os.read(terminal, 4096)  # else the program blocks when it writes
+            os.read(terminal, 4096)  # otherwise the program blocks when it writes
     os.close(terminal)
     shell.wait(timeout=60)
     end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""On a real Slurm, where its packages are installed (`.ci/run` lists them): a job that is preempted loses no step."""
+"""On a real Slurm cluster, if its packages are installed (see `.ci/run`), a preempted job loses no step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RUN = ("trainer.steps=6000", "trainer.sample_every=null", "trainer.checkpoint_ev
 
 
 class Slurm:
-    """A sweep of one job on a cluster, and Slurm's commands."""
+    """A sweep of one job, number 1 on the cluster, and Slurm's commands."""
 
     def __init__(self, environment: dict[str, str], start: Start, folder: Path) -> None:
         self.environment, self.start = environment, start
         self.run = folder / "sweep" / "0"
 
     def submit(self, partition: str) -> None:
-        """Start the launcher, and wait until its job is in training."""
+        """Start the launcher, and wait until its job is training."""
         slurm = ("hydra/launcher=submitit_slurm", f"hydra.launcher.partition={partition}")
         limits = ("hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
         job = ("tracker=none", "metrics=none", *RUN, "hydra.sweep.dir=sweep")
@@ -54,7 +54,7 @@ class Slurm:
         return read_result(self.run)
 
     def wait_for(self, *statuses: str) -> dict:
-        """The job's result as soon as it has one of these statuses."""
+        """Wait until the job has one of these statuses, and return its result."""
         seen = []
 
         def found() -> bool:

@@ -1,4 +1,4 @@
-"""Sweeps: jobs that cannot hurt each other, their failures, going on with an interrupted sweep, named grids."""
+"""Sweeps: isolated jobs, their failures, resuming an interrupted sweep, and grids from files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def statuses(sweep: Path) -> dict[str, str]:
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """What must not change: all but the leaderboard, which is made anew, and the locks."""
+    """Return path -> content of the files that must not change: all but leaderboards and locks."""
     found = (file for file in folder.rglob("*") if file.is_file())
     return {file: file.read_bytes() for file in found if file.name != ".lock" and file.stem != "leaderboard"}
 
@@ -91,7 +91,7 @@ def test_a_job_that_crashes_ends_no_other_and_the_sweep_can_be_repeated(
     assert "not finite" in listed[3]
     assert 'raise RuntimeError("no data today")' in (sweep / "0" / "ganlab.log").read_text()
     assert "loss_generator" in (sweep / "4" / "ganlab.log").read_text()
-    assert "  loss_generator " not in done.stdout  # that is of several at once
+    assert "  loss_generator " not in done.stdout  # not printed when jobs run in parallel
     assert len(re.findall(r"#4 done, .* of 5\): .*own|#4 done, .* of 5\): .*Circle", done.stdout)) == 1
     assert results(sweep)["4"]["provenance"]["threads"] == 2  # of four cores
 
@@ -99,7 +99,7 @@ def test_a_job_that_crashes_ends_no_other_and_the_sweep_can_be_repeated(
     (tmp_path / "own.py").write_text(OWN.replace("raise RuntimeError", "return super().load()  #"))
     again = ganlab(*command)
     assert again.returncode == 1
-    assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # under new numbers
+    assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # as jobs with new numbers
     assert [line.split()[2] for line in listing(again)] == ["6", "7", "8"]
     before.pop(sweep / "multirun.yaml")
     assert {file: content for file, content in files(sweep).items() if file in before} == before
@@ -151,7 +151,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     reached = {job: result["step"] for job, result in results(sweep).items()}
 
     process = begin(lambda: any(result["step"] > reached[job] for job, result in results(sweep).items()))
-    process.kill()  # the launcher alone: its jobs notice, save and stop
+    process.kill()  # only the launcher: its jobs notice, save and stop
     process.communicate(timeout=60)
     wait_for_jobs(sweep)
 
@@ -188,7 +188,7 @@ class Slow(NonSaturating):
 def test_a_signal_to_every_process_of_a_sweep_still_saves_its_jobs(
     number: signal.Signals, cold_start: Start, tmp_path: Path
 ) -> None:
-    """As Slurm does, several times, and a terminal that closes."""
+    """Slurm sends it several times; a closing terminal sends it too."""
     (tmp_path / "own.py").write_text(LONG_STEPS)
     sweep = ("loss._target_=own.Slow", "seed=1,2", "hydra.launcher.jobs=2", "sweep_dir=sweep")
     process = cold_start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
@@ -357,7 +357,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
         assert process.poll() is None
         time.sleep(0.02)
     pid = int((tmp_path / "pids" / "0").read_text())
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # as Slurm sends them
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # as sent by Slurm
         os.kill(pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -371,7 +371,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
     assert (alone / "metrics.jsonl").read_bytes() == (first / "metrics.jsonl").read_bytes()
 
 
-# Without a process ------------------------------------------------------------------------------------------
+# In-process -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sweep", [file.stem for file in sorted((conf_dir() / "sweep").glob("*.yaml"))])
@@ -459,7 +459,7 @@ def test_failures_are_those_that_no_later_job_made_good(tmp_path: Path) -> None:
         record(tmp_path / str(job), status, config_hash)
     record(tmp_path / "9", "diverged", "c")
     record(tmp_path / "8", "stopped", "d", halted="place 7 of 9")  # as it should
-    (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of one that was killed as it began
+    (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of a job that was killed at its start
     found = jobs.jobs_in(tmp_path)
     assert [job.number for job in found] == [0, 1, 2, 8, 9, 10, 11]
     assert [job.folder.name for job in jobs.failures(found)] == ["9", "11"]

@@ -1,4 +1,4 @@
-"""Trackers hold true copies, and cannot hurt the run."""
+"""Trackers receive exact copies and cannot disturb the run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from ganlab.trackers import RunInfo, RunNames, Trackers
 from ganlab.train import train
 from ganlab.training.step import TrainingStep
 
-SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
+SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # on the circle: a record every second step
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Faulty:
-    """Raises in one of its methods, or hangs there until it is let go."""
+    """A tracker that raises in one of its methods, or hangs there until `go` is set."""
 
     def __init__(self, method: str = "none", go: threading.Event | None = None, patience: float = 10.0) -> None:
         self.method, self.go = method, go
@@ -106,7 +106,7 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
 ) -> None:
     other, go = Faulty(), threading.Event()
     with caplog.at_level(logging.WARNING):
-        use(mine=Faulty(method, go, patience=0.1), other=other)  # which would never return if it waited
+        use(mine=Faulty(method, go, patience=0.1), other=other)  # would never return if it waited
     go.set()
     assert (other.seen, other.finished) == ([1, 2], True)
     assert len(caplog.records) == num_warnings
@@ -176,7 +176,7 @@ def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called:
 
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
-    """What W&B's own reader finds in the offline run of a run's folder, the latest if it was resumed."""
+    """Return what W&B's own reader finds in the latest offline run in a run's folder."""
     run = max((folder / "wandb").glob("offline-run-*"))
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
     read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -193,7 +193,7 @@ def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def assert_holds_history(sent: list[dict[str, Any]], folder: Path) -> None:
-    """That the history in W&B is the one in metrics.jsonl."""
+    """Check that the history in W&B equals metrics.jsonl."""
     by_step: dict[int, dict[str, Any]] = {}
     for item in sent:
         by_step.setdefault(item["_step"], {}).update(item)
@@ -305,7 +305,7 @@ def test_online_the_server_gets_the_run_and_its_best_checkpoint(ganlab: Command,
 
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """metrics.jsonl of a run without trackers."""
+    """Return metrics.jsonl of a run without trackers."""
     folder = make_run(tmp_path_factory.mktemp("untracked") / "run", *SHORT, "metrics=default")
     return (folder / "metrics.jsonl").read_bytes()
 
@@ -395,7 +395,7 @@ def events(folder: Path) -> Any:
 
 
 def scalars(folder: Path) -> dict[int, dict[str, float]]:
-    """Step -> what TensorBoard's own reader finds there."""
+    """Return step -> value, from TensorBoard's own reader."""
     read: dict[int, dict[str, float]] = {}
     found = events(folder)
     for tag in found.Tags()["scalars"]:
@@ -429,7 +429,7 @@ def test_tensorboard_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
 
 def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "tracker=tensorboard", *SHORT, "trainer.checkpoint_every=0.033")
-    for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, the last checkpoint being of step 4
+    for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, with the last checkpoint at step 4
         (folder / "checkpoints" / later).unlink()
     shutil.copy(folder / "checkpoints" / "step_00000004.pt", folder / "checkpoints" / "last.pt")
     resume(folder, "trainer.steps=8")

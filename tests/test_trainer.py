@@ -1,4 +1,4 @@
-"""The trainer against the tutorial's own loop, itself interrupted, and a problem that it must solve."""
+"""The trainer against the tutorial's own loop and against interrupted runs, and a problem that it must solve."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def share_on_circle(points: np.ndarray) -> float:
 
 
 def tutorial_loop(epochs: int) -> list[dict[str, float]]:
-    """The tutorial's training, with its BCELoss on probabilities, on the run's batches and noise."""
+    """Train as the tutorial does, with BCELoss on probabilities, on the batches and noise of the run."""
     data, cpu = Circle().load().data, torch.device("cpu")
     with seeded(0, "weights"):
         generator, logits = MLPGenerator(2, (2,), 0), MLPDiscriminator((2,), 0)
@@ -123,7 +123,7 @@ def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tm
     paused = json.loads((folder / "result.json").read_text())
     assert (paused["status"], paused["error"], paused["step"], paused["last_step"]) == ("stopped", None, 16, 30)
     before = (folder / "metrics.jsonl").read_bytes()
-    train(cfg, folder, resume=True, until=0.3)  # it is there already
+    train(cfg, folder, resume=True, until=0.3)  # already saved
     assert (folder / "metrics.jsonl").read_bytes() == before
     RunFolder(folder).note(halted="it was the worst")
     train(cfg, folder, resume=True, until=0.6)
@@ -436,7 +436,8 @@ def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
 def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-    """A fused optimizer reads a gradient in memory order: in another layout than its parameter's, wrongly."""
+    """A fused optimizer reads gradients in memory order, so a gradient in another layout than its parameter gives wrong
+    updates."""
     torch.manual_seed(0)
     first = DCGANDiscriminator((1, 28, 28), 0)
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
@@ -447,7 +448,9 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         optimizer_step(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):
-            against = (before[name] - after) * gradient  # the first step of both goes against the gradient's sign
+            against = (
+                before[name] - after
+            ) * gradient  # the first step of both optimizers is along the negative sign of the gradient
             assert (against >= 0).all(), name
 
 

@@ -1,4 +1,4 @@
-"""The watchdog on records made up, and on runs that do collapse."""
+"""The watchdog on synthetic records, and on runs that collapse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
 
 
 def look(dog: CollapseWatchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
-    """What the watchdog says of a series of records that differ from a healthy one so."""
+    """Return the messages of the watchdog for a series of records with these changes to a healthy one."""
     records = ({"step": step, **HEALTHY, **change} for step, change in enumerate(changes, start=1))
     return [said for record in records if (said := dog.check(record, saturates))]
 
@@ -133,7 +133,7 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["step"], result["roll_backs"]) == ("done", 40, 1)
     history = RunFolder(folder).history()
-    assert [r["step"] for r in history] == [*range(3, 40, 3), 40]  # each once: what was undone is not kept
+    assert [r["step"] for r in history] == [*range(3, 40, 3), 40]  # each once: undone records are not kept
     assert min(r["diversity"] for r in history) > 0.01
 
 
@@ -205,7 +205,7 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     monkeypatch.setattr(Trainer, "_roll_back", look)
     make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
-    assert went_back == [(6, [6], 6)]  # a crash right now would resume from there
+    assert went_back == [(6, [6], 6)]  # a crash now would resume from there
 
 
 def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for the server of Weights & Biases, with what a run, its files, an artifact and a sweep's agent need."""
+"""A stand-in for the server of Weights & Biases, with the endpoints for a run, its files and an artifact."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     def data(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a GraphQL query."""
+        """Return the answer to a GraphQL query."""
         run = {"id": "run", "name": given.get("name"), "displayName": given.get("displayName")}
         run["project"] = {"name": given.get("project"), "entity": {"name": given.get("entity") or "me"}}
         return {
@@ -155,5 +155,5 @@ class Handler(BaseHTTPRequestHandler):
         return commands
 
     def upload(self, file: str) -> dict[str, Any]:
-        """The address to which a file is uploaded."""
+        """Return the upload URL of a file."""
         return {"uploadUrl": f"http://127.0.0.1:{self.server.server_port}/upload/{file}", "uploadHeaders": []}

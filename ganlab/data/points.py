@@ -74,7 +74,7 @@ class RandomPoints(ABC):
         self.seed = seed
 
     def held_out(self) -> Self:
-        """The same number of points, drawn with the next seed."""
+        """The same number of points, sampled with the next seed."""
         other = copy.copy(self)
         other.seed = self.seed + 1
         return other

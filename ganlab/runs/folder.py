@@ -288,10 +288,10 @@ def close_logs(folder: Path) -> None:
 
 
 def refuse_damaged(result: Any) -> None:
-    """Refuse a result without what resuming reads, or of the wrong type there.
+    """Refuse a result that lacks an entry needed to resume, or has one of the wrong type.
 
     Raises:
-        TypeError: with what is wrong.
+        TypeError: the message says what is wrong.
     """
     if not isinstance(result, dict):
         raise TypeError("not a JSON object")
@@ -302,7 +302,7 @@ def refuse_damaged(result: Any) -> None:
         if not isinstance(result.get(name, kind()), kind):
             raise TypeError(f"damaged; {name} is not a {kind.__name__}")
     if not all(isinstance(step, int) for step in result.get("scores_since", {}).values()):
-        raise TypeError("damaged; scores_since has more than steps")
+        raise TypeError("damaged; scores_since must contain only steps")
 
 
 def refuse_links(folder: Path) -> None:

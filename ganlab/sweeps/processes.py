@@ -50,7 +50,7 @@ PRELOADED_MODULES = [
     *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("pydantic.type_adapter", "pydantic.main", "PIL.GifImagePlugin", "PIL.JpegImagePlugin"),
 ]  # imported by every run; modules that are not installed are skipped
-SIGNAL_POLL_SECONDS = 0.1  # the end of a job is noticed at once
+SIGNAL_POLL_SECONDS = 0.1  # delay before a stop signal is noticed; the end of a job is noticed immediately
 
 
 @dataclass(eq=False)
