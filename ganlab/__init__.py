@@ -1,4 +1,4 @@
-"""ganlab: GAN experiments, composed by Hydra, trained by plain PyTorch."""
+"""ganlab: GAN experiments, composed by Hydra, trained in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def load_run(
 
     Args:
         folder: the run's folder.
-        weights: `ema`, `raw`, or None for the average where the run kept one.
-        checkpoint: `last`, or the number of a step whose checkpoint was kept.
-        trust: names of your own modules which the run's config may build objects from.
+        weights: `ema`, `raw`, or None for the averaged weights if the run has them.
+        checkpoint: `last`, `best`, or the number of a step whose checkpoint was kept.
+        trust: names of your own modules, from which the run's config may build objects.
 
     Raises:
-        ganlab.errors.CheckpointError: nothing there to load, or it is damaged.
+        ganlab.errors.CheckpointError: there is no such checkpoint, or it is damaged.
     """
     from ganlab.trained_generator import TrainedGenerator  # imported late: torch takes seconds, `--help` must not
 

@@ -6,21 +6,18 @@ Slow imports wait until the config is composed, so that `--help` and mistyped ke
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ganlab.config import command_line, run_config
+from ganlab.config.environment import environment
 from ganlab.config.hydra_internals import hydra_main
 from ganlab.config.terminal import LogFormatter
 from ganlab.errors import ConfigError
 from ganlab.hydra_callbacks import ExitCode, RefuseBadConfig, task
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
-
-if TYPE_CHECKING:
-    pass
+from ganlab.training.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +38,13 @@ def launch() -> None:
     if arguments and arguments[0] in ("-h", "--help") and not any(other.startswith("-") for other in arguments[1:]):
         print(command_line.help_text(arguments[1:]))
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors, so that command_line.run can report them
-    sys.argv[1:] = [in_sweep_folder(argument) for argument in arguments]
+    typed = sys.argv
+    sys.argv = [typed[0], *map(in_sweep_folder, arguments)]  # hydra.main reads its arguments there
     try:
-        hydra_main(task, RefuseBadConfig, ExitCode, LogFormatter)()
+        with environment(HYDRA_FULL_ERROR="1"):  # makes Hydra raise errors, so that command_line.run can report them
+            hydra_main(task, RefuseBadConfig, ExitCode, LogFormatter)()
     finally:
+        sys.argv = typed
         RefuseBadConfig.release()
 
 
@@ -63,6 +62,7 @@ def resume(arguments: list[str]) -> None:
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise ConfigError(f"{flags[0]}: cannot be combined with resume=, which continues a single run")
+    keep_freed_memory()
     run = RunFolder(folder)
     run.reopen()  # before anything is read or written
     try:

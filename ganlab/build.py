@@ -6,7 +6,6 @@ The objects receive the values they use, never the config.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -31,14 +30,21 @@ from ganlab.models.latents import Latent
 from ganlab.optimizers import Optimizers
 from ganlab.penalties import Penalty
 from ganlab.rng import seeded
+from ganlab.runs.checkpoints import Checkpoints
 from ganlab.runs.folder import RunFolder
 from ganlab.runs.provenance import provenance
-from ganlab.sampling import evaluating
+from ganlab.sampling import Sampler, evaluating
 from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Trackers
 from ganlab.training import devices
+from ganlab.training.arguments import TrainingArguments
+from ganlab.training.diagnostics import Diagnostics
+from ganlab.training.ema import AveragedGenerator
+from ganlab.training.noise import Noise
+from ganlab.training.recorder import Recorder
+from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
-from ganlab.watchdog import Guard
+from ganlab.watchdog import Watchdog
 
 Kind = TypeVar("Kind")
 
@@ -75,7 +81,7 @@ def check(cfg: RunConfig) -> None:
     check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
-    instantiate(cfg, "watchdog", Guard)
+    instantiate(cfg, "watchdog", Watchdog)
     build_trackers(cfg)
     devices.resolve(cfg.device)
     check_optimizers(cfg)  # last, since PyTorch's first optimizer imports for seconds
@@ -191,8 +197,6 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
     device = devices.resolve(cfg.device)
-    devices.keep_freed_memory()
-
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
     players = build_players(cfg, dataset)
@@ -205,15 +209,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
             network.to(memory_format=torch.channels_last)
 
     examples = dataset.load()
-    data = examples.data.to(device)
-    labels = examples.labels.to(device) if players.num_classes else None
-    batches = partial(Batches, data, seed=cfg.seed, labels=labels, flip=examples.flip)
-    metadata = {
-        "config": cfg.plain(),
-        "config_hash": cfg.hash,
-        "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
-    }
-    about_data = {
+    origin = {
         "name": dataset.name,
         "source": examples.source,
         "num_examples": len(examples),
@@ -221,35 +217,69 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     }
     if resume:
         run.reopen()
-        if run.result["dataset"] != about_data:
-            raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {about_data}")
+        if run.result["dataset"] != origin:
+            raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {origin}")
+
+    arguments = instantiate(cfg, "trainer", TrainingArguments)
+    labels = examples.labels.to(device) if players.num_classes else None
+    batches = Batches(examples.data.to(device), arguments.batch_size, cfg.seed, labels, examples.flip)
+    cadence = arguments.cadence(batches.per_epoch)
+    training_step = build_training_step(cfg, arguments, players, game, batches, cadence.last_step)
+    average = training_step.average
+    sampled, weights = (average.module, "ema") if average else (players.generator, "raw")
 
     metrics = instantiate(cfg, "metrics", Metrics)
     evaluator = metrics.evaluator(dataset, examples, players.num_classes, device)
-    draw = ImagePictures if is_image else PointPictures
-    make_trainer = instantiate(cfg, "trainer", partial)
-    trainer: Trainer = make_trainer(
+    main_metric = metrics.best or (evaluator.main_metric if evaluator else None)
+    pictures = ImagePictures if is_image else PointPictures
+    recorder = Recorder(
+        run=run,
+        trackers=build_trackers(cfg),
+        pictures=pictures(run, batches.data, players, examples.units, cfg.seed),
+        evaluator=evaluator,
+        diagnostics=Diagnostics(players, batches.data, cfg.seed),
+        sampler=Sampler(sampled, players, examples.units, weights),
+        cadence=cadence,
+        main_metric=main_metric,
+    )
+    metadata = {
+        "config": cfg.plain(),
+        "config_hash": cfg.hash,
+        "data": Description(dataset.name, tuple(dataset.shape), tuple(dataset.classes), examples.units).plain(),
+    }
+    checkpoints = Checkpoints(run.checkpoints, arguments.keep_checkpoints, metadata)
+    trainer = Trainer(training_step, cadence, recorder, checkpoints, instantiate(cfg, "watchdog", Watchdog))
+
+    plan = {"last_step": cadence.last_step, "evaluate_every": cadence.evaluate.steps, "main_metric": main_metric}
+    if resume:
+        trainer.restore()
+        hashes = [*(earlier for earlier in run.result["config_hashes"] if earlier != cfg.hash), cfg.hash]
+        run.update(**plan, config_hash=cfg.hash, config_hashes=hashes, status="running", error=None, halted=None)
+    else:
+        about_run = {**cfg.identity, "provenance": provenance(device)}
+        run.start({**about_run, "dataset": origin, **plan})
+    if evaluator:
+        trainer.progress.evaluation_seconds += evaluator.preparation
+    return trainer
+
+
+def build_training_step(
+    cfg: RunConfig, arguments: TrainingArguments, players: Players, game: Game, batches: Batches, last_step: int
+) -> TrainingStep:
+    average = None
+    if arguments.ema_half_life:
+        images_per_step = arguments.batch_size * arguments.discriminator_steps
+        average = AveragedGenerator(players.generator, arguments.ema_half_life, images_per_step, arguments.ema_ramp)
+    return TrainingStep(
         players=players,
         game=game,
         optimizers=instantiate(cfg, "optimizer", Optimizers),
         schedule=instantiate(cfg, "schedule", Schedule),
         batches=batches,
+        noise=Noise(players.latent, players.latent_dim, arguments.batch_size, cfg.seed, batches.data.device),
+        average=average,
         seed=cfg.seed,
-        run=run,
-        trackers=build_trackers(cfg),
-        pictures=draw(run, data, players, examples.units, cfg.seed),
-        units=examples.units,
-        evaluator=evaluator,
-        best=metrics.best,
-        watchdog=instantiate(cfg, "watchdog", Guard),
-        metadata=metadata,
+        last_step=last_step,
+        discriminator_steps=arguments.discriminator_steps,
+        clip_gradient=arguments.clip_gradient,
     )
-    if resume:
-        trainer.restore()
-        hashes = [*(h for h in run.result["config_hashes"] if h != metadata["config_hash"]), metadata["config_hash"]]
-        about_config = {"config_hash": metadata["config_hash"], "config_hashes": hashes}
-        run.update(**about_config, status="running", error=None, halted=None, **trainer.plan)
-    else:
-        about_run = {"seed": cfg.seed, "config_hash": metadata["config_hash"], "provenance": provenance(device)}
-        run.start({**about_run, "dataset": about_data, **trainer.plan})
-    return trainer

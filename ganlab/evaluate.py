@@ -15,10 +15,11 @@ from ganlab.config.terminal import printable
 from ganlab.errors import ConfigError, DataError
 from ganlab.files import replace_file
 from ganlab.runs.folder import read_result
+from ganlab.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from ganlab.data.dataset import Dataset
-    from ganlab.metrics.evaluator import Source
+    from ganlab.metrics.evaluator import Evaluator, Source
     from ganlab.runs.scores import Score
 
 log = logging.getLogger(__name__)
@@ -65,11 +66,6 @@ def evaluate(
               as bytes or floats in [0, 1], or of points [N, D].
     out       output file; default: scores.json in the folder of the run.
     """
-    from ganlab.data.dataset import load_held_out
-    from ganlab.metrics.evaluator import Evaluator, Sizes, sizes_with_floor
-    from ganlab.metrics.extractors import extractor_of
-    from ganlab.training import devices
-
     if (run is None) == (data is None):
         raise ConfigError("give either run=FOLDER or data=FOLDER")
     if (data is None) != (dataset is None):
@@ -80,19 +76,45 @@ def evaluate(
         raise ConfigError(f"{overrides[0]}: allowed only with data=; with run=, the dataset is that of the run")
     if data is not None and (weights is not None or checkpoint != "last" or seeds != 1):
         raise ConfigError("weights=, checkpoint= and seeds=: allowed only with run=; the samples of data= are fixed")
-    devices.keep_freed_memory()
     if run is not None:
         subject = of_run(run, weights, checkpoint, device, tuple(trust))
     else:
         subject = of_file(str(data), str(dataset), overrides)
     if num is not None and subject.num is not None and num > subject.num:
         raise DataError(f"num={num}: must be at most {subject.num}, the number of samples in data={data}")
+    evaluator = build_evaluator(subject, metrics, extractor, num, num_real, split, seeds, device)
+    scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
+    print(table(scores, evaluator.extractor.about))
+    target = Path(out) if out else Path(run) / "scores.json" if run else None
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, (json.dumps([s.plain() for s in scores.values()], indent=2) + "\n").encode())
+        print(f"Written to {printable(target)}")
+
+
+def build_evaluator(
+    subject: Subject,
+    metrics: Sequence[str] | None,
+    extractor: str,
+    num: int | None,
+    num_real: int | None,
+    split: Literal["train", "held_out"],
+    seeds: int,
+    device: str,
+) -> Evaluator:
+    """Load the data of the subject's dataset and prepare the metrics; the arguments are those of `evaluate`."""
+    from ganlab.data.dataset import load_held_out
+    from ganlab.metrics.evaluator import Evaluator, Sizes, sizes_with_floor
+    from ganlab.metrics.extractors import extractor_of
+    from ganlab.training import devices
+
     subject.dataset.check()
     train, held_out = subject.dataset.load(), load_held_out(subject.dataset)
     if subject.dataset_hash not in (None, train.fingerprint):
         log.warning(
-            "WARNING: run=%s was trained on other data (%s) than dataset %s now contains (%s, %s)",
-            run, subject.dataset_hash, subject.dataset.name, train.fingerprint, train.source)  # fmt: skip
+            "WARNING: the run was trained on other data (%s) than dataset %s now contains (%s, %s)",
+            *(subject.dataset_hash, subject.dataset.name, train.fingerprint, train.source),
+        )
     if split == "held_out" and held_out is None:
         raise DataError(f"split=held_out: dataset {subject.dataset.name} has no held-out set, or its files are missing")
     examples = held_out if split == "held_out" and held_out else train
@@ -114,13 +136,7 @@ def evaluate(
             "no metrics are measured; name them, as in 'metrics=[fid,kid]', or omit metrics= to measure all that suit "
             "the data"
         )
-    scores = evaluator.evaluate(subject.source, subject.weights, subject.step)
-    print(table(scores, evaluator.extractor.about))
-    target = Path(out) if out else Path(run) / "scores.json" if run else None
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, (json.dumps([s.plain() for s in scores.values()], indent=2) + "\n").encode())
-        print(f"Written to {printable(target)}")
+    return evaluator
 
 
 class Subject(NamedTuple):
@@ -192,6 +208,7 @@ def table(scores: Mapping[str, Score], about: str) -> str:
 
 
 def main() -> None:
+    keep_freed_memory()
     arguments = sys.argv[1:]
     sys.exit(command_line.run(lambda: command_line.call(evaluate, arguments, GROUPS), arguments))
 

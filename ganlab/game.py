@@ -13,8 +13,7 @@ from ganlab.augment import Augment, NoAugment
 from ganlab.losses import Loss
 from ganlab.models.latents import Latent, Normal
 from ganlab.penalties import Discriminator, Penalty
-from ganlab.rng import StepRNG
-from ganlab.rng import generator as random_generator
+from ganlab.rng import StepRNG, make_rng
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,10 @@ class Players:
 
     def draw(self, num: int, seed: int, stream: str, index: int = 0) -> tuple[Tensor, Tensor | None]:
         """Sample latents [num, latent_dim] and, if conditional, uniform labels [num], on the CPU."""
-        z = self.latent((num, self.latent_dim), random_generator(seed, stream, index))
+        z = self.latent((num, self.latent_dim), make_rng(seed, stream, index))
         if not self.num_classes:
             return z, None
-        return z, torch.randint(self.num_classes, (num,), generator=random_generator(seed, f"{stream} label", index))
+        return z, torch.randint(self.num_classes, (num,), generator=make_rng(seed, f"{stream} label", index))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ganlab.errors import ConfigError, GanlabError
 from ganlab.runs.folder import RunFolder, contains_run
 from ganlab.sweeps import jobs
 from ganlab.train import train
+from ganlab.training.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ QUOTE = "'"  # quotes sweep_dir= for Hydra's parser
 
 
 def task(cfg: DictConfig, config: ResolvedConfig | None = None, until: float | None = None) -> float | int:
-    """Train one run, or one job of a sweep; Hydra calls this with the composed config.
+    """Train one run, or one job of a sweep; Hydra calls this with the composed config, in a process of the command.
 
     Args:
         config: the config of a job, if its launcher has resolved it already.
@@ -41,6 +42,7 @@ def task(cfg: DictConfig, config: ResolvedConfig | None = None, until: float | N
         SystemExit: a signal stopped a job, so that this process starts no others.
         CheckpointError: the folder of a job contains another run.
     """
+    keep_freed_memory()
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
     if hydra_cfg.mode is RunMode.MULTIRUN:

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-BLOCK = 64  # batches of noise per generator, since seeding one for every batch is slow
+BLOCK = 64  # batches of noise per random number generator, since seeding one for every batch is slow
 
 
 def seed_of(seed: int, stream: str, index: int) -> int:
@@ -22,8 +22,8 @@ def seed_of(seed: int, stream: str, index: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(seed: int, stream: str, index: int = 0) -> torch.Generator:
-    """Return a seeded generator. It is on the CPU, so that every device gets the same numbers."""
+def make_rng(seed: int, stream: str, index: int = 0) -> torch.Generator:
+    """Return a seeded random number generator. It is on the CPU, so that every device gets the same numbers."""
     return torch.Generator().manual_seed(seed_of(seed, stream, index))
 
 
@@ -46,13 +46,13 @@ class StepRNG:
         self._source = (seed, stream, index)
 
     @cached_property
-    def _generator(self) -> torch.Generator:
-        return generator(*self._source)
+    def _rng(self) -> torch.Generator:
+        return make_rng(*self._source)
 
     def uniform(self, *size: int) -> Tensor:
         """Sample from the uniform distribution on [0, 1)."""
-        return torch.rand(size, generator=self._generator).to(self.device)
+        return torch.rand(size, generator=self._rng).to(self.device)
 
     def normal(self, *size: int) -> Tensor:
         """Sample from the standard normal distribution."""
-        return torch.randn(size, generator=self._generator).to(self.device)
+        return torch.randn(size, generator=self._rng).to(self.device)

@@ -28,7 +28,7 @@ def sample(
 ) -> None:
     """Sample a trained generator.
 
-    python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=last|STEP]
+    python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=best|last|STEP]
                             [label=CLASS] [device=auto|cpu|cuda|mps] ['trust=[my_module]']
 
     out      .npy: float32, images [num, C, H, W] in [0, 1] or points [num, D]; .png: a grid of images or a scatter

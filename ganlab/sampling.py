@@ -40,11 +40,18 @@ def class_averaged_logits(players: Players, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Samples from a generator of these players, raw or averaged."""
+    """Samples from a generator.
+
+    Attributes:
+        generator: the generator of the players, or an average of it.
+        units: units of the points it generates.
+        weights: `ema` for averaged weights, `raw` for those of the last update.
+    """
 
     generator: nn.Module
     players: Players
     units: AffineUnits = NO_UNITS
+    weights: str = "raw"
 
     def batches(self, num: int, seed: int, label: int | None = None, size: int = 500) -> Iterator[Samples]:
         """Yield `num` samples, `size` at a time. Sample number i depends only on the seed and i.

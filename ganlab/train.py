@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ganlab.config.run_config import ResolvedConfig, RunConfig
+from ganlab.config import run_config
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
 from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
@@ -33,37 +34,28 @@ def train(
     Raises:
         GanlabError: the run did not end normally; the subclass says why.
     """
-    from ganlab.runs.run_names import title
-    from ganlab.trackers import RunInfo
-
     run = RunFolder(folder)
     with StopSignal() as stop:
-        valid, trainer = begin(cfg, run, stop, resume=resume, keep=keep)
+        trainer = begin(cfg, run, stop, resume=resume, keep=keep)
         log.info("Run folder: %s", os.path.relpath(folder))
-        log.info("%s", trainer.learner.summary())
+        log.info("%s", trainer.training_step.summary())
         try:
-            trainer.trackers.start(RunInfo(folder, run.result["id"], title(folder), valid.plain(), trainer.step))
+            start_trackers(trainer)
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
-            finish(valid, run, trainer, ended.status, str(ended), ended.exit_code)
+            finish(trainer, ended.status, str(ended), ended.exit_code)
             if ended is error:
                 raise
             raise ended from error
-        status = "done" if trainer.step == trainer.last_step else "stopped"
-        finish(valid, run, trainer, status, None, 0)
+        finish(trainer, "done" if trainer.is_done else "stopped", None, 0)
 
 
-def begin(
-    cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool
-) -> tuple[RunConfig, Trainer]:
+def begin(cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> Trainer:
     """Check the config, then build or restore the trainer.
 
     A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
     there is nothing to save.
-
-    Returns:
-        The validated config, and the trainer built from it.
     """
     try:
         with stop.raising():
@@ -79,21 +71,31 @@ def begin(
                 run.fail(str(ended), ended.exit_code, cfg.identity)
             raise ended from error
         if not resume:
-            logging.shutdown()
             run.discard()
         run.close()
         raise
     valid.save(run.path)
-    return valid, trainer
+    return trainer
 
 
-def finish(cfg: RunConfig, run: RunFolder, trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
+def start_trackers(trainer: Trainer) -> None:
+    from ganlab.runs.run_names import run_names
+    from ganlab.trackers import RunInfo
+
+    run = trainer.recorder.run
+    config = run_config.read(run.path).plain()
+    info = RunInfo(run.path, run.result["id"], run_names(run.path), config, trainer.progress.step)
+    trainer.recorder.trackers.start(info)
+
+
+def finish(trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
     """Record and log how a run ended."""
     from ganlab.figures import report
 
+    run = trainer.recorder.run
     run.update(status=status, error=error, exit_code=exit_code)
-    trainer.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
-    report.write(run, cfg.plain())
+    trainer.recorder.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
+    report.write(run)
     run.close()
     log.info("Run folder: %s (%s)", os.path.relpath(run.path), status)
 

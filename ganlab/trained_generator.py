@@ -48,7 +48,7 @@ class TrainedGenerator:
     def sampler(self) -> Sampler:
         from ganlab.sampling import Sampler
 
-        return Sampler(self.network, self.players, self.units)
+        return Sampler(self.network, self.players, self.units, self.weights)
 
     @classmethod
     def load(
@@ -95,7 +95,7 @@ class TrainedGenerator:
         torch_device = devices.resolve(device)
         generator.to(torch_device).eval().register_forward_hook(partial(refuse_nonfinite, path))
         classes = description.classes if players.num_classes else ()
-        return cls(players, classes, description.units, chosen, content["step"], torch_device)
+        return cls(players, classes, description.units, chosen, content["progress"]["step"], torch_device)
 
     def sample(self, num: int, seed: int = 0, label: str | int | None = None) -> torch.Tensor:
         """Generate `num` samples: float32 images [num, C, H, W] in [0, 1], or points [num, D] in the units of the data.

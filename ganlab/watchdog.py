@@ -18,7 +18,7 @@ MIN_MODES = 4  # lower counts fluctuate early in training
 
 
 @runtime_checkable
-class Guard(Protocol):
+class Watchdog(Protocol):
     """Interface of a watchdog, which checks every record of the metrics; the config group `watchdog`.
 
     Attributes:
@@ -72,7 +72,7 @@ class WatchdogState(TypedDict):
     good_step: Annotated[int, Ge(0), Le(10**15)]
 
 
-class Watchdog:
+class CollapseWatchdog:
     """Detects collapse from the diversity of samples, the discriminator's logits and the number of modes.
 
     Args:
@@ -82,7 +82,7 @@ class Watchdog:
         modes: modes, or classes, are lost if their number is below this fraction of the highest so far, once that is at
             least 4.
         patience: number of consecutive records that must show one of the first two signs.
-        stops, roll_backs: action on a collapse; see `Guard`.
+        stops, roll_backs: action on a collapse; see `Watchdog`.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
-"""What the tests share: few threads, no network account, and runs made in a temporary folder."""
+"""Shared by all tests: settings for this process, runs in a temporary folder, and the commands as subprocesses."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from fork_server import Forked, ForkServer
 
 from ganlab.config import run_config
 from ganlab.config.run_config import RunConfig
@@ -34,20 +36,34 @@ def make_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def copy_of_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Like `make_run`, for a test that changes its run: runs of the same overrides are trained once and copied."""
+    trained: dict[tuple[str, ...], Path] = {}
+
+    def copy(folder: Path, *overrides: str) -> Path:
+        if overrides not in trained:
+            trained[overrides] = make_run(tmp_path_factory.mktemp("trained") / "run", *overrides)
+        shutil.copytree(trained[overrides], folder)
+        return folder
+
+    return copy
+
+
 def save_config(cfg: RunConfig, folder: Path) -> None:
-    """What Hydra leaves in a run's folder, as far as ganlab reads it."""
+    """Write the part of Hydra's record of a run that ganlab reads."""
     (folder / ".hydra").mkdir(parents=True)
     cfg.save(folder)
 
 
 def results(sweep: Path) -> dict[str, dict]:
-    """Of every job that has begun, by its number; its file is empty for a moment."""
+    """Return job number -> result, for every job that has started. A file may still be empty."""
     found = {file.parent.name: read_result(file.parent) for file in sorted(sweep.glob("*/result.json"))}
     return {job: result for job, result in found.items() if result}
 
 
 def wait_for_jobs(sweep: Path) -> None:
-    """Until no process is at a run, which notice that the launcher was killed, save and stop."""
+    """Wait until every job has noticed that the launcher was killed, saved and stopped."""
     for result in sweep.glob("*/result.json"):
         with FileLock(result.parent / ".lock", timeout=60):
             pass
@@ -55,7 +71,7 @@ def wait_for_jobs(sweep: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """A command that runs in the test's own process configures logging."""
+    """Restore the logging configuration, which a command changes if a test calls it in-process."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield
@@ -65,32 +81,75 @@ def logging_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
 
 
+# Commands --------------------------------------------------------------------------------------------------
+
+
+def environment_of_commands(**more: str) -> dict[str, str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"} | more
+    env.pop("WANDB_SERVICE", None)  # of a run in this process
+    return env
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer(environment_of_commands())
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def ganlab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command of ganlab as a user does, in an empty folder."""
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Forked | subprocess.Popen[str]]]:
+    """Starts a command in the test's folder, in a forked process, and kills it at the end of the test."""
+    if sys.platform != "linux":
+        yield request.getfixturevalue("cold_start")
+        return
+    server, started = request.getfixturevalue("fork_server"), []
 
-    def run(*arguments: str, module: str = "ganlab", **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, *arguments]
-        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"} | environment
-        env.pop("WANDB_SERVICE", None)  # of a run in this process
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
-
-    return run
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the train command in the test's folder, for no longer than the test."""
-    started = []
-
-    def begin(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "ganlab", *arguments]
-        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True))
+    def begin(*arguments: str, module: str = "ganlab", **environment: str) -> Forked:
+        started.append(server.start(module, arguments, tmp_path, environment_of_commands(**environment)))
         return started[-1]
 
     yield begin
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def cold_start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Like `start`, in a new interpreter, as a shell starts it; this takes seconds of CPU time more."""
+    started = []
+
+    def begin(*arguments: str, module: str = "ganlab", **environment: str) -> subprocess.Popen[str]:
+        command, env, pipe = [sys.executable, "-m", module], environment_of_commands(**environment), subprocess.PIPE
+        process = subprocess.Popen([*command, *arguments], cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def ganlab(start: Callable[..., Forked]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command to its end, in an empty folder, in a forked process."""
+    return run_to_the_end(start)
+
+
+@pytest.fixture
+def cold_ganlab(cold_start: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Like `ganlab`, in a new interpreter, as a shell starts it; this takes seconds of CPU time more."""
+    return run_to_the_end(cold_start)
+
+
+def run_to_the_end(
+    start: Callable[..., Forked | subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, **options)
+        output, errors = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+    return run

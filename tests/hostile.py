@@ -26,11 +26,11 @@ PARTS = {
     "surrogate": "\udcff",  # how Python decodes a file name that is not UTF-8
 }
 TEXT = "".join(PARTS.values())
-VALUES = (TEXT, [TEXT], -math.inf)  # whatever the expected type, some of these have another
+VALUES = (TEXT, [TEXT], -math.inf)  # values of many types, so that some are never of the expected type
 
 
 def variants(tree: Any, value: Any, text: str = TEXT) -> Iterator[Any]:
-    """The tree with one value or inner node replaced, or the text appended to one key, for each in turn."""
+    """Yield copies of the tree, each with one value or inner node replaced, or with the text appended to one key."""
     if isinstance(tree, dict):
         for key, inner in tree.items():
             yield {**tree, key: value}
@@ -44,7 +44,7 @@ def variants(tree: Any, value: Any, text: str = TEXT) -> Iterator[Any]:
 
 
 def strings_replaced(tree: Any, text: str) -> Any:
-    """The tree with the text appended to every string."""
+    """Return the tree with the text appended to every string."""
     if isinstance(tree, dict):
         return {key: strings_replaced(value, text) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -53,7 +53,7 @@ def strings_replaced(tree: Any, text: str) -> Any:
 
 
 def all_variants(tree: Any, values: Iterable[Any] = VALUES) -> Iterator[Any]:
-    """All variants of the tree by these values, and the tree with each part of the text appended to every string."""
+    """Yield all variants with these values, and the tree with each part of the text appended to every string."""
     for value in values:
         yield from variants(tree, value)
     for text in PARTS.values():
@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 
 def assert_same_markup(page: str, harmless: Page) -> None:
-    """No element, attribute, script, style or source that is absent from pages of harmless runs."""
+    """Check that a page has no element, attribute, script, style or source that pages of harmless runs lack."""
     found = Page(page)
     assert found.attributes <= harmless.attributes
     assert found.sources <= harmless.sources
@@ -126,6 +126,6 @@ def assert_policy_allows_own_code_alone(page: str) -> None:
 
 
 def assert_printable(output: str) -> None:
-    """No control character except newlines, and no line that starts with text from a file."""
+    """Check that there are no control characters except newlines, and no line starts with text from a file."""
     assert output.replace("\n", "").isprintable()
     assert not [line for line in output.split("\n") if line.startswith("INJECTED")]

@@ -13,7 +13,7 @@ from getpass import getuser
 from pathlib import Path
 
 PROGRAMS = ("munged", "mariadb-install-db", "mariadbd", "slurmdbd", "sacctmgr", "slurmctld", "slurmd", "sbatch")
-SBIN = "/usr/sbin"  # daemons are here, often not on a user's PATH
+SBIN = "/usr/sbin"  # contains the daemons, and is often missing from a user's PATH
 
 SLURM_CONF = """\
 ClusterName=test
@@ -66,7 +66,7 @@ StorageUser={user}
 
 
 def missing() -> list[str]:
-    """The required programs that are not installed."""
+    """Return the required programs that are not installed."""
     return [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:{SBIN}")]
 
 

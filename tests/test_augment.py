@@ -1,4 +1,4 @@
-"""DiffAugment against what its name says: what moves, what is cut, what changes colour, and gradients through it."""
+"""DiffAugment: translation, cutout and colour change what they should, and gradients flow through them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_cutout_sets_one_square_of_each_image_to_grey() -> None:
     for mask in 1 - cut[:, 0]:
         rows, columns = mask.any(1), mask.any(0)
         assert torch.equal(mask.bool(), rows[:, None] & columns[None, :])  # a rectangle,
-        assert 1 <= int(rows.sum()) <= 9  # a square but where the border of the image cuts it
+        assert 1 <= int(rows.sum()) <= 9  # a square, except where the image's border cuts it
         assert 1 <= int(columns.sum()) <= 9
-    assert 0.1 < (1 - cut).mean().item() < 0.25  # a quarter, less what lies beyond the border
+    assert 0.1 < (1 - cut).mean().item() < 0.25  # a quarter of the image, minus the part beyond the border
 
 
 def test_colour_keeps_the_order_of_grey_pixels_and_changes_each_image_its_own_way() -> None:

@@ -25,7 +25,7 @@ from ganlab.build import build
 from ganlab.config import run_config
 from ganlab.errors import CheckpointError, ConfigError
 from ganlab.optimizers import check_num_updates, check_optimizer_state, restore_optimizer
-from ganlab.runs.checkpoints import MAX_DEPTH, read
+from ganlab.runs.checkpoints import FORMAT, MAX_DEPTH, read
 from ganlab.runs.folder import RunFolder
 from ganlab.training.step import optimizer_step
 from ganlab.training.trainer import Trainer
@@ -57,7 +57,7 @@ def cyclic() -> list[Any]:
 
 
 def with_one(value: float) -> Change:
-    """The last of a tensor's numbers replaced."""
+    """Return the tensor with its last number replaced."""
 
     def change(tensor: Tensor) -> Tensor:
         tensor = tensor.clone() if tensor.is_floating_point() else tensor.double()
@@ -133,7 +133,7 @@ TENSORS: dict[str, Change] = {
     "storage": lambda tensor: tensor.clone().untyped_storage(),
     "list of numbers": lambda tensor: tensor.tolist(),
 }
-SAME_TENSORS: dict[str, Change] = {  # in another form, which must not matter
+SAME_TENSORS: dict[str, Change] = {  # an equivalent form, which must be accepted
     "a view of more": lambda tensor: torch.stack([tensor, tensor + 1])[0],
     "other strides": lambda tensor: torch.stack([tensor, tensor], -1)[..., 0],
     "a hook": with_hook,
@@ -159,7 +159,7 @@ NUMBERS: dict[str, Change] = {
     "too large": lambda value: type(value)(1e30),
     "float for int": lambda value: value + 0.5 if isinstance(value, int) else str(value),
 }
-WITHOUT_EFFECT = {"param_groups", "config"}  # what is in them is not loaded
+WITHOUT_EFFECT = {"param_groups", "config"}  # their content is not loaded
 
 
 def with_instance(value: dict[Any, Any], **attributes: Any) -> OrderedDict[Any, Any]:
@@ -179,7 +179,7 @@ def changes_of(value: object) -> dict[str, Change]:
 
 
 def entries(value: object, path: Keys = ()) -> Iterator[Keys]:
-    """All paths in the content, except those below entries without effect."""
+    """Yield all paths in the content, except those below entries without effect."""
     if path:
         yield path
     if path[-1:] and path[-1] in WITHOUT_EFFECT:
@@ -199,7 +199,7 @@ def at(content: Any, path: Keys) -> Any:
 
 
 def changed(content: Any, path: Keys, change: Change) -> Any:
-    """The content with the value at a path changed or removed."""
+    """Return the content with the value at a path changed or removed."""
     if not path:
         return change(content)
     key, *rest = path
@@ -212,7 +212,7 @@ def changed(content: Any, path: Keys, change: Change) -> Any:
 
 
 def name_of(path: Keys) -> str:
-    """The path as an error message writes it."""
+    """Return the path as written in an error message."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)[1:]
 
 
@@ -261,12 +261,12 @@ def make_victim(folder: Path, *overrides: str) -> Victim:
     make_run(folder, *overrides, "trainer.sample_every=null", "trainer.checkpoint_every=null")
     cfg = run_config.load(folder)
     trainer = build(cfg, RunFolder(folder), resume=True)
-    trainer.run.close()
+    trainer.recorder.run.close()
     return Victim(folder, trainer, read(folder / "checkpoints" / "last.pt"))
 
 
 def scramble(trainer: Trainer) -> None:
-    """Change all that a checkpoint restores."""
+    """Change everything that a checkpoint restores."""
     for part in trainer.state.values():
         if isinstance(part, nn.Module):
             for tensor in part.state_dict().values():
@@ -275,13 +275,12 @@ def scramble(trainer: Trainer) -> None:
             part.state.clear()
     trainer.means.reset()
     trainer.watchdog.load_state_dict({"highest": {}, "suspicious": 7, "good_step": 0})
-    trainer.learner.step = trainer.learner.roll_backs = 77
-    trainer.seconds = -1.0
+    trainer.progress.step = trainer.progress.roll_backs = 77
+    trainer.progress.seconds = -1.0
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
-    numbers = {"step": trainer.step, "roll_backs": trainer.learner.roll_backs, "seconds": trainer.seconds}
-    return {name: copied(part.state_dict()) for name, part in trainer.state.items()} | numbers
+    return {name: copied(part.state_dict()) for name, part in trainer.state.items()}
 
 
 def copied(value: Any) -> Any:
@@ -306,8 +305,8 @@ def equal(first: Any, second: Any) -> bool:
 
 def resumed(victim: Victim) -> Any:
     """The state that a resumed run starts from."""
-    content = victim.trainer._restore_from("last")
-    return state_of(victim.trainer) | {key: content[key] for key in ("seconds", "evaluation_seconds")}
+    victim.trainer.restore()
+    return state_of(victim.trainer)
 
 
 def sampled(weights: str) -> Callable[[Victim], Any]:
@@ -326,7 +325,7 @@ def result_of(victim: Victim, attack: Attack, use: Callable[[Victim], Any], expe
     except CheckpointError as error:
         message = str(error)
         named = attack.path[:2] if attack.path[0] == "data" else attack.path
-        if attack.name != "bytes" and name_of(named) not in message:  # bytes are refused before anything is read
+        if attack.name != "bytes" and name_of(named) not in message:  # refused before anything is read
             return f"is not named: {message}"
         return "refused" if len(message) < 400 and message.isprintable() else f"no clear line: {message[:400]}"
     except Exception as error:  # noqa: BLE001
@@ -336,14 +335,14 @@ def result_of(victim: Victim, attack: Attack, use: Callable[[Victim], Any], expe
 
 def holds(attack: Attack, result: str) -> bool:
     harmless = SAME_TENSORS.keys() | SAME_DICTIONARIES.keys()
-    if attack.path[:2] == ("watchdog", "highest"):  # any scores of any height may have been seen
+    if attack.path[:2] == ("watchdog", "highest"):  # earlier scores may have any value
         return attack.name in ("missing", "empty", "too large", *harmless) or result == "refused"
     if result == "same":
         return attack.name in harmless or attack.path[-1] in WITHOUT_EFFECT
     return result in ("refused", "not possible")
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch, as it writes rare kinds of tensors
+@pytest.mark.filterwarnings("ignore")  # from torch, when it writes rare kinds of tensors
 def test_an_entry_that_was_changed_is_refused_by_its_name_or_has_no_effect(victim: Victim) -> None:
     victim.write(victim.content)
     expected = resumed(victim)
@@ -362,7 +361,7 @@ def test_a_changed_entry_is_refused_or_has_no_effect_on_samples(
     monkeypatch.setattr(run_config, "load", lambda *_: cfg)
     victim.write(victim.content)
     expected = sampled(weights)(victim)
-    used = {"ema": "ema", "raw": "generator"}[weights], "step", "seconds", "roll_backs", "config_hash"
+    used = {"ema": "ema", "raw": "generator"}[weights], "progress", "config_hash"
     some = [attack for attack in attacks(victim.content) if attack.path[0] in used][::19]
     results = {attack: result_of(victim, attack, sampled(weights), expected) for attack in some}
     assert {str(attack): result for attack, result in results.items() if not holds(attack, result)} == {}
@@ -394,8 +393,9 @@ def test_moments_of_one_memory_are_taken_apart(victim: Victim) -> None:
     both = moments | {"exp_avg": moments["exp_avg_sq"]}
     victim.write(changed(victim.content, ("generator_optimizer", "state", 0), lambda _: both))
     victim.trainer.restore()
-    victim.trainer.run.rewind(0)
-    restored = victim.trainer.learner.generator_optimizer.state[victim.trainer.learner.generator_parameters[0]]
+    victim.trainer.recorder.run.rewind(0)
+    training_step = victim.trainer.training_step
+    restored = training_step.generator_optimizer.state[training_step.generator_parameters[0]]
     assert torch.equal(restored["exp_avg"], restored["exp_avg_sq"])
     assert restored["exp_avg"].data_ptr() != restored["exp_avg_sq"].data_ptr()
 
@@ -405,7 +405,7 @@ def test_moments_of_one_memory_are_taken_apart(victim: Victim) -> None:
     [
         (("generator_optimizer", "state", 0, "step"), torch.tensor(0.5), r"generator_optimizer.state\[0\].step=0.5"),
         (("generator_optimizer", "state", 0, "step"), torch.tensor(99.0), r"generator_optimizer.state\[0\].step=99"),
-        (("watchdog", "good_step"), 50, "watchdog.good_step=50: must be at most step="),
+        (("watchdog", "good_step"), 50, "watchdog.good_step=50: must be at most progress.step="),
         (("means", "count"), 1, "means.names: expected loss_discriminator, "),
         (("means",), {"names": ["a"], "sums": torch.zeros(1), "count": 1}, "means.names: expected loss_discriminator"),
         (("data", "units", "scale"), 2.0, "data.units.scale=2.0: must be 1.0"),
@@ -420,7 +420,10 @@ def test_entries_agree_with_each_other(victim: Victim, path: Keys, value: Any, m
 
 
 def test_the_step_is_the_number_of_updates_that_the_optimizers_have_made(victim: Victim) -> None:
-    earlier = {"step": 1, "watchdog": victim.content["watchdog"] | {"good_step": 1}}
+    earlier = {
+        "progress": victim.content["progress"] | {"step": 1},
+        "watchdog": victim.content["watchdog"] | {"good_step": 1},
+    }
     victim.write(victim.content | earlier)
     with pytest.raises(CheckpointError, match=r"generator_optimizer\.state\[0\]\.step=[23]: .* at most 1 in this run"):
         victim.trainer.restore()
@@ -435,7 +438,7 @@ def test_the_step_is_the_number_of_updates_that_the_optimizers_have_made(victim:
 
 
 def test_a_step_beyond_the_last_is_refused(victim: Victim) -> None:
-    victim.write(victim.content | {"step": 10})
+    victim.write(changed(victim.content, ("progress", "step"), lambda _: 10))
     with pytest.raises(ConfigError, match=r"last\.pt: the run is already at step 10; this asks for only"):
         victim.trainer.restore()
 
@@ -444,7 +447,7 @@ def test_the_name_of_a_file_is_its_step(victim: Victim) -> None:
     file = victim.file.with_name("step_00000009.pt")
     torch.save(victim.content, file)
     (file.parent / "step_latest.pt").touch()  # not one of ours
-    with pytest.raises(CheckpointError, match=r"step_00000009\.pt: step=[0-9]: must be 9, the step in"):
+    with pytest.raises(CheckpointError, match=r"step_00000009\.pt: progress.step=[0-9]: must be 9, the step in"):
         load_run(victim.folder, checkpoint="9")
     file.unlink()
 
@@ -481,7 +484,7 @@ def test_a_state_that_would_crash_the_optimizer_ends_in_one_line(
     assert "dtype complex64, expected float32" in ended.stderr
 
 
-# Files that are no checkpoints, and would cost memory or time ----------------------------------------------
+# Files that are not checkpoints and could cost memory or time ------------------------------------------------
 
 
 def archive(tmp_path: Path, **members: bytes) -> Path:
@@ -514,7 +517,7 @@ def test_a_file_is_not_decompressed(tmp_path: Path) -> None:
         (10, 8, "compressed or encrypted"),  # method
         (38, 0x10, "a directory"),  # attributes
         (24, 2**31, "damaged"),  # size
-        (42, 2**31, "damaged"),  # where the member lies
+        (42, 2**31, "damaged"),  # offset of the member
     ],
 )
 def test_a_wrong_directory_of_the_archive_is_refused(tmp_path: Path, offset: int, value: int, message: str) -> None:
@@ -573,7 +576,7 @@ def test_any_bytes_are_read_or_refused(victim: Victim, tmp_path: Path) -> None:
             content_read = read(tmp_path / "last.pt")
         except CheckpointError:
             num_refused += 1
-        else:  # only bytes without a meaning were changed, such as padding
+        else:  # only bytes without meaning were changed, such as padding
             assert equal(copied(content_read), copied(victim.content))
     assert num_refused > 50
 
@@ -635,7 +638,7 @@ def test_any_optimizer_goes_on_as_if_it_had_not_been_interrupted(name: str, tmp_
     optimizer = make(network.parameters())
     updates(network, optimizer, 3)
     torch.save(
-        {"format": 3, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "last.pt"
+        {"format": FORMAT, "network": network.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "last.pt"
     )
     content = read(tmp_path / "last.pt")
     updates(network, optimizer, 2)
@@ -666,4 +669,4 @@ def test_a_parameter_that_was_updated_has_a_state() -> None:
 def test_the_names_of_the_means_are_those_of_an_update(victim: Victim) -> None:
     victim.write(victim.content)
     victim.trainer.restore()
-    assert list(victim.trainer.learner.update()) == victim.trainer.learner.update_keys
+    assert list(victim.trainer.training_step(0)) == victim.trainer.training_step.keys

@@ -1,4 +1,4 @@
-"""Checkpoints are whole, safe to load, and named when they are not."""
+"""Checkpoints are complete and safe to load; damaged ones are refused by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_run
-from torch import nn
 
 from ganlab import load_run
 from ganlab.errors import CheckpointError
 from ganlab.files import replace_file
 from ganlab.runs.checkpoints import Checkpoints, read
+from ganlab.runs.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_one_file_holds_everything_and_loads_as_plain_data(run: Path) -> None:
     content = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
     parts = {"generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer"}
     assert parts <= set(content)
-    assert content["step"] == 6
+    assert content["progress"]["step"] == 6
     assert content["config"]["trainer"]["steps"] == 6
 
 
@@ -37,13 +37,13 @@ def test_last_is_the_latest_numbered_one(run: Path) -> None:
         "last.pt", "step_00000002.pt", "step_00000004.pt", "step_00000006.pt",
     ]  # fmt: skip
     assert (folder / "last.pt").read_bytes() == (folder / "step_00000006.pt").read_bytes()
-    assert read(Checkpoints(folder).find("4"))["step"] == 4
+    assert read(Checkpoints(folder).find("4"))["progress"]["step"] == 4
 
 
 def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
-        checkpoints.save(step, {"generator": nn.Linear(1, 1)}, {})
+        checkpoints.save(step, {"progress": Progress(step)})
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "last.pt",
         "step_00000002.pt",
@@ -52,10 +52,10 @@ def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
 
 
 def test_the_last_one_alone_leaves_those_that_stay_as_they_were(tmp_path: Path) -> None:
-    checkpoints, state = Checkpoints(tmp_path), {"generator": nn.Linear(1, 1)}
-    checkpoints.save(1, state, {}, is_best=True)
-    checkpoints.save_last(2, state, {})
-    assert [read(checkpoints.find(which))["step"] for which in ("last", "best", "1")] == [2, 1, 1]
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"progress": Progress(1)}, is_best=True)
+    checkpoints.save_last({"progress": Progress(2)})
+    assert [read(checkpoints.find(which))["progress"]["step"] for which in ("last", "best", "1")] == [2, 1, 1]
     assert checkpoints.steps() == [1]
 
 
@@ -64,8 +64,8 @@ def test_without_hard_links_last_is_a_copy(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no hard links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    Checkpoints(tmp_path).save(1, {"generator": nn.Linear(1, 1)}, {})
-    assert read(tmp_path / "last.pt")["step"] == 1
+    Checkpoints(tmp_path).save(1, {"progress": Progress(1)})
+    assert read(tmp_path / "last.pt")["progress"]["step"] == 1
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Any loss x any penalty x any network x data of its kind: two updates of both players, in-process."""
+"""Two updates of both players for every combination of loss, penalty and network."""
 
 from __future__ import annotations
 

@@ -14,24 +14,25 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
-from conftest import ROOT, make_run, save_config
+from conftest import ROOT, make_run
+from fork_server import Forked
 from PIL import Image
 
-from ganlab.config import command_line, run_config
+from ganlab.config import command_line
 from ganlab.config.schema import GROUPS
 from ganlab.config.terminal import LogFormatter, printable
-from ganlab.train import train
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 QUICK = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+LONG = (*QUICK, "trainer.steps=60000")
 
 
 def only_run(folder: Path) -> Path:
@@ -39,29 +40,13 @@ def only_run(folder: Path) -> Path:
     return run
 
 
-@pytest.fixture
-def in_training(tmp_path: Path) -> Iterator[Start]:
-    """Starts a run, or a sweep, that would take long, and returns its process once it has written metrics."""
-    started = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.steps=60000", *arguments]
-        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=pipe, stderr=pipe, text=True)
-        started.append(process)
-        while not list(tmp_path.rglob("metrics.jsonl")):
-            assert process.poll() is None
-            time.sleep(0.05)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def wait_for_metrics(process: Forked | subprocess.Popen[str], folder: Path) -> None:
+    while not list(folder.rglob("metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
-def test_a_run_says_where_it_lies_first_and_last_and_leaves_all_its_files(ganlab: Command, tmp_path: Path) -> None:
+def test_a_run_prints_its_folder_first_and_last_and_writes_all_its_files(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("trainer.epochs=2")
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
@@ -87,7 +72,7 @@ def test_a_run_says_where_it_lies_first_and_last_and_leaves_all_its_files(ganlab
     assert "loss_discriminator" in (run / "ganlab.log").read_text()
 
 
-def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 160, 0, 0))  # 30 lines of 160 characters
     command = [sys.executable, "-m", "ganlab", *QUICK, "trainer.epochs=2"]
@@ -106,11 +91,11 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # raised on Linux once the other end of the terminal is closed
         return b""
 
 
-def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
+def test_help_lists_commands_and_config_groups(ganlab: Command) -> None:
     shown = ganlab("--help").stdout
     for words in (
         "python -m ganlab.sample",
@@ -123,7 +108,7 @@ def test_help_says_in_our_words_what_there_is(ganlab: Command) -> None:
         assert f"{group}: " in shown
 
 
-def test_help_is_what_hydra_would_print_in_more_time(ganlab: Command, tmp_path: Path) -> None:
+def test_help_equals_the_help_that_hydra_prints(ganlab: Command, tmp_path: Path) -> None:
     chosen = ("model=dcgan_small", "dataset=digits")
     assert ganlab("--help", *chosen).stdout == ganlab("--help", "--config-dir", str(tmp_path), *chosen).stdout
 
@@ -161,13 +146,13 @@ def test_a_refusal_is_one_line_exit_2_and_no_folder(argument: str, ganlab: Comma
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_may_stand_anywhere() -> None:
+def test_flags_are_moved_before_overrides() -> None:
     given = ["dataset=ring8", "-m", "seed=1,2", "~penalty", "--config-dir", "a=b", "trainer=smoke"]
     ordered = ["-m", "--config-dir", "a=b", "dataset=ring8", "seed=1,2", "~penalty", "trainer=smoke"]
     assert command_line.flags_first(given) == ordered
 
 
-def test_data_that_cannot_be_had_leave_no_folder(ganlab: Command, tmp_path: Path) -> None:
+def test_a_failed_download_leaves_no_run_folder(ganlab: Command, tmp_path: Path) -> None:
     root = tmp_path / "data"
     mirror = "+dataset.mirror=http://127.0.0.1:9/"
     done = ganlab("dataset=mnist5", "dataset.source=torchvision", f"dataset.root={root}", mirror)
@@ -176,25 +161,26 @@ def test_data_that_cannot_be_had_leave_no_folder(ganlab: Command, tmp_path: Path
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
-def test_a_used_folder_is_refused_and_untouched(ganlab: Command, tmp_path: Path) -> None:
+def test_a_used_folder_is_refused_and_untouched(ganlab: Command, cold_ganlab: Command, tmp_path: Path) -> None:
     folder = f"hydra.run.dir={tmp_path / 'run'}"
     assert ganlab(*QUICK, "trainer=smoke", folder).returncode == 0
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
-    done = ganlab(*QUICK, "trainer=smoke", "seed=5", folder)
+    done = cold_ganlab(*QUICK, "trainer=smoke", "seed=5", folder)
     assert done.returncode == 2
     assert "contains a run" in done.stderr
     assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
-def test_two_runs_into_one_folder_are_refused_before_either_is_made(ganlab: Command, tmp_path: Path) -> None:
+def test_jobs_that_share_a_folder_are_refused_before_any_starts(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", *QUICK, "trainer=smoke", "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=same")
     assert done.returncode == 2
     assert "hydra.sweep.subdir=same: must be unique" in done.stderr
     assert not (tmp_path / "sweep" / "same").exists()
 
 
-def test_interrupted_then_resumed_in_place(in_training: Start, ganlab: Command, tmp_path: Path) -> None:
-    process = in_training()
+def test_an_interrupted_run_is_resumed_in_place(cold_start: Start, ganlab: Command, tmp_path: Path) -> None:
+    process = cold_start(*LONG)
+    wait_for_metrics(process, tmp_path)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -215,8 +201,9 @@ def test_interrupted_then_resumed_in_place(in_training: Start, ganlab: Command, 
     assert steps[-1] == last
 
 
-def test_a_signal_stops_a_whole_sweep(in_training: Start, tmp_path: Path) -> None:
-    process = in_training("-m", "seed=1,2", "hydra.sweep.dir=sweep")
+def test_a_signal_stops_a_whole_sweep(start: Start, tmp_path: Path) -> None:
+    process = start(*LONG, "-m", "seed=1,2", "hydra.sweep.dir=sweep")
+    wait_for_metrics(process, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -224,7 +211,7 @@ def test_a_signal_stops_a_whole_sweep(in_training: Start, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()] == ["0"]
 
 
-def test_a_resumed_run_may_have_another_tracker(ganlab: Command, tmp_path: Path) -> None:
+def test_a_resumed_run_can_change_its_tracker(ganlab: Command, tmp_path: Path) -> None:
     assert ganlab(*QUICK, "trainer=smoke", "hydra.run.dir=run").returncode == 0
     done = ganlab("resume=run", "trainer.steps=4", "tracker=wandb")
     assert done.returncode == 0, done.stderr
@@ -235,8 +222,9 @@ def test_a_resumed_run_may_have_another_tracker(ganlab: Command, tmp_path: Path)
     assert "zzz=1: no such key; the run has tracker, trainer, " in odd.stderr
 
 
-def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab: Command) -> None:
-    process = in_training("hydra.run.dir=run")
+def test_a_run_in_training_is_not_resumed_by_another(start: Start, ganlab: Command, tmp_path: Path) -> None:
+    process = start(*LONG, "hydra.run.dir=run")
+    wait_for_metrics(process, tmp_path)
     refused = ganlab("resume=run")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -252,12 +240,12 @@ def test_a_run_in_training_is_not_resumed_by_another(in_training: Start, ganlab:
     ],
     ids=["nowhere", "sweep"],
 )
-def test_a_resume_that_cannot_be_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
+def test_an_impossible_resume_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command) -> None:
     done = ganlab(*arguments)
     assert (done.returncode, message in done.stderr) == (2, True)
 
 
-def test_a_sweep_keeps_its_runs_apart(ganlab: Command, tmp_path: Path) -> None:
+def test_each_job_of_a_sweep_has_its_own_folder_and_config_hash(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", *QUICK, "trainer=smoke", "optimizer.generator.lr=1e-4,1e-3", "seed=range(2)")
     assert done.returncode == 0, done.stderr
     results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("outputs/*/*/*/result.json"))]
@@ -265,8 +253,10 @@ def test_a_sweep_keeps_its_runs_apart(ganlab: Command, tmp_path: Path) -> None:
     assert len({result["config_hash"] for result in results}) == 4
 
 
-def test_a_diverged_run_exits_3_and_a_sweep_goes_on_after_it(ganlab: Command, tmp_path: Path) -> None:
-    done = ganlab(*QUICK, "trainer.steps=20", "optimizer.discriminator.lr=1e38")
+def test_a_diverged_run_exits_3_and_a_sweep_continues_after_it(
+    ganlab: Command, cold_ganlab: Command, tmp_path: Path
+) -> None:
+    done = cold_ganlab(*QUICK, "trainer.steps=20", "optimizer.discriminator.lr=1e38")
     assert done.returncode == 3
     assert "not finite" in done.stderr
     assert json.loads((only_run(tmp_path) / "result.json").read_text())["status"] == "diverged"
@@ -279,7 +269,7 @@ def test_a_diverged_run_exits_3_and_a_sweep_goes_on_after_it(ganlab: Command, tm
     assert statuses == ["diverged", "done"]
 
 
-def test_samples_as_array_grid_and_folder(ganlab: Command, tmp_path: Path) -> None:
+def test_samples_are_written_as_array_grid_or_folder_of_images(ganlab: Command, tmp_path: Path) -> None:
     assert ganlab(*QUICK, "dataset=digits", "model=dcgan_small", "trainer=smoke").returncode == 0
     run = f"run={only_run(tmp_path)}"
     for out in ("a.npy", "b.png", "pngs"):
@@ -319,7 +309,7 @@ def test_sample_refuses_in_one_line(arguments: tuple[str, ...], message: str, ga
     assert len(done.stderr.splitlines()) == 1
 
 
-# What files say is printed and logged without control characters ---------------------------------------------
+# Text from files is printed and logged without control characters ---------------------------------------------
 
 
 def test_only_printable_characters_are_printable() -> None:
@@ -329,12 +319,10 @@ def test_only_printable_characters_are_printable() -> None:
 
 
 @pytest.fixture
-def evaluated(tmp_path: Path) -> Path:
-    """A run with scores; its folder, overrides and most strings of its result are hostile."""
+def evaluated(tmp_path: Path, copy_of_run: Callable[..., Path]) -> Path:
+    """A run with scores, with hostile text in the name of its folder, its overrides and its result."""
     folder = tmp_path / f"run{hostile.TEXT.replace('/', '')}"
-    cfg = run_config.compose(["tracker=none", "trainer=smoke", "metrics.num=100", "metrics.num_real=100"])
-    save_config(cfg, folder)
-    train(cfg, folder)
+    copy_of_run(folder, "trainer=smoke", "metrics=default", "metrics.num=100", "metrics.num_real=100")
     result = hostile.read(folder / "result.json")
     texts = dict.fromkeys(("error", "collapsed", hostile.TEXT), hostile.TEXT)
     compared = {name: result[name] for name in ("dataset", "config_hash", "config_hashes")}
@@ -344,9 +332,7 @@ def evaluated(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_is_evaluated_sampled_resumed_and_compared_with_what_its_files_say_escaped(
-    evaluated: Path, ganlab: Command
-) -> None:
+def test_commands_escape_what_they_print_from_the_files_of_a_run(evaluated: Path, ganlab: Command) -> None:
     result, run = hostile.read(evaluated / "result.json"), f"run={evaluated}"
     other = hostile.strings_replaced(result["dataset"], hostile.TEXT)
     for module, arguments, said, dataset in [
@@ -376,7 +362,7 @@ def test_a_run_is_evaluated_sampled_resumed_and_compared_with_what_its_files_say
     ],
     ids=["key", "target", "value", "dataset"],
 )
-def test_a_refusal_quotes_a_runs_files_escaped(
+def test_a_refusal_escapes_what_it_quotes_from_the_files_of_a_run(
     file: str, change: dict, command: str, evaluated: Path, ganlab: Command
 ) -> None:
     hostile.replace(evaluated / file, hostile.read(evaluated / file) | change)
@@ -386,7 +372,7 @@ def test_a_refusal_quotes_a_runs_files_escaped(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_sweep_that_goes_on_says_escaped_what_its_folder_says(ganlab: Command, tmp_path: Path) -> None:
+def test_a_continued_sweep_escapes_what_it_prints_from_its_folder(ganlab: Command, tmp_path: Path) -> None:
     sweep = tmp_path / f"sweep{hostile.PARTS['colour']}{hostile.PARTS['direction']}"
     job = make_run(sweep / "0", "trainer=smoke")
     result = hostile.read(job / "result.json")
@@ -405,7 +391,7 @@ def test_a_sweep_that_goes_on_says_escaped_what_its_folder_says(ganlab: Command,
         hostile.assert_printable(log.read_text())
 
 
-def test_an_error_of_a_checkout_below_a_folder_named_hydra_is_not_taken_for_one_of_hydra(
+def test_an_error_raised_below_a_folder_named_hydra_is_not_reported_as_one_of_hydra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "hydra").mkdir()

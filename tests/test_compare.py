@@ -1,4 +1,4 @@
-"""The leaderboard: what is one row, in what order, what is counted, and the page in a browser."""
+"""The leaderboard: rows, order, counts, and its page in a browser."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def trial(
     choices: Mapping[str, str] | None = None,
     **protocol: Any,
 ) -> Path:
-    """A run's folder as training leaves it: `curve` holds the scores of its evaluations, 100 steps apart."""
+    """Write the folder of a run; `curve` has the FID of its evaluations, which are 100 steps apart."""
     settings = {"model": {"latent_dim": 8, "name": "mlp"}, "optimizer": {"generator": {"lr": 1e-3}}}
     config = {**settings, "dataset": {"root": str(folder)}, "tracker": {"name": str(folder)}, "seed": seed}
     leaves = {f"{group}.option": option for group, option in (choices or {}).items()}
@@ -81,7 +81,7 @@ def trial(
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Three seeds of four configurations; of the best two, one seed each did not make it."""
+    """Three seeds of four configurations; one run is failed, one diverged, one running and one damaged."""
     grid = [(lr, dim) for lr in (1e-3, 1e-2) for dim in (8, 32)]
     for number, (lr, dim) in enumerate(grid):
         values = {"optimizer.generator.lr": lr, "model.latent_dim": dim}
@@ -178,7 +178,7 @@ def test_higher_is_better_turns_the_order(tmp_path: Path) -> None:
 
 def test_where_things_lie_and_what_copies_them_makes_no_configuration(tmp_path: Path) -> None:
     for seed in range(3):
-        trial(tmp_path / str(seed), {}, seed, [2.0 + seed])  # each has a dataset.root and a tracker of its own
+        trial(tmp_path / str(seed), {}, seed, [2.0 + seed])  # each run has its own dataset.root and tracker
     (row,) = rank(tmp_path).rows
     assert row.best == {0: 2.0, 1: 3.0, 2: 4.0}
 
@@ -368,9 +368,9 @@ def test_bad_input_is_one_line_and_exit_2(ganlab: Command, sweep: Path, tmp_path
         assert done.stderr.count("\n") == 1
 
 
-def test_the_folder_may_have_an_equals_sign_in_its_name(ganlab: Command, sweep: Path) -> None:
+def test_a_folder_with_an_equals_sign_is_compared(cold_ganlab: Command, sweep: Path) -> None:
     shutil.copytree(sweep / "0", sweep / "lr=1" / "0")
-    done = ganlab("lr=1", module="ganlab.compare")
+    done = cold_ganlab("lr=1", module="ganlab.compare")
     assert done.returncode == 0, done.stderr
     assert "1 run of 1 configuration by fid" in done.stdout
     assert (sweep / "lr=1" / "leaderboard.html").is_file()
@@ -434,7 +434,7 @@ frame.addEventListener("load", () => {{
 
 
 def browse(folder: Path, column: int, search: str) -> dict[str, Any]:
-    """What a browser sees of the page in a folder: it sorts by a column, up and down, and searches."""
+    """Open the page in a browser, sort by a column in both directions, search, and return what is visible."""
     harness = folder / "harness.html"
     harness.write_text(HARNESS.format(page="leaderboard.html", column=column, search=search))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -443,7 +443,7 @@ def browse(folder: Path, column: int, search: str) -> dict[str, Any]:
              "--dump-dom"]  # fmt: skip
     done = subprocess.run([str(CHROMIUM), *flags, harness.as_uri()], capture_output=True, text=True, timeout=120,
                           check=True)  # fmt: skip
-    assert ":CONSOLE" not in done.stderr  # where the browser tells of errors
+    assert ":CONSOLE" not in done.stderr  # the browser's error log
     answer = done.stdout.split("<pre>")[1].split("</pre>")[0]
     assert answer, done.stderr
     found: dict[str, Any] = json.loads(html.unescape(answer))
@@ -490,7 +490,7 @@ def test_the_page_asks_for_nothing_and_quotes_what_runs_say(sweep: Path) -> None
 
 @pytest.fixture
 def small_sweep(tmp_path: Path) -> Path:
-    """Finished runs and a failed one, with tiny pictures."""
+    """Finished runs and a failed run, with tiny pictures."""
     folder = tmp_path / "sweep"
     for job, (lr, dim, seed, status) in enumerate(
         [(1e-3, 8, 0, "done"), (1e-3, 8, 1, "done"), (1e-2, 8, 0, "done"), (1e-2, 16, 0, "failed")]

@@ -1,4 +1,4 @@
-"""Networks that are told classes, and their samples; initial weights."""
+"""Networks conditional on classes, their samples, and initial weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_normalised_layer_is_initialised_too() -> None:
 
 @pytest.fixture(scope="module")
 def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Far points, one per class, which a few steps are enough to tell apart."""
+    """A run on one distant point per class, which a few steps suffice to learn."""
     folder = tmp_path_factory.mktemp("conditional") / "run"
     return make_run(
         folder,

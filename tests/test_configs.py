@@ -32,7 +32,7 @@ EXPERIMENTS = [option for option in OPTIONS if option.startswith("experiment=")]
 
 
 def overrides_for(option: str, tmp_path: Path) -> list[str]:
-    """An option with a partner that it fits, and the user's own data where it needs them."""
+    """Return the overrides that make an option run: a partner that fits, and user data if it needs some."""
     if option in ("dataset=points", "dataset=image_folder"):
         return [option, f"dataset.path={own_data(option, tmp_path)}", "trainer.batch_size=2"]
     if option in ("condition=concatenation", "condition=projection"):
@@ -41,7 +41,7 @@ def overrides_for(option: str, tmp_path: Path) -> list[str]:
 
 
 def own_data(option: str, folder: Path) -> Path:
-    """Two points in a file, or two pictures in a folder."""
+    """Write two points to a file, or two pictures to a folder."""
     if option == "dataset=points":
         (folder / "points.csv").write_text("0,1\n1,0\n")
         return folder / "points.csv"
@@ -68,8 +68,8 @@ def test_every_network_fits_every_image_dataset(dataset: str, model: str) -> Non
 
 
 def test_all_keys_of_a_signature_stand_in_its_config() -> None:
-    """A key that is only in the signature would need a `+` on the command line, and `--help` would not show it."""
-    paths = ("dataset=points", "dataset=image_folder")  # which have no default
+    """A key that is only in the signature would need `+` on the command line and would be missing from `--help`."""
+    paths = ("dataset=points", "dataset=image_folder")  # parameters without a default
     datasets = [[o, *["dataset.path=x"] * (o in paths)] for o in OPTIONS if o.startswith("dataset=")]
     for overrides in ([], *datasets, ["dataset=digits", "model=dcgan_small"], ["optimizer=rmsprop"]):
         cfg = run_config.compose(overrides).plain()
@@ -253,7 +253,7 @@ BAD = {
     "trainer.discriminator_steps=0": ("trainer.discriminator_steps=0", "greater than or equal to 1"),
     "trainer.clip_gradient=-1": ("trainer.clip_gradient=-1", "or null"),
     "+trainer.foo=1": ("trainer.foo=1", "batch_size"),
-    # Far beyond all sense: told before the memory or the numbers run out
+    # Absurdly large values: refused before memory runs out or numbers overflow
     **{
         override: (override.split(" ")[-1], "less than or equal to")
         for override in (
@@ -286,7 +286,7 @@ def test_bad_override_is_refused_with_key_value_and_what_is_allowed(overrides: s
 
 
 def callables() -> Iterator[str]:
-    """The dotted name of every function and class that a module of ganlab defines or imports."""
+    """Return the dotted names of all functions and classes that modules of ganlab define or import."""
     for module in pkgutil.walk_packages(ganlab.__path__, "ganlab."):
         for name, found in vars(importlib.import_module(module.name)).items():
             if callable(found):
@@ -318,7 +318,7 @@ def test_of_all_that_the_package_has_only_the_listed_constructors_may_stand_in_a
 
 
 def tree_with(path: list[str], node: Any) -> Any:
-    """A tree that has nothing but a node, below keys and in lists."""
+    """Return a tree with nothing but this node, below keys and in lists."""
     for part in reversed(path):
         node = [node] if part.startswith("[") else {part: node}
     return node

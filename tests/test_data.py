@@ -1,4 +1,4 @@
-"""Datasets: what they hold, and that what is fetched arrives whole or not at all."""
+"""Datasets: their contents, and downloads that are complete or leave nothing."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_classes_are_named_in_the_order_of_the_labels() -> None:
         assert isinstance(dataset, Dataset)
         published = getattr(torchvision.datasets, type(dataset).__name__)
         assert len(dataset.classes) == 10
-        if type(dataset) is not CIFAR10:  # whose names stand in a file of its own
+        if type(dataset) is not CIFAR10:  # whose names are in a separate file
             assert [name.replace("/", "_").replace(" ", "_") for name in published.classes] == list(dataset.classes)
 
 
@@ -126,12 +126,17 @@ def test_full_mnist_has_5421_fives() -> None:
     assert len(MNIST([5], root=root, source="torchvision", train=False).load()) == 892
 
 
-# Fetching, from a server on this machine that serves four small files in MNIST's format -------------------------
+# Downloads from a local server with four small files in MNIST's format -------------------------
 
 
 @dataclass
 class Server:
-    """A mirror: `files` by name, `truncate` those that it cuts short, `requests` what it was asked for."""
+    """A mirror.
+
+    Attributes:
+        files: name -> content.
+        truncate: names of files that it cuts short.
+        requests: requested paths."""
 
     files: dict[str, bytes]
     truncate: set[str] = field(default_factory=set)
@@ -140,13 +145,13 @@ class Server:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """An array of bytes in the format of MNIST's files."""
+    """Return an array of bytes in the format of MNIST's files."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
 def batch(num_images: int, seed: int) -> bytes:
-    """A batch of CIFAR-10, in the format of its files."""
+    """Return a batch in the format of CIFAR-10's files."""
     random = np.random.default_rng(seed)
     data = random.integers(0, 256, (num_images, 3 * 32 * 32), dtype=np.uint8)
     return pickle.dumps({"data": data, "labels": random.integers(0, 10, num_images).tolist()})
@@ -222,7 +227,7 @@ def test_missing_files_are_fetched_once(server: Server, tmp_path: Path) -> None:
     assert {file.name for file in raw(tmp_path).iterdir()} <= {
         *mnist.MD5,
         ".lock",
-    }  # nothing temporary is left
+    }  # no temporary files are left
 
 
 def test_only_the_truncated_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
@@ -253,7 +258,7 @@ def test_a_truncated_transfer_leaves_nothing_behind(server: Server, tmp_path: Pa
 
 
 def test_a_dead_server_is_refused_or_fallen_back_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dead = "http://127.0.0.1:9/"  # the discard port, where nothing listens
+    dead = "http://127.0.0.1:9/"  # the discard port, on which nothing listens
     with pytest.raises(DataError, match="could not be fetched"):
         MNIST(root=str(tmp_path), source="torchvision", mirror=dead).load()
     with caplog.at_level(logging.WARNING):
@@ -300,7 +305,7 @@ def test_what_is_like_mnist_is_fetched_once_and_healed(
     assert server.requests == []
     file = tmp_path / LIKE_MNIST[kind] / "raw" / "train-images-idx3-ubyte"
     content = bytearray(file.read_bytes())
-    content[500] ^= 255  # as long as before: only the md5 that was noted can tell
+    content[500] ^= 255  # same length as before: only the recorded md5 differs
     for damage in (content[:1000], content, None):
         file.unlink() if damage is None else file.write_bytes(damage)
         server.requests.clear()

@@ -1,4 +1,4 @@
-"""Scores while training and by the command: what they say, that they agree, and what is refused."""
+"""Scores during training and from the evaluate command: their content, their agreement, and refusals."""
 
 from __future__ import annotations
 
@@ -69,8 +69,9 @@ def test_a_run_scores_itself(circle: Path) -> None:
 def test_the_best_checkpoint_is_that_of_the_best_score(circle: Path) -> None:
     history = RunFolder(circle).history()
     best = min(history, key=lambda record: record["sliced_wasserstein"])
-    assert read(circle / "checkpoints" / "best.pt")["step"] == best["step"] == result(circle)["best"]["step"]
-    assert read(circle / "checkpoints" / "last.pt")["step"] == 248
+    assert result(circle)["best"]["step"] == best["step"]
+    steps = {name: read(circle / "checkpoints" / f"{name}.pt")["progress"]["step"] for name in ("best", "last")}
+    assert steps == {"best": best["step"], "last": 248}
     assert load_run(circle, checkpoint="best").step == best["step"]
 
 
@@ -80,7 +81,7 @@ def test_the_command_finds_the_score_that_training_found(circle: Path, tmp_path:
     history = RunFolder(circle).history()[-1]
     for name in ("sliced_wasserstein", "near", "distance", "curve_coverage"):
         assert found[name] == pytest.approx(history[name], rel=1e-5)
-    assert {"wasserstein", "mmd"} <= set(found)  # which cost too much to be measured while training
+    assert {"wasserstein", "mmd"} <= set(found)  # too expensive to measure during training
 
 
 def test_several_seeds_give_a_mean_and_a_deviation(circle: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest
 
 def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=2500")  # hardly anything but evaluation
+        make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=2500")  # almost only evaluation
     [(seconds, share)] = re.findall(r"Evaluation took ([\d.]+) s, (\d+) % of the run", caplog.text)
     assert float(seconds) > 0
     assert 0 < int(share) <= 100
@@ -189,7 +190,7 @@ def test_what_is_no_finite_number_is_not_measured() -> None:
 
 
 class Points:
-    """A generator that makes these."""
+    """A generator of these points."""
 
     def __init__(self, points: Tensor) -> None:
         self.points = points
@@ -200,7 +201,7 @@ class Points:
 
 @pytest.fixture
 def remembering() -> Callable[..., Evaluator]:
-    """Makes evaluators of memorisation with a training set and held-out examples of so many points."""
+    """Return a function that makes evaluators of memorisation."""
 
     def make(num_held_out: int = 2000, num_real: int = 500) -> Evaluator:
         dataset, others = Ring8(num_examples=2000), Ring8(num_examples=num_held_out, seed=1)
@@ -226,8 +227,8 @@ def test_memorisation_says_what_it_was_measured_against(remembering: Callable[..
     source = Points(examples.units.outside(examples.data))
     one, fewer, other = (remembering(*sizes).evaluate(source)["memorisation"] for sizes in ((), (2000, 100), (1000,)))
     assert (one.split, one.num_real, one.num_fake) == ("train", 2000, 500)
-    assert fewer == one  # num_real= is for the other metrics
-    assert other.num_fake == 500  # half of the held-out examples: as many stand in for samples in the floor
+    assert fewer == one  # num_real= applies to the other metrics
+    assert other.num_fake == 500  # half of the held-out examples: the floor uses the other half in place of samples
     with pytest.raises(DataError, match="dataset_hash"):
         other.beats(one)
 
@@ -356,7 +357,9 @@ def test_samples_are_the_same_in_any_file(
             array = arranged(images) if kind == "uint8" else (arranged(images) / 255).astype(kind)
             np.save(tmp_path / f"{layout}-{kind}.npy", array)
             files.append(tmp_path / f"{layout}-{kind}.npy")
-    np.savez(tmp_path / "adm.npz", layouts["NHWC"](images), np.arange(60))  # as guided diffusion writes it, with labels
+    np.savez(
+        tmp_path / "adm.npz", layouts["NHWC"](images), np.arange(60)
+    )  # in the format of guided diffusion, with labels
     for file in [*files, tmp_path / "adm.npz"]:
         samples = open_samples(str(file), tuple(expected.shape[1:]))
         assert samples.num == 60
@@ -367,11 +370,11 @@ def test_samples_are_the_same_in_any_file(
 
 def test_a_picture_is_the_same_in_any_kind_of_file(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-    transparent = np.stack([np.zeros_like(grey)] * 3 + [255 - grey], -1)  # black, laid on white
+    transparent = np.stack([np.zeros_like(grey)] * 3 + [255 - grey], -1)  # transparent black on white
     deep = grey.astype(np.uint16) * 257
     folder = saved_as_pictures([grey, transparent, deep], tmp_path / "folder")
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn clockwise to look at it
+    exif[0x0112] = 6  # EXIF orientation: rotate clockwise for display
     Image.fromarray(np.rot90(grey).copy()).save(folder / "turned.png", exif=exif)
     for picture in open_samples(str(folder), (1, 8, 8)).read(range(4)):
         assert (picture * 255).round()[0].byte().numpy() == pytest.approx(grey, abs=1)

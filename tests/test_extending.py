@@ -1,4 +1,4 @@
-"""A user's own network, dataset and loss in a module beside their work, without touching the package."""
+"""A user's own network, dataset and loss, in a module outside the package."""
 
 from __future__ import annotations
 

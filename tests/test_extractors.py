@@ -1,4 +1,4 @@
-"""Feature extractors: the same features for the same images always, and refusals where they would mislead."""
+"""Feature extractors: reproducible features, and refusals where features would mislead."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TINY = Recipe(steps=3)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where classifiers of data without a folder of their own are kept."""
+    """Return the folder of classifiers for datasets without a folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "ganlab" / "extractors"
 
@@ -59,7 +59,7 @@ def images_of(examples: Examples) -> Tensor:
 
 
 class Made:
-    """Eight by eight pixels that are white on the left or on the right, which is their class."""
+    """Images of 8x8 pixels that are white on the left or on the right; the side is the class."""
 
     name = "made"
     shape = (1, 8, 8)
@@ -88,7 +88,7 @@ class Missing(Made):
         raise DataError("made: no test set")
 
 
-# The classifier of a dataset's own images ------------------------------------------------------------------
+# The classifier of the dataset's own images ------------------------------------------------------------------
 
 OTHER_PROCESS = """
 import torch
@@ -101,7 +101,7 @@ print(make_domain(Digits([1, 2]), torch.device("cpu"), Recipe(steps=10)).hash)
 
 
 def test_two_processes_train_the_same_bits(tmp_path: Path) -> None:
-    """Whatever their number of threads, what they drew before, and which digits their runs learn from."""
+    """Independent of threads, of random numbers drawn before, and of the digits that the runs train on."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": str(tmp_path / "other")}
     other = subprocess.run([sys.executable, "-c", OTHER_PROCESS], env=env, capture_output=True, text=True, check=True)
     assert make_domain(Digits(), CPU, Recipe(steps=10)).hash == other.stdout.strip()
@@ -114,7 +114,7 @@ def test_where_the_data_are_some_of_the_classes_only_these_are_chosen_among() ->
     assert torch.equal(two.values, all_ten.values)
     chosen = all_ten.probabilities[:, [7, 3]]
     torch.testing.assert_close(two.probabilities, chosen / chosen.sum(1, keepdim=True))
-    assert one.probabilities.shape == (6, 10)  # among one there is nothing to choose
+    assert one.probabilities.shape == (6, 10)  # a single class cannot be classified
 
 
 def test_the_second_time_nothing_is_trained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_training_leaves_the_process_as_it_was() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with torch.inference_mode():
         make_domain(Made(), CPU, TINY)
-    make_domain(Made(), CPU, TINY)  # from its file
+    make_domain(Made(), CPU, TINY)  # loaded from its file
     assert torch.get_num_threads() == threads
     torch.testing.assert_close(torch.get_rng_state(), state)
 
@@ -282,7 +282,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls() -> None:
     assert 0 < rates[-1] < 0.2
 
 
-# Those that learn nothing, and the user's own ----------------------------------------------------------------
+# Extractors without training, and the user's own ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["pixels", "random"])
@@ -311,7 +311,7 @@ def test_random_features_tell_images_of_any_shape_apart(shape: tuple[int, ...]) 
 
 
 def test_features_do_not_depend_on_what_else_is_asked_for() -> None:
-    images = noise(700, 1, 8, 8)  # more than pass the network at a time
+    images = noise(700, 1, 8, 8)  # more than one batch
     extractor = make_extractor("random", Digits(), CPU)
     torch.testing.assert_close(extractor(images).values[650:], extractor(images[650:]).values)
 
@@ -375,7 +375,7 @@ def text(shape):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a module of a user's own."""
+    """Return the name of the user's own module."""
     (tmp_path / "my_extractors.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "my_extractors"
@@ -416,7 +416,7 @@ def test_a_module_that_is_not_trusted_is_not_imported(own: str) -> None:
     assert own not in sys.modules
 
 
-# What is refused ---------------------------------------------------------------------------------------------
+# Refusals -------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_name_and_points_are_refused() -> None:
@@ -446,7 +446,7 @@ def test_images_of_another_kind_are_refused(images: Tensor, message: str) -> Non
 
 
 class StandIn(nn.Module):
-    """Takes what torch-fidelity's network takes, and gives back as much."""
+    """A stand-in for torch-fidelity's network, with the same inputs and outputs."""
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str) -> None:
         super().__init__()
@@ -502,7 +502,7 @@ class Altered(http.server.BaseHTTPRequestHandler):
 def test_inception_without_its_weights_says_where_to_put_them(
     torch_fidelity: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Whether nobody listens, the server stays silent, or what arrives is something else."""
+    """The server is unreachable, stays silent, or sends something else."""
     monkeypatch.setattr(inception, "TIMEOUT", 0.2)
     server = http.server.HTTPServer(("127.0.0.1", 0), Altered)
     thread = threading.Thread(target=server.serve_forever)
@@ -524,7 +524,7 @@ def test_inception_without_its_weights_says_where_to_put_them(
     thread.join()
 
 
-# What datasets say of their other halves ---------------------------------------------------------------------
+# Held-out and test sets of datasets ---------------------------------------------------------------------
 
 
 def test_image_datasets_hold_out_their_test_sets() -> None:

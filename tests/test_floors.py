@@ -68,7 +68,7 @@ class RowMeans:
 
 
 class Real(NamedTuple):
-    """A distribution.
+    """A distribution of real examples.
 
     Attributes:
         dataset: (num, seed) -> a dataset of it.
@@ -131,7 +131,7 @@ def test_real_examples_in_the_place_of_samples_score_like_the_floor(
             differences.setdefault(score.metric, []).append(score.value - score.floor)
     assert len(differences) >= 5
     for metric, found in differences.items():
-        if len(found) > 2:  # else it cannot be computed from most sets of this size
+        if len(found) > 2:  # otherwise it cannot be computed from most sets of this size
             error = statistics.stdev(found) / len(found) ** 0.5
             assert abs(statistics.fmean(found)) <= 5 * error + 1e-6, metric
 

@@ -1,4 +1,4 @@
-"""Successive halving: who goes on, what the folders tell of it, and real sweeps whose survivors are as if alone."""
+"""Successive halving: decisions, their records in the folders, and real sweeps whose survivors equal single runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import make_run, results, save_config, wait_for_jobs
+from fork_server import Forked
 from omegaconf import OmegaConf
 from test_compare import score
 
@@ -25,7 +26,7 @@ from ganlab.sweeps.plan import PlannedJob
 from ganlab.sweeps.rungs import Rungs
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 
 # Decisions --------------------------------------------------------------------------------------------------
@@ -77,11 +78,11 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float, expected: str) ->
     assert duration(seconds) == expected
 
 
-# From the folders alone -------------------------------------------------------------------------------------
+# Decisions from folders -------------------------------------------------------------------------------------
 
 
 class Sweep:
-    """The folders of jobs, two seeds of each configuration, evaluated every 10 of 90 steps unless it is told so."""
+    """The folders of jobs: two seeds of each configuration, by default evaluated every 10 of 90 steps."""
 
     def __init__(self, folder: Path, num: int, *overrides: str) -> None:
         self.planned = []
@@ -100,7 +101,7 @@ class Sweep:
         rungs: Sequence[dict[str, Any]] = (),
         **changes: Any,
     ) -> None:
-        """Let a job have made so many evaluations, on top of earlier verdicts."""
+        """Write a job's folder as after the evaluations in `curve`, keeping earlier decisions."""
         folder = self.planned[job].folder
         if not folder.exists():
             save_config(self.planned[job].config, folder)
@@ -133,7 +134,7 @@ def test_a_sweep_goes_from_rung_to_rung(tmp_path: Path, caplog: pytest.LogCaptur
     for job, value in enumerate([5.0, 5.0, 1.0, 2.0, 3.0, 3.0]):
         sweep.come(job, value)
     sweep.come(6, 0.5)
-    sweep.come(7, status="diverged")  # its fellow seed is the best of all
+    sweep.come(7, status="diverged")  # the other seed is the best of all
     with caplog.at_level(logging.INFO):
         jobs, until = next(rounds)
     assert (numbers(jobs), until) == ([2, 3, 4, 5], 0.3)
@@ -143,7 +144,7 @@ def test_a_sweep_goes_from_rung_to_rung(tmp_path: Path, caplog: pytest.LogCaptur
     }
     assert "2 of 4 configurations continue, 2 halted; best fid 1.5, at the cut 3" in caplog.text
     sweep.come(2, 1.0, 9.0, 9.0)
-    sweep.come(3, 2.0, 9.0, 9.0)  # worse now, but its best is what it will be ranked by
+    sweep.come(3, 2.0, 9.0, 9.0)  # worse now, but ranked by its best score
     sweep.come(4, 3.0, 3.0, 2.0)
     sweep.come(5, 3.0, 3.0, 2.0)
     jobs, until = next(rounds)
@@ -161,13 +162,13 @@ def test_an_interrupted_sweep_finds_its_place(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job, curve in enumerate([(1.0, 9.0), (1.0,), (2.0, 0.1), (2.0,)]):
         sweep.come(job, *curve)
-    sweep.come(1, 1.0, status="running")  # was killed: what it has on disk it has to find out itself
+    sweep.come(1, 1.0, status="running")  # was killed: it must resume before it can be scored
     rounds = Rungs(Halving(2, (0.1, 0.3), None), sweep.planned).rounds()
     assert numbers(next(rounds)[0]) == [1]
     sweep.come(1, 1.0)
-    assert numbers(next(rounds)[0]) == [0, 1]  # by the scores at the rung, not by what came later
+    assert numbers(next(rounds)[0]) == [0, 1]  # ranked by the scores at the rung, not by later ones
     assert sorted(sweep.halted()) == [2, 3]
-    sweep.come(0, 1.0, 9.0, status="diverged")  # which decides nothing anew: the rung was behind it
+    sweep.come(0, 1.0, 9.0, status="diverged")  # decides nothing again, as the rung has been passed
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     again = Rungs(Halving(2, (0.1, 0.3), None), sweep.planned).rounds()
     assert [numbers(next(again)[0]) for _ in range(2)] == [[], [1]]
@@ -191,7 +192,7 @@ def test_a_verdict_stands_whatever_becomes_of_the_runs(tmp_path: Path) -> None:
     rounds = Rungs(halving, sweep.planned).rounds()
     assert [numbers(next(rounds)[0]) for _ in range(2)] == [[], [0, 1]]
     verdicts = [read_result(p.folder)["rungs"] for p in sweep.planned]
-    for job in (0, 1):  # rolled back, and its record rewritten
+    for job in (0, 1):  # rolled back, and rewrote its records
         sweep.come(job, 9.0, 9.0, 9.0, rungs=verdicts[job])
     again = Rungs(halving, sweep.planned).rounds()
     assert [numbers(next(again)[0]) for _ in range(2)] == [[], [0, 1]]
@@ -329,7 +330,7 @@ def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp
     command = ("-m", "tracker=none", *RUN, *grid, "sweep_dir=sweep", "hydra.launcher.jobs=2")
     halved = (*command, "hydra.launcher.halving=2", "hydra.launcher.rungs=[0.1,0.4]")
     done, sweep = ganlab(*halved), tmp_path / "sweep"
-    assert done.returncode == 3, done.stderr  # of the one that diverged, and is listed
+    assert done.returncode == 3, done.stderr  # the exit code of the diverged job, which is listed
     assert [line.split()[2] for line in done.stderr.splitlines() if line.startswith("ganlab: job")] == ["7"]
     *kept, halted = order(sweep, (0, 1, 2), until=10)
     best = order(sweep, kept, until=40)[0]
@@ -357,7 +358,7 @@ def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp
 
 
 def order(sweep: Path, configurations: Sequence[int], until: int) -> list[int]:
-    """Configurations of two seeds by the mean of their best scores so far."""
+    """Return configurations of two seeds, sorted by the mean of their best scores so far."""
     scores = {
         job: [
             r["sliced_wasserstein"]
@@ -382,7 +383,7 @@ def test_a_killed_sweep_decides_the_same_when_it_goes_on(ganlab: Command, start:
         while not any(result.get("step", 0) >= step for result in results(sweep).values()):
             assert process.poll() is None
             time.sleep(0.02)
-        process.kill()  # the launcher alone: its job notices, saves and stops
+        process.kill()  # only the launcher: its job notices, saves and stops
         process.communicate(timeout=60)
         wait_for_jobs(sweep)
     done = ganlab(*command, "sweep_dir=sweep")

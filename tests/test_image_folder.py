@@ -1,4 +1,4 @@
-"""Pictures of the user's own: decoded as they look, once, and refused or skipped where they cannot be."""
+"""The user's own images: decoded once, as displayed; corrupt ones are refused or skipped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def noise(*shape: int) -> np.ndarray:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Five pictures that can be decoded, each of its own kind, and one that ends too early."""
+    """Five valid images of different kinds, and one that is truncated."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(noise(8, 8, 3)).save(folder / "a_colour.png")
@@ -62,7 +62,9 @@ def test_pictures_are_decoded_in_the_order_of_their_names(pictures: Path) -> Non
     examples = made.load()
     assert (examples.data.shape, examples.data.dtype) == ((5, 3, 8, 8), torch.uint8)
     assert (examples.labels.tolist(), examples.labels.dtype, examples.flip) == ([0] * 5, torch.int64, True)
-    assert np.array_equal(examples.data[0], noise(8, 8, 3).transpose(2, 0, 1))  # of the right size: byte for byte
+    assert np.array_equal(
+        examples.data[0], noise(8, 8, 3).transpose(2, 0, 1)
+    )  # of the right size, so its bytes are unchanged
     assert np.array_equal(examples.data[1], np.stack([noise(8, 8)] * 3))
     transparent = noise(8, 8, 4).astype(float)
     alpha = transparent[..., 3:] / 255
@@ -118,7 +120,7 @@ def test_palettes_masks_and_transparent_greys_are_what_they_look_like(tmp_path: 
 def test_a_photograph_is_turned_as_it_was_taken(tmp_path: Path) -> None:
     upright = noise(8, 8, 3)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn clockwise to look at it
+    exif[0x0112] = 6  # EXIF orientation: rotate clockwise for display
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(decode(tmp_path / "turned.png", Recipe(8, 3, True, "box")), upright.transpose(2, 0, 1))
 
@@ -191,7 +193,7 @@ def test_runs_that_start_together_decode_once(pictures: Path, monkeypatch: pytes
 
     def slowly(file: Path, recipe: Recipe) -> np.ndarray:
         decoded.append(file)
-        time.sleep(0.05)  # so that all have started before one is done
+        time.sleep(0.05)  # so that all have started before the first finishes
         return decode(file, recipe)
 
     monkeypatch.setattr(image_folder, "decode", slowly)
@@ -237,7 +239,7 @@ def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(picture
     assert not old.exists()
     assert kept < entries
     assert len(entries) == 3
-    assert before.fingerprint == known  # a run that has it mapped can still read it
+    assert before.fingerprint == known  # a run that has mapped the old file can still read it
 
 
 def test_what_stopped_halfway_leaves_nothing_behind(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_relativistic_losses_see_differences_alone() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_the_optimal_discriminator_is_the_one_that_the_paper_gives(loss: Loss, optimum: float) -> None:
-    """At a point where real data are three times as likely as fake ones."""
+    """At a point where the density of real data is three times that of fake data."""
     logit = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([logit], lr=0.05)
     for _ in range(2000):
@@ -162,7 +162,7 @@ def test_packs_join_neighbours_along_the_channels() -> None:
 
 
 def test_augmentation_sees_single_examples_not_packs() -> None:
-    """A pack of a dark and a light image keeps them apart: neither takes on the other's mean."""
+    """Contrast in a pack of a dark and a light image uses the mean of each image, not of the pack."""
     images = torch.tensor([-1.0, 1.0]).repeat(8).view(16, 1, 1, 1).expand(16, 1, 4, 4)
     seen: list[Tensor] = []
 
@@ -175,7 +175,7 @@ def test_augmentation_sees_single_examples_not_packs() -> None:
     )
     packs = seen[0]
     assert packs.shape == (8, 2, 4, 4)
-    assert ((packs[:, 0] + 1).abs() <= 0.5).all()  # brightness alone moves an even image
+    assert ((packs[:, 0] + 1).abs() <= 0.5).all()  # only brightness changes a uniform image
     assert ((packs[:, 1] - 1).abs() <= 0.5).all()
 
 

@@ -46,7 +46,7 @@ def collapsed() -> dict[str, Tensor]:
     return {name: image.expand(NUM, -1, -1, -1) for name, image in constant.items()} | {"noise": noise}
 
 
-# Of 260 the covariance of 128 features can just be computed, from 130 samples
+# 260 examples just suffice: half of them give a covariance of 128 features
 @pytest.mark.parametrize(("num", "expected"), [(20, "kid"), (60, "kid"), (200, "kid"), (260, "fid"), (1000, "fid")])
 def test_a_collapsed_generator_never_ranks_above_a_trained_one(num: int, expected: str, trained: Source) -> None:
     dataset = Digits()

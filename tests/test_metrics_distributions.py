@@ -28,7 +28,7 @@ def correlated(num: int, dim: int, seed: int, spread: float = 1.0) -> Tensor:
 
 
 class Identity(nn.Module):
-    """An extractor whose features are its input, as torchmetrics wants it."""
+    """An extractor for torchmetrics that returns its input."""
 
     num_features = 16
 
@@ -64,7 +64,7 @@ def test_fid_is_symmetric_and_zero_for_the_same() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_moments_do_not_depend_on_order_or_batch_size(size: int) -> None:
-    features = 1e4 + correlated(1000, 5, seed=1)  # the textbook sum of squares loses eight digits to this mean
+    features = 1e4 + correlated(1000, 5, seed=1)  # with this mean, a plain sum of squares loses eight digits
     moments = Moments()
     for batch in features[torch.randperm(1000, generator=torch.Generator().manual_seed(2))].split(size):
         moments.add(batch)
@@ -100,7 +100,7 @@ def test_subsets_estimate_what_the_whole_does() -> None:
 
 
 def spread_and_error(shift: float, subset_size: int) -> tuple[float, float]:
-    """How much KID varies over fresh samples, and the mean error that it states."""
+    """Return the standard deviation of KID over fresh samples, and the mean of its own error estimates."""
     estimates = [
         kernel_distance(normal(100, 4, seed=2 * i), shift + normal(150, 4, seed=2 * i + 1), subset_size, 10)
         for i in range(120)
@@ -189,7 +189,7 @@ def test_sliced_wasserstein_is_that_of_pot() -> None:
     theirs = ot.sliced_wasserstein_distance(a, b, p=1, projections=(drawn / drawn.norm(dim=0)).numpy())
     ours = sliced_wasserstein(torch.tensor(a), torch.tensor(b), num_projections=500, seed=7)
     assert ours == pytest.approx(theirs, rel=1e-10)
-    others = ot.sliced_wasserstein_distance(a, b, n_projections=5000, p=1, seed=0)  # that ours are drawn evenly
+    others = ot.sliced_wasserstein_distance(a, b, n_projections=5000, p=1, seed=0)  # our directions are uniform
     assert ours == pytest.approx(others, rel=0.05)
 
 

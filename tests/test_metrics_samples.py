@@ -41,15 +41,15 @@ def test_neighbours_on_a_lattice_where_many_distances_are_equal_are_those_of_prd
 
 
 def test_neighbours_of_near_points_far_from_the_origin_are_those_of_prdc() -> None:
-    # Differences of 1e-4 at a distance of 100: a multiplication in float32 would see nothing of them. The prdc is given
-    # the points about the origin, for it has the same weakness.
+    # Differences of 1e-4 at a distance of 100: a matrix product in float32 cannot resolve them. The prdc package gets
+    # centred points, as it has the same weakness.
     real, fake = 1e-4 * normal(300, 8), 1e-4 * normal(300, 8, seed=1)
     assert neighbour_quality(real, fake, 5) == by_prdc(real, fake, 5)
     apart = neighbour_quality(100 + real, 100 + fake)
     assert apart == pytest.approx(neighbour_quality(real, fake), rel=1e-9)
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e20])  # of which float32 holds no squares
+@pytest.mark.parametrize("scale", [1e-20, 1e20])  # whose squares float32 cannot represent
 def test_neighbours_do_not_depend_on_the_scale(scale: float) -> None:
     real, fake = normal(150, 5), normal(120, 5, seed=1)
     assert neighbour_quality(scale * real, scale * fake) == pytest.approx(neighbour_quality(real, fake), rel=1e-9)
@@ -85,7 +85,7 @@ def test_radii_are_exact_for_a_cluster_that_float32_cannot_resolve() -> None:
     torch.testing.assert_close(squared_radii(x, x, 5).sqrt(), truth, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("block", [distances.BLOCK, 1600])  # few doubtful pairs, and too many to look at each
+@pytest.mark.parametrize("block", [distances.BLOCK, 1600])  # few ambiguous pairs, and too many to compute each exactly
 def test_a_tight_cluster_of_fakes_is_judged_exactly(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     real = torch.cat([normal(200, 4), 5 + 1e-4 * normal(50, 4, seed=1)])
     fake = torch.cat([5 + 1e-4 * normal(150, 4, seed=2), normal(20, 4, seed=3)])

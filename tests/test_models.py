@@ -1,4 +1,4 @@
-"""The networks against what they are said to compute."""
+"""The networks compute what their papers define."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 24, 40), (1, 128
 
 
 def pair(name: str, shape: Shape, num_classes: int = 0) -> tuple[nn.Module, nn.Module]:
-    """Both players of a model with latents of 5 numbers, narrow to be quick."""
+    """Return both networks of a model, narrow for speed, with latents of dimension 5."""
     match name:
         case "mlp":
             return MLPGenerator(5, shape, num_classes), MLPDiscriminator(shape, num_classes)
@@ -70,7 +70,7 @@ def same_weights() -> None:
 
 
 def moved(network: nn.Module) -> nn.Module:
-    """With nothing left at the zeros that it starts with."""
+    """Add noise to all parameters, so that none keeps an initial value of 0."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -79,7 +79,7 @@ def moved(network: nn.Module) -> nn.Module:
 
 
 def examples_for(network: nn.Module) -> tuple[Tensor, list[Tensor]]:
-    """Four examples, and their labels if the network asks for them."""
+    """Return four examples, and their labels if the network is conditional."""
     is_conditional = isinstance(getattr(network, "projection", None), Projection)
     return torch.randn(4, 1, 28, 28), [torch.tensor([0, 1, 2, 0])] * is_conditional
 
@@ -171,7 +171,7 @@ def test_resnet_at_32_pixels_is_the_paper_s_for_cifar() -> None:
 
 
 def test_resnet_block_s_shortcut_is_the_paper_s_order() -> None:
-    """A 1x1 convolution before the upsampling, or after the pooling, is the same as the other way round."""
+    """A 1x1 convolution commutes with upsampling and with pooling."""
     x = torch.randn(2, 3, 8, 8)
     one = nn.Conv2d(3, 5, 1)
     torch.testing.assert_close(F.interpolate(one(x), scale_factor=2.0), one(F.interpolate(x, scale_factor=2.0)))
@@ -191,7 +191,7 @@ def test_r3gan_keeps_the_variance_and_its_blocks_start_as_the_identity() -> None
 
     generator, discriminator = R3GANGenerator(64, (3, 32, 32), 0), R3GANDiscriminator((3, 32, 32), 0)
     assert 0.3 < generator.layers[0](generator.basis(torch.randn(64, 64))).var().item() < 3
-    assert 0.02 < generator(torch.randn(64, 64)).var().item() < 3  # interpolation takes some
+    assert 0.02 < generator(torch.randn(64, 64)).var().item() < 3  # interpolation reduces the variance
     assert 0.005 < discriminator(torch.randn(64, 3, 32, 32)).var().item() < 3
 
 
@@ -249,7 +249,7 @@ def test_spectral_norm_makes_the_largest_singular_value_1(layer: nn.Module) -> N
     assert sigma() == pytest.approx(1, rel=1e-4)
     with torch.no_grad():
         network[0].parametrizations.weight.original.mul_(3)
-    assert sigma() == pytest.approx(1, rel=1e-4)  # sigma is a function of the weight, not a number kept
+    assert sigma() == pytest.approx(1, rel=1e-4)  # sigma is a function of the weight, not a stored number
 
 
 def test_spectral_norm_has_the_paper_s_gradient_and_a_pure_forward_pass() -> None:
@@ -330,7 +330,7 @@ def test_projection_is_equation_3() -> None:
         torch.testing.assert_close(logit, torch.stack(expected))
 
 
-# Conditional, differentiable, kept ---------------------------------------------------------------------------------
+# Conditional, differentiable, stored ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -357,14 +357,14 @@ def test_without_classes_a_label_is_ignored(model: str) -> None:
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
 def test_the_gradient_of_a_discriminator_is_differentiable(kind: str) -> None:
-    """As gradient penalties need it, inside `torch.func`."""
+    """Inside `torch.func`, as gradient penalties need it."""
     network = moved(DISCRIMINATORS[kind]()).to(memory_format=torch.channels_last)
     x, label = examples_for(network)
     gradient = torch.func.grad(lambda inputs: network(inputs, *label).sum())(x)
     gradient.square().sum().backward()
     assert gradient.isfinite().all()
     for name, parameter in network.named_parameters():
-        if "bias" not in name:  # a ReLU network is linear in x piece by piece: its biases do not change the slope
+        if "bias" not in name:  # a ReLU network is piecewise linear in x, and its biases do not change the slope
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().sum() > 0, name

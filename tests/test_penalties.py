@@ -15,7 +15,7 @@ from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Cosine, LinearDecay
 
 CPU = torch.device("cpu")
-WEIGHTS = torch.tensor([3.0, -4.0])  # of norm 5
+WEIGHTS = torch.tensor([3.0, -4.0])  # norm 5
 
 
 def draws() -> StepRNG:
@@ -27,7 +27,7 @@ def linear(x: Tensor) -> Tensor:
 
 
 def quadratic(x: Tensor) -> Tensor:
-    """Of gradient 2 x."""
+    """A discriminator with gradient 2 x."""
     return x.square().flatten(1).sum(1)
 
 
@@ -46,39 +46,58 @@ def twice_norm(x: Tensor) -> Tensor:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_of_a_linear_discriminator(penalty: Penalty, expected: float) -> None:
+def test_each_penalty_has_the_closed_form_of_a_linear_discriminator(penalty: Penalty, expected: float) -> None:
     found = penalty(linear, torch.randn(5, 2), torch.randn(5, 2), draws())
     torch.testing.assert_close(found, torch.full((5,), expected))
 
 
-def test_of_a_quadratic_discriminator_every_example_has_its_own() -> None:
-    """A norm over the whole batch, as some libraries take it, would give every example the same."""
+def test_each_example_has_the_closed_form_of_a_quadratic_discriminator() -> None:
+    """A norm over the whole batch, as some libraries take it, would give every example the same value."""
     real, fake = torch.randn(5, 1, 2, 3), 3 * torch.randn(5, 1, 2, 3)
-    between = interpolates(real, fake, draws())
-    around = real + 0.5 * real.std(correction=0) * draws().normal(*real.shape)
-    expected: dict[Penalty, Tensor] = {
-        R1(weight=0.7): 0.35 * twice_norm(real) ** 2,
-        R2(weight=0.7): 0.35 * twice_norm(fake) ** 2,
-        GradientPenalty(weight=10.0): 10 * (twice_norm(between) - 1) ** 2,
-        DRAGAN(weight=10.0, noise=0.5): 10 * (twice_norm(around) - 1) ** 2,
-        ZeroCentered(weight=0.7): 0.7 * twice_norm(between) ** 2,
-    }
-    for penalty, value in expected.items():
-        torch.testing.assert_close(penalty(quadratic, real, fake, draws()), value)
+    expected: list[tuple[Penalty, Tensor, Tensor]] = [
+        (R1(weight=0.7), fake, 0.35 * twice_norm(real) ** 2),
+        (R2(weight=0.7), fake, 0.35 * twice_norm(fake) ** 2),
+        (DRAGAN(weight=10.0, noise=0.0), fake, 10 * (twice_norm(real) - 1) ** 2),
+        (GradientPenalty(weight=10.0), real, 10 * (twice_norm(real) - 1) ** 2),  # real itself is between
+        (ZeroCentered(weight=0.7), real, 0.7 * twice_norm(real) ** 2),
+    ]
+    for penalty, other, value in expected:
+        torch.testing.assert_close(penalty(quadratic, real, other, draws()), value)
+
+
+def test_gradient_penalties_sample_the_line_between_real_and_fake_uniformly() -> None:
+    real, fake = torch.zeros(1000, 2), torch.full((1000, 2), 3.0)
+    share = (ZeroCentered(weight=1.0)(quadratic, real, fake, draws()) / twice_norm(fake) ** 2).sqrt()
+    assert_uniform(share)
+    distance_from_1 = GradientPenalty(weight=1.0)(quadratic, real, fake, draws()).sqrt()
+    torch.testing.assert_close(distance_from_1, (share * twice_norm(fake) - 1).abs(), atol=1e-4, rtol=1e-4)
+
+
+def test_the_noise_of_dragan_is_a_multiple_of_the_standard_deviation_of_the_real_examples() -> None:
+    real = 100 + 2 * torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
+    penalty = DRAGAN(weight=1.0, noise=0.5)(quadratic, real, real, draws())
+    noise = (penalty.sqrt() + 1) / 2 - real[:, 0]  # the penalty is (2 x - 1)^2 at x = real + noise
+    assert abs(noise.mean().item()) < 0.05
+    assert noise.std().item() == pytest.approx(0.5 * 2, rel=0.05)
+    assert abs(torch.corrcoef(torch.stack([noise, real[:, 0]]))[0, 1].item()) < 0.05
+
+
+def assert_uniform(share: Tensor) -> None:
+    assert 0 <= share.min() < 0.01
+    assert 0.99 < share.max() <= 1
+    assert abs(share.mean().item() - 0.5) < 0.03
+    assert abs(share.square().mean().item() - 1 / 3) < 0.03
 
 
 def test_interpolates_lie_on_the_line_from_each_real_example_to_its_fake_one() -> None:
     real, fake = torch.zeros(1000, 2), torch.tensor([[1.0, 2.0]]).expand(1000, 2)
     between = interpolates(real, fake, draws())
     torch.testing.assert_close(between[:, 1], 2 * between[:, 0])
-    share = between[:, 0]
-    assert 0 <= share.min() < 0.01
-    assert 0.99 < share.max() < 1
-    assert abs(share.mean().item() - 0.5) < 0.03
+    assert_uniform(between[:, 0])
 
 
 @pytest.mark.parametrize("kind", [R1, R2, GradientPenalty, DRAGAN, ZeroCentered])
-def test_has_the_gradient_of_finite_differences(kind: type[Penalty]) -> None:
+def test_the_derivative_of_each_penalty_equals_finite_differences(kind: type[Penalty]) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0)).double()
     real, fake = torch.randn(2, 6, 3, dtype=torch.float64)
@@ -101,7 +120,7 @@ def test_dragan_of_a_single_number_is_finite() -> None:
     assert DRAGAN(weight=1.0)(quadratic, torch.ones(1, 1), torch.ones(1, 1), draws()).isfinite().all()
 
 
-def test_a_lazy_penalty_counts_as_much_as_one_of_every_update() -> None:
+def test_a_lazy_penalty_sums_to_the_same_as_one_in_every_update() -> None:
     real = torch.randn(4, 2)
 
     def values(penalty: Penalty) -> list[float]:

@@ -1,4 +1,4 @@
-"""Data sets in the plane have the shapes and moments that define them, and the user's own points keep theirs."""
+"""Datasets in the plane have the shapes and moments that define them; the user's own points keep theirs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DRAWN = (Ring8, Grid25, Moons, SwissRoll, Spiral, Checkerboard)
 
 
 def outside(examples: Examples) -> Tensor:
-    """Points in the units that they came in."""
+    """Return the points in data units."""
     return examples.units.outside(examples.data)
 
 
@@ -91,7 +91,7 @@ def test_moons_without_noise_are_two_half_circles() -> None:
 
 def test_swiss_roll_without_noise_is_an_archimedean_spiral() -> None:
     x, y = outside(SwissRoll(noise=0.0).load()).unbind(dim=1)
-    radius = torch.hypot(x, y)  # which is the angle, but for whole turns
+    radius = torch.hypot(x, y)  # equal to the angle up to whole turns
     torch.testing.assert_close(x, radius * radius.cos(), atol=1e-4, rtol=0)
     torch.testing.assert_close(y, radius * radius.sin(), atol=1e-4, rtol=0)
     assert 1.5 * math.pi - 1e-3 <= radius.min() <= radius.max() <= 4.5 * math.pi + 1e-3

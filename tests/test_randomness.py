@@ -7,7 +7,7 @@ import torch
 from ganlab.data.batches import Batches, to_model_range
 from ganlab.data.units import AffineUnits
 from ganlab.models.latents import Normal, Truncated, Uniform
-from ganlab.rng import BLOCK, StepRNG, generator, seed_of, seeded
+from ganlab.rng import BLOCK, StepRNG, make_rng, seed_of, seeded
 from ganlab.training.noise import Noise
 
 
@@ -74,7 +74,7 @@ def test_points_leave_in_the_units_of_their_data_and_come_back() -> None:
 def test_labels_and_mirroring_go_with_their_examples() -> None:
     labels = torch.arange(64)
     data = labels.to(torch.uint8)[:, None, None, None].repeat(1, 1, 4, 4)
-    data[..., 0] = 0  # a dark left edge, which becomes a right one
+    data[..., 0] = 0  # a dark left edge, which a flip moves to the right
     batches = Batches(data, 32, seed=0, labels=labels, flip=True)
     x, label = batches(5)
     assert label is not None
@@ -94,7 +94,7 @@ def test_latents_have_the_distribution_of_their_name() -> None:
         (Uniform(), 1.0, 3**-0.5),
         (Truncated(bound=1.0), 1.0, 0.5396),  # sqrt(1 - 2 phi(1) / (2 Phi(1) - 1))
     ):
-        z = latent(size, generator(0, "test"))
+        z = latent(size, make_rng(0, "test"))
         assert z.dtype == torch.float32
         assert z.abs().max().item() <= bound
         assert abs(z.mean().item()) < 0.01

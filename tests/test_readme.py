@@ -1,4 +1,4 @@
-"""The README as typed: bash and zsh pass on every command unchanged, and every command and example works.
+"""The README's commands and examples work, and bash and zsh pass every command on unchanged.
 
 The shells run stand-ins that record their arguments. The recorded commands are then run, made fast by SMALL. A command
 that is neither there nor in NOT_RUN fails the tests.
@@ -7,7 +7,6 @@ that is neither there nor in NOT_RUN fails the tests.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 import shlex
@@ -15,14 +14,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, environment_of_commands
+from fork_server import ForkServer
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ganlab.compare import compare
@@ -162,7 +162,7 @@ printf '%s\\0' "$#" "$0" "$@" >> "$RECORD"
 
 
 def in_shell(shell: str, text: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Type a text into an interactive shell."""
+    """Type text into an interactive shell."""
     env = os.environ | {"HISTFILE": "", "TERM": "dumb"} | environment
     return subprocess.run(
         SHELLS[shell], input=f"{text}\n", cwd=folder, env=env, capture_output=True, text=True, timeout=120,
@@ -194,38 +194,12 @@ def filled_in(command: str) -> str:
 
 # Running ---------------------------------------------------------------------------------------------------
 
-# Imports what every command needs once, and forks a process for each command, which takes a tenth of the time.
-SERVER = """
-import gc, json, os, runpy, sys, traceback
-import ganlab.build, ganlab.figures.report, matplotlib.backends.backend_agg, sklearn.datasets, torch._dynamo
-
-gc.freeze()
-for line in sys.stdin:
-    module, arguments, output = json.loads(line)
-    child = os.fork()
-    if not child:
-        sys.argv[1:] = arguments
-        for stream in (1, 2):
-            os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND), stream)
-        code = 0
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            code = end.code
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush()
-        os._exit(code)  # sys.exit would take a second to free what was imported
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
 
 class Place(NamedTuple):
     """A folder with stand-ins for programs, the README's files, and a run that its commands may use."""
 
     folder: Path
-    server: subprocess.Popen[str]
+    server: ForkServer
 
     def run(self, command: str) -> tuple[int, str]:
         """Exit code and output of the last program that a command starts, made fast by SMALL."""
@@ -233,12 +207,10 @@ class Place(NamedTuple):
         return self.start(*with_arguments(program, SMALL[command].split()))
 
     def start(self, module: str, *given: str) -> tuple[int, str]:
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        output = self.folder / "output"
-        output.write_text("")
-        print(json.dumps([module, given, str(output)]), file=self.server.stdin, flush=True)
-        return int(self.server.stdout.readline()), output.read_text()
+        process = self.server.start(module, given, self.folder, environment_of_commands())
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode is not None
+        return process.returncode, output + errors
 
 
 def with_arguments(program: Sequence[str], more: Sequence[str]) -> list[str]:
@@ -252,7 +224,7 @@ def with_arguments(program: Sequence[str], more: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Place:
     folder = tmp_path_factory.mktemp("readme")
     for program in PROGRAMS:
         executable(folder / "stand_ins" / program, RECORD)
@@ -262,19 +234,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (folder / example.file).parent.mkdir(parents=True, exist_ok=True)
         (folder / example.file).write_text(example.text)
     np.save(folder / "samples.npy", np.random.default_rng(0).random((50, 1, 28, 28), np.float32))
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], cwd=folder, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as server:
-        made = Place(folder, server)
-        for run, given in {
-            RUN: ["trainer.steps=2"],
-            RUN_OF_IMAGES: ["dataset=digits", *SMOKE.split()],
-        }.items():
-            code, output = made.start("ganlab", *given, f"hydra.run.dir={run}")
-            assert code == 0, output
-        yield made
-        server.kill()
+    made = Place(folder, fork_server)
+    for run, given in {
+        RUN: ["trainer.steps=2"],
+        RUN_OF_IMAGES: ["dataset=digits", *SMOKE.split()],
+    }.items():
+        code, output = made.start("ganlab", *given, f"hydra.run.dir={run}")
+        assert code == 0, output
+    return made
 
 
 # Tests -----------------------------------------------------------------------------------------------------
@@ -299,7 +266,7 @@ def test_a_shell_takes_arguments_as_typed(shell: str, place: Place) -> None:
 
 
 def test_arguments_are_known() -> None:
-    """Those of a run compose; others are parameters of another command."""
+    """Arguments of a run compose; all others are parameters of another command."""
     others = {name for command in (sample, evaluate, compare) for name in inspect.signature(command).parameters}
     for piece in set(pieces()) - set(NOT_COMPOSED):
         given = [argument for argument in shlex.split(piece) if argument != "-m"]
@@ -362,7 +329,7 @@ def path(place: Place) -> str:
 
 @pytest.fixture
 def own(place: Place, tmp_path: Path) -> Path:
-    """A folder with the README's own networks alone."""
+    """A folder with only the README's example networks."""
     for name in ("my_nets.py", "my_conf"):
         (tmp_path / name).symlink_to(place.folder / name)
     return tmp_path

@@ -1,4 +1,4 @@
-"""The tree: rooms on floors, imports that lead downwards only."""
+"""The layers of the package: imports lead downwards only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import ganlab
 
 PACKAGE = Path(ganlab.__file__).parent
-# From the top. A room imports from the floors below its own; a file of a folder also from files of that folder.
+# From the top. A room may import from the floors below; files of one folder may import each other.
 FLOORS = (
     ("__main__", "compare", "evaluate", "sample"),
     ("hydra_callbacks",),
@@ -36,7 +36,7 @@ def room_of(file: Path) -> str:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules of ganlab that a file imports when it runs, wherever in the file; not those for types alone."""
+    """Yield the names that a file imports, at any level, except imports for type checking only."""
     tree = ast.parse(file.read_text())
     for_types = {
         id(child)
@@ -54,7 +54,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def module_of(name: str) -> Path | None:
-    """The file that an imported name stands in, or is; None: none of ganlab, or the package itself."""
+    """Return the file of an imported module or name; None if it is outside ganlab, or the package itself."""
     parts = name.split(".")
     if parts[0] != "ganlab":
         return None
@@ -66,7 +66,7 @@ def module_of(name: str) -> Path | None:
     return None
 
 
-FILES = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]  # Python imports that one first
+FILES = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]  # which Python imports first
 ARROWS = {(file, found) for file in FILES for name in imports(file) if (found := module_of(name)) is not None}
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import make_run
+from fork_server import Forked
 
 from ganlab.__main__ import resume
 from ganlab.config import run_config
@@ -19,7 +20,7 @@ from ganlab.errors import CheckpointError
 from ganlab.runs.folder import RunFolder
 
 TINY = ("tracker=none", "metrics=none", "model.generator.width=2", "dataset.num_examples=16", "trainer.steps=2")
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 
 def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(start: Start, tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
     assert cfg.seed == result["seed"] == checkpoint["config"]["seed"] == winner
     assert cfg.hash == result["config_hash"] == checkpoint["config_hash"]
     assert f"seed={winner}" in yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
-    assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # the winner's first and last line
+    assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # both lines of the winner
 
 
 def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> None:
@@ -101,9 +102,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_run_does_not_go_on_with_a_file_of_another(
-    file: str, source: str, message: str, two_runs: Path, tmp_path: Path
+    file: str, source: str, message: str, two_runs: Path, tmp_path: Path, copy_of_run: Callable[..., Path]
 ) -> None:
-    run = make_run(tmp_path / "run", *TINY)
+    run = copy_of_run(tmp_path / "run", *TINY)
     (run / file).write_bytes((two_runs / source / file).read_bytes())
     with pytest.raises(CheckpointError, match=message):
         resume([f"resume={run}", "trainer.steps=4"])

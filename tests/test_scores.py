@@ -1,4 +1,4 @@
-"""Scores say what they are, and unlike ones are not ranked together."""
+"""Scores record their protocol, and are ranked together only if it is equal."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from ganlab.runs.folder import read_result
 from ganlab.sweeps.jobs import run_in_sweep
 from ganlab.train import train
 from ganlab.training.signals import StopSignal
-from ganlab.training.step import Learner
+from ganlab.training.step import TrainingStep
 
 QUICK = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null")
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
@@ -46,12 +46,12 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def signalling(function: Callable, *numbers: signal.Signals) -> Callable:
-    """The function, preceded by signals to this process."""
+    """Return the function, preceded by signals to this process."""
 
-    def signalled(*arguments: object) -> object:
+    def signalled(*arguments: object, **keywords: object) -> object:
         for number in numbers:
             signal.raise_signal(number)
-        return function(*arguments)
+        return function(*arguments, **keywords)
 
     return signalled
 
@@ -67,7 +67,7 @@ def test_a_signal_saves_and_stops_after_the_step(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = new_run(tmp_path / "run")
-    monkeypatch.setattr(Learner, "update", signalling(Learner.update, number))
+    monkeypatch.setattr(TrainingStep, "__call__", signalling(TrainingStep.__call__, number))
     with pytest.raises(Stopped, match=f"stopped by {number.name} after step 1 of 20, saved") as stopped:
         train(cfg, tmp_path / "run")
     assert stopped.value.exit_code == 128 + number
@@ -150,7 +150,7 @@ def requeued() -> list[str]:
 def test_a_job_is_stopped_and_requeued_once(
     when: str, number: signal.Signals, requeued: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, method = (Learner, "update") if when == "in training" else (Circle, "load")
+    kind, method = (TrainingStep, "__call__") if when == "in training" else (Circle, "load")
     signals = (number, signal.SIGTERM, signal.SIGUSR2)  # with the other two that a cluster may send
     monkeypatch.setattr(kind, method, signalling(getattr(kind, method), *signals))
     sweeper = OmegaConf.structured(BasicSweeperConf)
@@ -170,7 +170,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setattr(Learner, "update", signalling(Learner.update, signal.SIGTERM))
+    monkeypatch.setattr(TrainingStep, "__call__", signalling(TrainingStep.__call__, signal.SIGTERM))
     sweeper = OmegaConf.structured(BasicSweeperConf)
     with pytest.raises(SystemExit) as ended:
         run_in_sweep(new_run(tmp_path / "run"), tmp_path / "run", sweeper)
@@ -178,7 +178,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     assert read_result(tmp_path / "run")["status"] == "stopped"
 
 
-# As a user does ---------------------------------------------------------------------------------------------
+# As subprocesses ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not shutil.which("setsid"), reason="no setsid here, which gives a program a terminal of its own")
@@ -194,7 +194,7 @@ def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_
     while not list(tmp_path.rglob("metrics.jsonl")):
         assert shell.poll() is None
         if select.select([terminal], [], [], 0.05)[0]:
-            os.read(terminal, 4096)  # else the program blocks when it writes
+            os.read(terminal, 4096)  # otherwise the program blocks when it writes
     os.close(terminal)
     shell.wait(timeout=60)
     end = time.monotonic() + 60

@@ -50,8 +50,8 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return make_run(tmp_path / "run", *TINY)
+def run(tmp_path: Path, copy_of_run: Callable[..., Path]) -> Path:
+    return copy_of_run(tmp_path / "run", *TINY)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def edit(run: Path, change: Change) -> None:
 
 
 def put(key: str, value: Any) -> Change:
-    """A change that sets one key."""
+    """Return a change that sets one key."""
     *path, last = key.split(".")
 
     def change(tree: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def calls(function: str, **arguments: Any) -> dict[str, Any]:
     return {"_target_": function, **arguments}
 
 
-# What a config builds ----------------------------------------------------------------------------------------
+# Objects built from a config ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -276,7 +276,7 @@ def test_a_damaged_result_is_refused_and_shown_as_damaged(kind: str, run: Path) 
         resume([f"resume={run}", "trainer.steps=4"])
     assert run_record.read(run).status in ("damaged", "done")
     assert [job.folder for job in jobs.failures(jobs.jobs_in(run.parent))] in ([run], [])
-    with suppress(CheckpointError):  # where no hash is left that the config could have
+    with suppress(CheckpointError):  # without any hash that the config could match
         evaluate(run=str(run), num=20)
 
 
@@ -306,14 +306,16 @@ def test_a_group_of_another_kind_does_not_end_a_sweep_or_an_evaluation(dataset: 
 
 @pytest.mark.parametrize("file", [".hydra/config.yaml", "checkpoints/last.pt", "result.json"])
 @pytest.mark.parametrize("command", ["sample", "evaluate", "load_run"])
-def test_no_samples_are_drawn_from_files_of_two_runs(command: str, file: str, run: Path, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
+def test_no_samples_are_drawn_from_files_of_two_runs(
+    command: str, file: str, run: Path, tmp_path: Path, copy_of_run: Callable[..., Path]
+) -> None:
+    other = copy_of_run(tmp_path / "other", *TINY, "latent=uniform", "seed=1")
     (run / file).write_bytes((other / file).read_bytes())
     with pytest.raises(CheckpointError, match=r"config_hash \w+ is not one of this run's"):
         COMMANDS[command](run)
 
 
-# Modules of the user's own -----------------------------------------------------------------------------------
+# The user's own modules -----------------------------------------------------------------------------------
 
 OWN = """
 from os import environ, system
@@ -371,7 +373,7 @@ def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
     file = run / inside
     file.parent.mkdir(exist_ok=True)
     file.write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)  # from where the folder itself is a package
+    monkeypatch.syspath_prepend(tmp_path)  # from here the folder itself can be imported as a package
     for module in ("run.payload_of_a_test", "run"):
         for target in ("loss._target_", "metrics.extractor"):
             edit(run, put("metrics", calls("ganlab.metrics.evaluator.EvaluateSamples")))
@@ -386,7 +388,7 @@ def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
 def test_a_command_that_is_started_in_the_folder_is_refused_unless_python_imports_nothing_from_there(
     arguments: tuple[str, ...], run: Path
 ) -> None:
-    """The module would be found late, when something needs it that is not installed."""
+    """The module would be imported later, in place of a package that is not installed."""
     (run / "torch_fidelity.py").write_text("import pathlib; pathlib.Path('imported').touch()")
     for options, exit_code in ((["-m"], 2), (["-P", "-m"], 0)):
         done = subprocess.run(

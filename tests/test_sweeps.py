@@ -1,4 +1,4 @@
-"""Sweeps: jobs that cannot hurt each other, their failures, going on with an interrupted sweep, named grids."""
+"""Sweeps: isolated jobs, their failures, resuming an interrupted sweep, and grids from files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_run, results, wait_for_jobs
+from fork_server import Forked
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,7 +36,7 @@ from ganlab.sweeps import jobs
 from ganlab.sweeps.processes import threads
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
 
 TINY = ("tracker=none", "metrics=none", "trainer.sample_every=null", "trainer.checkpoint_every=null", "trainer.steps=2")
 OWN = """
@@ -67,16 +68,18 @@ def statuses(sweep: Path) -> dict[str, str]:
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """What must not change: all but the leaderboard, which is made anew, and the locks."""
+    """Return path -> content of the files that must not change: all but leaderboards and locks."""
     found = (file for file in folder.rglob("*") if file.is_file())
     return {file: file.read_bytes() for file in found if file.name != ".lock" and file.stem != "leaderboard"}
 
 
-def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: Command, tmp_path: Path) -> None:
+def test_a_job_that_crashes_ends_no_other_and_the_sweep_can_be_repeated(
+    cold_ganlab: Command, ganlab: Command, tmp_path: Path
+) -> None:
     (tmp_path / "own.py").write_text(OWN)
     targets = "dataset._target_=own.Raises,own.Exits,own.Dies,own.Wild,ganlab.data.points.Circle"
-    command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=2")
-    done = ganlab(*command)
+    command = ("-m", *TINY, targets, "sweep_dir=a sweep", "hydra.launcher.jobs=2", "hydra.launcher.cores=4")
+    done = cold_ganlab(*command)
     sweep = tmp_path / "a sweep"
     assert statuses(sweep) == {"0": "failed", "1": "failed", "2": "failed", "3": "diverged", "4": "done"}
     assert [result["exit_code"] for result in results(sweep).values()] == [1, 1, 137, 3, 0]
@@ -88,18 +91,17 @@ def test_what_ends_one_job_ends_no_other_and_the_sweep_can_be_repeated(ganlab: C
     assert "not finite" in listed[3]
     assert 'raise RuntimeError("no data today")' in (sweep / "0" / "ganlab.log").read_text()
     assert "loss_generator" in (sweep / "4" / "ganlab.log").read_text()
-    assert "  loss_generator " not in done.stdout  # that is of several at once
+    assert "  loss_generator " not in done.stdout  # not printed when jobs run in parallel
     assert len(re.findall(r"#4 done, .* of 5\): .*own|#4 done, .* of 5\): .*Circle", done.stdout)) == 1
-    assert results(sweep)["4"]["provenance"]["threads"] == 1
+    assert results(sweep)["4"]["provenance"]["threads"] == 2  # of four cores
 
     before = files(sweep)
     (tmp_path / "own.py").write_text(OWN.replace("raise RuntimeError", "return super().load()  #"))
     again = ganlab(*command)
     assert again.returncode == 1
-    assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # under new numbers
+    assert list(statuses(sweep).values())[5:] == ["done", "failed", "failed", "diverged"]  # as jobs with new numbers
     assert [line.split()[2] for line in listing(again)] == ["6", "7", "8"]
     before.pop(sweep / "multirun.yaml")
-    before.pop(sweep / "multirun.yaml", None)
     assert {file: content for file, content in files(sweep).items() if file in before} == before
 
 
@@ -134,7 +136,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     arguments = ("-m", "tracker=none", "metrics=none", *run, "seed=1,2", "sweep_dir=sweep", "hydra.launcher.jobs=2")
     sweep = tmp_path / "sweep"
 
-    def begin(until: Callable[[], bool]) -> subprocess.Popen[str]:
+    def begin(until: Callable[[], bool]) -> Forked | subprocess.Popen[str]:
         process = start(*arguments)
         while not until():
             assert process.poll() is None
@@ -149,7 +151,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     reached = {job: result["step"] for job, result in results(sweep).items()}
 
     process = begin(lambda: any(result["step"] > reached[job] for job, result in results(sweep).items()))
-    process.kill()  # the launcher alone: its jobs notice, save and stop
+    process.kill()  # only the launcher: its jobs notice, save and stop
     process.communicate(timeout=60)
     wait_for_jobs(sweep)
 
@@ -161,8 +163,8 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process, and reads /proc")
-def test_a_sweep_needs_no_more_file_descriptors_the_longer_it_is(start: Start, tmp_path: Path) -> None:
-    process = start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
+def test_the_number_of_open_files_of_a_sweep_does_not_grow_with_its_jobs(cold_start: Start, tmp_path: Path) -> None:
+    process = cold_start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (24, 24))  # and all that it starts
     _, errors = process.communicate(timeout=120)
     assert (process.returncode, list(statuses(tmp_path / "sweep").values())) == (0, ["done"] * 12), errors
@@ -184,12 +186,12 @@ class Slow(NonSaturating):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def test_a_signal_to_every_process_of_a_sweep_still_saves_its_jobs(
-    number: signal.Signals, start: Start, tmp_path: Path
+    number: signal.Signals, cold_start: Start, tmp_path: Path
 ) -> None:
-    """As Slurm does, several times, and a terminal that closes."""
+    """Slurm sends it several times; a closing terminal sends it too."""
     (tmp_path / "own.py").write_text(LONG_STEPS)
     sweep = ("loss._target_=own.Slow", "seed=1,2", "hydra.launcher.jobs=2", "sweep_dir=sweep")
-    process = start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
+    process = cold_start("-m", *TINY[:4], "trainer.steps=100", *sweep, SLURM_JOB_ID="1")
     while len(list(tmp_path.glob("*.stepping"))) < 2:
         assert process.poll() is None
         time.sleep(0.02)
@@ -355,7 +357,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
         assert process.poll() is None
         time.sleep(0.02)
     pid = int((tmp_path / "pids" / "0").read_text())
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # as Slurm sends them
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # as sent by Slurm
         os.kill(pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -369,7 +371,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
     assert (alone / "metrics.jsonl").read_bytes() == (first / "metrics.jsonl").read_bytes()
 
 
-# Without a process ------------------------------------------------------------------------------------------
+# In-process -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sweep", [file.stem for file in sorted((conf_dir() / "sweep").glob("*.yaml"))])
@@ -457,7 +459,7 @@ def test_failures_are_those_that_no_later_job_made_good(tmp_path: Path) -> None:
         record(tmp_path / str(job), status, config_hash)
     record(tmp_path / "9", "diverged", "c")
     record(tmp_path / "8", "stopped", "d", halted="place 7 of 9")  # as it should
-    (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of one that was killed as it began
+    (tmp_path / "11" / ".hydra").mkdir(parents=True)  # of a job that was killed at its start
     found = jobs.jobs_in(tmp_path)
     assert [job.number for job in found] == [0, 1, 2, 8, 9, 10, 11]
     assert [job.folder.name for job in jobs.failures(found)] == ["9", "11"]

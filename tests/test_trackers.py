@@ -1,4 +1,4 @@
-"""Trackers hold true copies, and cannot hurt the run."""
+"""Trackers receive exact copies and cannot disturb the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -30,18 +28,18 @@ from ganlab.config import run_config
 from ganlab.config.conf_files import conf_dir
 from ganlab.config.run_config import ResolvedConfig
 from ganlab.errors import ConfigError, Diverged
-from ganlab.runs import run_names as titles
+from ganlab.runs import run_names
 from ganlab.runs.folder import RunFolder, read_result
-from ganlab.trackers import RunInfo, Title, Trackers
+from ganlab.trackers import RunInfo, RunNames, Trackers
 from ganlab.train import train
-from ganlab.training.step import Learner
+from ganlab.training.step import TrainingStep
 
-SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # of the circle: a record every second step
+SHORT = ("trainer.steps=6", "trainer.log_every=0.033")  # on the circle: a record every second step
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Faulty:
-    """Raises in one of its methods, or hangs there until it is let go."""
+    """A tracker that raises in one of its methods, or hangs there until `go` is set."""
 
     def __init__(self, method: str = "none", go: threading.Event | None = None, patience: float = 10.0) -> None:
         self.method, self.go = method, go
@@ -73,7 +71,7 @@ class Faulty:
         self._act("finish")
 
 
-RUN = RunInfo(Path(), "id", Title(), {})
+RUN = RunInfo(Path(), "id", RunNames(), {})
 
 
 def use(**trackers: Any) -> None:
@@ -108,7 +106,7 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
 ) -> None:
     other, go = Faulty(), threading.Event()
     with caplog.at_level(logging.WARNING):
-        use(mine=Faulty(method, go, patience=0.1), other=other)  # which would never return if it waited
+        use(mine=Faulty(method, go, patience=0.1), other=other)  # would never return if it waited
     go.set()
     assert (other.seen, other.finished) == ([1, 2], True)
     assert len(caplog.records) == num_warnings
@@ -171,14 +169,14 @@ def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
     ],
 )
 def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called: str) -> None:
-    assert titles.short_name(overrides) == called
+    assert run_names.short_name(overrides) == called
 
 
 # Weights & Biases ------------------------------------------------------------------------------------------
 
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
-    """What W&B's own reader finds in the offline run of a run's folder, the latest if it was resumed."""
+    """Return what W&B's own reader finds in the latest offline run in a run's folder."""
     run = max((folder / "wandb").glob("offline-run-*"))
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
     read = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -195,7 +193,7 @@ def summary_of(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def assert_holds_history(sent: list[dict[str, Any]], folder: Path) -> None:
-    """That the history in W&B is the one in metrics.jsonl."""
+    """Check that the history in W&B equals metrics.jsonl."""
     by_step: dict[int, dict[str, Any]] = {}
     for item in sent:
         by_step.setdefault(item["_step"], {}).update(item)
@@ -307,7 +305,7 @@ def test_online_the_server_gets_the_run_and_its_best_checkpoint(ganlab: Command,
 
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """metrics.jsonl of a run without trackers."""
+    """Return metrics.jsonl of a run without trackers."""
     folder = make_run(tmp_path_factory.mktemp("untracked") / "run", *SHORT, "metrics=default")
     return (folder / "metrics.jsonl").read_bytes()
 
@@ -351,47 +349,38 @@ def assert_is_tracked_offline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(200)", "import time\ndef init(**_): time.sleep(200)"])
-def test_a_wandb_that_hangs_changes_nothing(code: str, ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+def test_a_wandb_that_hangs_changes_nothing(code: str, cold_ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(f"{code}\nclass Settings:\n    def __init__(self, **_): pass\n")
     path = f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"
-    done = ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
+    done = cold_ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "The tracker wandb did not start within 1 s; the run goes on without waiting for it." in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
 
 
-def test_an_agent_of_wandb_runs_the_sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By W&B's own code for it: the agent's run, in the agent's project, logs the metric that the sweep looks at."""
-    from wandb.wandb_agent import Agent
-
-    file = conf_dir() / "wandb_sweep.yaml"
-    sweep = yaml.safe_load(file.read_text())
-    monkeypatch.chdir(tmp_path)
-    for key in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
-        monkeypatch.setenv(key, "")  # the agent sets them, in this process
-    of_the_agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_DIR": str(tmp_path)}
-    of_the_agent |= {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "them", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    of_the_agent["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_an_agent_of_wandb_runs_the_sweep_file(cold_ganlab: Command, tmp_path: Path) -> None:
+    """The run of the agent is in the agent's project and logs the metric that the sweep optimises."""
+    sweep = yaml.safe_load((conf_dir() / "wandb_sweep.yaml").read_text())
+    assert "tracker.wandb.mode=online" in sweep["command"]
+    short = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
+    values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of the interpreter that the agent starts
     with serving() as server:
-        for key, value in (of_the_agent | server.environment).items():
-            monkeypatch.setenv(key, value)
-        agent = Agent(Mock(), queue.Queue(), sweep_id="sweep1")
-        agent._sweep_command = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
-        values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
-        agent._command_run({"run_id": "theirs1", "program": sweep["program"], "args": values})
-        assert agent._run_processes["theirs1"].wait(timeout=120) == 0
+        server.sweep = yaml.safe_dump(sweep | {"command": short})
+        server.commands = [{"type": "run", "run_id": "theirs1", "program": sweep["program"], "args": values}]
+        agent = ("agent", "--count", "1", "them/theirs/sweep1")
+        done = cold_ganlab(*agent, module="wandb", PATH=path, **server.environment)
+    assert (done.returncode, server.commands) == (0, []), done.stderr
     about = server.queries["UpsertBucket"]
     assert (about["name"], about["project"], about["entity"]) == ("theirs1", "theirs", "them")
     assert about["sweep"] == "sweep1"
-    assert "tracker.wandb.mode=online" in sweep["command"]
+    assert server.exit_code == 0
     (folder,) = (tmp_path / "outputs").glob("*/*")
     written = run_config.load(folder)
     assert written.select("optimizer.generator.lr") == sweep["parameters"]["optimizer.generator.lr"]["min"]
     assert any(sweep["metric"]["name"] in record for record in server.history)
 
-    for key in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
-        monkeypatch.delenv(key)
     resume(folder, "tracker.wandb.mode=offline", "trainer.steps=8")
     assert of_type(read_back(folder), "run")[0]["run_id"] == "theirs1"
 
@@ -406,7 +395,7 @@ def events(folder: Path) -> Any:
 
 
 def scalars(folder: Path) -> dict[int, dict[str, float]]:
-    """Step -> what TensorBoard's own reader finds there."""
+    """Return step -> value, from TensorBoard's own reader."""
     read: dict[int, dict[str, float]] = {}
     found = events(folder)
     for tag in found.Tags()["scalars"]:
@@ -440,7 +429,7 @@ def test_tensorboard_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
 
 def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "tracker=tensorboard", *SHORT, "trainer.checkpoint_every=0.033")
-    for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, the last checkpoint being of step 4
+    for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, with the last checkpoint at step 4
         (folder / "checkpoints" / later).unlink()
     shutil.copy(folder / "checkpoints" / "step_00000004.pt", folder / "checkpoints" / "last.pt")
     resume(folder, "trainer.steps=8")
@@ -448,14 +437,14 @@ def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
 
 
 def test_what_is_rolled_back_is_gone_from_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def diverges_once(learner: Learner) -> dict[str, Tensor]:
-        numbers = update(learner)
-        diverges = learner.step == 5 and learner.roll_backs == 0
+    def diverges_once(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        diverges = number == 4 and lr_factor == 1
         return numbers | {"loss_generator": torch.tensor(math.nan)} if diverges else numbers
 
-    monkeypatch.setattr(Learner, "update", diverges_once)
+    monkeypatch.setattr(TrainingStep, "__call__", diverges_once)
     overrides = ("tracker=tensorboard", "watchdog=roll_back", "trainer.checkpoint_every=0.05")  # of step 3
     folder = make_run(tmp_path / "run", *SHORT, *overrides)
     assert read_result(folder)["roll_backs"] == 1

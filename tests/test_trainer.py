@@ -1,4 +1,4 @@
-"""The trainer against the tutorial's own loop, itself interrupted, and a problem that it must solve."""
+"""The trainer against the tutorial's own loop and against interrupted runs, and a problem that it must solve."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from conftest import make_run, save_config
 from omegaconf import DictConfig
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ganlab import load_run, optimizers
 from ganlab.build import build
@@ -34,10 +36,10 @@ from ganlab.rng import StepRNG, seeded
 from ganlab.runs.checkpoints import Checkpoints, read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
-from ganlab.training.cadence import first_due, is_due
+from ganlab.training.cadence import Interval
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
-from ganlab.training.step import Learner, optimizer_step
+from ganlab.training.step import TrainingStep, optimizer_step
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -49,7 +51,7 @@ def share_on_circle(points: np.ndarray) -> float:
 
 
 def tutorial_loop(epochs: int) -> list[dict[str, float]]:
-    """The tutorial's training, with its BCELoss on probabilities, on the run's batches and noise."""
+    """Train as the tutorial does, with BCELoss on probabilities, on the batches and noise of the run."""
     data, cpu = Circle().load().data, torch.device("cpu")
     with seeded(0, "weights"):
         generator, logits = MLPGenerator(2, (2,), 0), MLPDiscriminator((2,), 0)
@@ -104,8 +106,9 @@ def test_same_seed_same_run_and_another_seed_another(tmp_path: Path, overrides: 
 def test_the_first_evaluation_at_or_after_a_fraction(
     fraction: float, every: int | None, last_step: int, expected: int
 ) -> None:
-    due = [step for step in range(1, last_step + 1) if is_due(step, every, last_step)]
-    assert first_due(fraction, every, last_step) == expected
+    interval = Interval(every, last_step)
+    due = [step for step in range(1, last_step + 1) if interval.is_due(step)]
+    assert interval.first_due(fraction) == expected
     assert expected == next(step for step in due if step >= round(fraction * last_step, 6))
 
 
@@ -120,7 +123,7 @@ def test_a_run_pauses_only_where_it_is_evaluated_and_goes_on_as_if_it_had_not(tm
     paused = json.loads((folder / "result.json").read_text())
     assert (paused["status"], paused["error"], paused["step"], paused["last_step"]) == ("stopped", None, 16, 30)
     before = (folder / "metrics.jsonl").read_bytes()
-    train(cfg, folder, resume=True, until=0.3)  # it is there already
+    train(cfg, folder, resume=True, until=0.3)  # already saved
     assert (folder / "metrics.jsonl").read_bytes() == before
     RunFolder(folder).note(halted="it was the worst")
     train(cfg, folder, resume=True, until=0.6)
@@ -137,7 +140,7 @@ def test_a_short_circle_run_learns(tmp_path: Path) -> None:
         tmp_path / "run", "trainer.epochs=120", "trainer.sample_every=null", "trainer.checkpoint_every=null"
     )
     cfg = run_config.load(folder)
-    untrained = build(cfg, RunFolder(tmp_path / "untrained")).learner.generator
+    untrained = build(cfg, RunFolder(tmp_path / "untrained")).training_step.generator
     before = share_on_circle(untrained(torch.randn(2000, 2)).detach().numpy())
     after = share_on_circle(load_run(folder).sample(2000).numpy())
     assert after > 0.3
@@ -184,7 +187,7 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
     monkeypatch.setattr("ganlab.training.trainer.MAX_SECONDS_UNSAVED", 0.0)
     crash_at(folder, cfg, step=9)
     assert Checkpoints(folder / "checkpoints").steps() == []  # numbered ones only where they were asked for
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 8
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 8
     train(run_config.load(folder), folder, resume=True)
     assert history(folder) == history(whole)
     mine, theirs = (read(run / "checkpoints" / "last.pt") for run in (folder, whole))
@@ -195,7 +198,12 @@ def test_a_crash_costs_little_however_far_apart_the_checkpoints_are(
 def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
     save_last = Checkpoints.save_last
-    monkeypatch.setattr(Checkpoints, "save_last", lambda *given: saved.append(given[1]) or save_last(*given))
+
+    def save(checkpoints: Checkpoints, state: dict[str, Any]) -> None:
+        saved.append(state["progress"].step)
+        save_last(checkpoints, state)
+
+    monkeypatch.setattr(Checkpoints, "save_last", save)
     overrides = ("trainer.steps=9", "trainer.checkpoint_every=0.048", "trainer.sample_every=null")  # 3 of 62 steps
     make_run(tmp_path / "slow", *overrides)
     assert saved == []
@@ -206,32 +214,33 @@ def test_what_was_just_saved_is_not_saved_again(tmp_path: Path, monkeypatch: pyt
 
 def test_the_discriminator_has_updates_of_its_own_on_batches_of_its_own(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.epochs=1")
-    learner = build(
+    training_step = build(
         run_config.compose([*choices, "trainer.discriminator_steps=3"]), RunFolder(tmp_path / "run")
-    ).learner
-    assert learner.last_step == 1797 // 32 // 3
+    ).training_step
+    assert training_step.last_step == 1797 // 32 // 3
     drawn: list[int] = []
-    batches = learner.batches
-    learner.batches = lambda index: drawn.append(index) or batches(index)
+    batches = training_step.batches
+    training_step.batches = lambda index: drawn.append(index) or batches(index)
     count = {"discriminator": 0, "generator": 0}
-    for player, optimizer in zip(count, (learner.discriminator_optimizer, learner.generator_optimizer), strict=True):
+    for player in count:
+        optimizer = getattr(training_step, f"{player}_optimizer")
         optimizer.register_step_post_hook(lambda *_, player=player: count.update({player: count[player] + 1}))
-    learner.update()
-    learner.update()
+    training_step(0)
+    training_step(1)
     assert drawn == [0, 1, 2, 3, 4, 5]
     assert count == {"discriminator": 6, "generator": 2}
 
 
 def test_the_numbers_of_a_step_are_those_of_all_its_updates(tmp_path: Path) -> None:
     choices = ("dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "penalty.r1.interval=2")
-    learner = build(
+    training_step = build(
         run_config.compose([*choices, "trainer.discriminator_steps=2"]), RunFolder(tmp_path / "run")
-    ).learner
+    ).training_step
     seen = []
     loss = Game.discriminator_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Game, "discriminator_loss", lambda *given: seen.append(loss(*given)) or seen[-1])
-        numbers = learner.update()
+        numbers = training_step(0)
     due, lazy = (d.penalties["r1"].item() for d in seen)
     assert due > 0
     assert lazy == 0
@@ -251,8 +260,8 @@ def test_a_clipped_gradient_has_at_most_that_norm() -> None:
 def test_gradient_norms_are_those_of_the_last_update(tmp_path: Path) -> None:
     choices = ["dataset=digits", "model=dcgan_small", "tracker=none", "metrics=none", "trainer.clip_gradient=0.001"]
     trainer = build(run_config.compose(choices), RunFolder(tmp_path / "run"))
-    trainer.learner.update()
-    measured = trainer.diagnostics.measure()
+    trainer.training_step(0)
+    measured = trainer.recorder.diagnostics.measure()
     for player in ("generator", "discriminator"):
         assert measured[f"gradient_{player}"] == pytest.approx(0.001, rel=1e-3)
 
@@ -265,14 +274,14 @@ def test_spectral_norms_follow_the_weights(tmp_path: Path) -> None:
         "tracker=none",
         "metrics=none",
     ]
-    learner = build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
-    vectors = [buffer for name, buffer in learner.discriminator.named_buffers() if name.endswith(".right")]
+    training_step = build(run_config.compose(choices), RunFolder(tmp_path / "run")).training_step
+    vectors = [buffer for name, buffer in training_step.discriminator.named_buffers() if name.endswith(".right")]
     before = [vector.clone() for vector in vectors]
-    for _ in range(5):
-        learner.update()
+    for step in range(5):
+        training_step(step)
     assert vectors
     assert not any(torch.equal(a, b) for a, b in zip(before, vectors, strict=True))
-    layers = [m for m in learner.discriminator.modules() if isinstance(m, nn.Conv2d)]
+    layers = [m for m in training_step.discriminator.modules() if isinstance(m, nn.Conv2d)]
     assert layers
     for layer in layers:
         norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2).item()
@@ -290,30 +299,30 @@ def test_resuming_with_another_learning_rate_uses_it(tmp_path: Path) -> None:
 
 
 def crash_at(folder: Path, cfg: DictConfig, step: int) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def crash(learner: Learner) -> dict[str, torch.Tensor]:
-        if learner.step == step - 1:
+    def crash(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        if number == step - 1:
             raise RuntimeError("a cosmic ray")
-        return update(learner)
+        return call(training_step, number, lr_factor)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OperationalError, match="RuntimeError: a cosmic ray"):
-        patch.setattr(Learner, "update", crash)
+        patch.setattr(TrainingStep, "__call__", crash)
         train(cfg, folder)
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
 
 
 def stop_at(folder: Path, cfg: DictConfig, step: int) -> None:
     """Train until a signal comes in the middle of a step."""
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def interrupted(learner: Learner) -> dict[str, torch.Tensor]:
-        if learner.step == step - 1:
+    def interrupted(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        if number == step - 1:
             signal.raise_signal(signal.SIGTERM)
-        return update(learner)
+        return call(training_step, number, lr_factor)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(Learner, "update", interrupted)
+        patch.setattr(TrainingStep, "__call__", interrupted)
         train(cfg, folder)
     assert stopped.value.exit_code == 143
     assert f"step {step} " in str(stopped.value)
@@ -373,18 +382,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     ]
     cfg = run_config.compose(overrides)
     save_config(cfg, folder)
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, torch.Tensor]:
-        numbers = update(learner)
-        return numbers | {"loss_generator": torch.tensor(math.nan)} if learner.step == 11 else numbers
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        return numbers | {"loss_generator": torch.tensor(math.nan)} if number == 10 else numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match=r"loss_generator.*step"):
-        patch.setattr(Learner, "update", broken)
+        patch.setattr(TrainingStep, "__call__", broken)
         train(cfg, folder)
     assert Diverged.exit_code == 3
     assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 10
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
@@ -393,18 +402,18 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
         ["tracker=none", "metrics=none", "trainer.steps=30", "trainer.checkpoint_every=0.16", "trainer.log_every=0.16"]
     )
     save_config(cfg, folder)
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, torch.Tensor]:
-        numbers = update(learner)
-        if learner.step == 20:  # due to be logged and saved, the losses being those of before
-            torch.nn.init.constant_(learner.generator_parameters[0], math.nan)
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, torch.Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        if number == 19:  # step 20 is logged and saved, with losses computed before this
+            torch.nn.init.constant_(training_step.generator_parameters[0], math.nan)
         return numbers
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Diverged, match="weights of the generator"):
-        patch.setattr(Learner, "update", broken)
+        patch.setattr(TrainingStep, "__call__", broken)
         train(cfg, folder)
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 10
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 10
 
 
 def test_pictures_change_nothing(tmp_path: Path) -> None:
@@ -417,7 +426,7 @@ def test_pictures_change_nothing(tmp_path: Path) -> None:
 def test_the_last_step_is_never_missed(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "trainer.steps=7", "trainer.log_every=0.048")  # every 3 of 62 steps
     assert [record["step"] for record in history(folder)] == [3, 6, 7]
-    assert read(folder / "checkpoints" / "last.pt")["step"] == 7
+    assert read(folder / "checkpoints" / "last.pt")["progress"]["step"] == 7
 
 
 def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
@@ -427,7 +436,8 @@ def test_steps_win_over_epochs_and_smoke_makes_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
 def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-    """A fused optimizer reads a gradient in memory order: in another layout than its parameter's, wrongly."""
+    """A fused optimizer reads gradients in memory order, so a gradient in another layout than its parameter gives wrong
+    updates."""
     torch.manual_seed(0)
     first = DCGANDiscriminator((1, 28, 28), 0)
     last = copy.deepcopy(first).to(memory_format=torch.channels_last)
@@ -438,23 +448,38 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         optimizer_step(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):
-            against = (before[name] - after) * gradient  # the first step of both goes against the gradient's sign
+            against = (
+                before[name] - after
+            ) * gradient  # the first step of both optimizers is along the negative sign of the gradient
             assert (against >= 0).all(), name
 
 
-def test_the_average_is_the_closed_form_of_its_history() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(network.weight, 0.0)
-    average = AveragedGenerator(network, half_life=100.0, batch_size=50)
-    expected = 0.0
-    for step in range(1, 60):
-        nn.init.constant_(network.weight, float(step))
+def test_the_average_equals_the_one_of_pytorch() -> None:
+    """A half-life of 100 images is two steps of 50, so each step has a decay of sqrt(1 / 2)."""
+    torch.manual_seed(0)
+    network = nn.Linear(3, 2)
+    average = AveragedGenerator(network, half_life=100.0, batch_size=50, ramp=None)
+    reference = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(math.sqrt(0.5)))
+    reference.update_parameters(network)  # its first update copies the weights
+    for step in range(1, 20):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter)
         average.update(network, step)
-        half_life = min(100.0, 0.05 * step * 50)
-        weight = 0.5 ** (50 / half_life)
-        expected = weight * expected + (1 - weight) * step
-    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert average.decay(10**6) == pytest.approx(0.5**0.5)  # two steps of 50 images are a half-life of 100
+        reference.update_parameters(network)
+    for mine, theirs in zip(average.module.parameters(), reference.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_the_ramp_limits_the_half_life_to_a_fraction_of_the_images_seen() -> None:
+    """A fraction of 0.5 gives step t a decay of 0.5^(2 / t); the initial weight keeps the product of the decays."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 1.0)
+    average = AveragedGenerator(network, half_life=150.0, batch_size=50, ramp=0.5)
+    nn.init.constant_(network.weight, 0.0)
+    for step in range(1, 9):  # from step 6 on the half-life is 150 images, three steps
+        average.update(network, step)
+    exponent = 2 * (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) + 3 * (1 / 3)
+    assert average.module.weight.item() == pytest.approx(0.5**exponent)
 
 
 def test_the_spectral_norms_of_the_average_are_of_its_own_weights() -> None:

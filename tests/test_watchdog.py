@@ -1,4 +1,4 @@
-"""The watchdog on records made up, and on runs that do collapse."""
+"""The watchdog on synthetic records, and on runs that collapse."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from ganlab.errors import Diverged, Stopped
 from ganlab.runs.checkpoints import read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
-from ganlab.training.step import Learner
+from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
-from ganlab.watchdog import Watchdog
+from ganlab.watchdog import CollapseWatchdog
 
 HEALTHY = {"diversity": 0.9, "accuracy": 0.6, "logit_gap": 1.0}
 
 
-def look(dog: Watchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
-    """What the watchdog says of a series of records that differ from a healthy one so."""
+def look(dog: CollapseWatchdog, *changes: dict[str, float], saturates: bool = True) -> list[str]:
+    """Return the messages of the watchdog for a series of records with these changes to a healthy one."""
     records = ({"step": step, **HEALTHY, **change} for step, change in enumerate(changes, start=1))
     return [said for record in records if (said := dog.check(record, saturates))]
 
 
 def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
-    dog = Watchdog(patience=3)
+    dog = CollapseWatchdog(patience=3)
     assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
     (message,) = look(dog, {"diversity": 0.1})
@@ -43,35 +43,35 @@ def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
 
 
 def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> None:
-    assert look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
-    (message,) = look(Watchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
+    assert look(CollapseWatchdog(), {"diversity": 90.0}, *[{"diversity": 1.0}] * 5) == []
+    (message,) = look(CollapseWatchdog(), {"diversity": 90.0}, *[{"diversity": 0.1}] * 5)
     assert "from 90.000 to 0.100" in message
 
 
 def test_what_passes_is_no_collapse() -> None:
     alike = {"diversity": 0.1}
-    assert look(Watchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
-    assert look(Watchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
+    assert look(CollapseWatchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
+    assert look(CollapseWatchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
 
 
 @pytest.mark.parametrize("saturates", [True, False])
 def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool) -> None:
-    said = look(Watchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
+    said = look(CollapseWatchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
     assert ["always right" in message for message in said] == [True] * saturates
 
 
 @pytest.mark.parametrize("name", ["modes", "classes"])
 def test_lost_modes_are_noticed_at_once(name: str) -> None:
-    assert look(Watchdog(), {name: 8.0}, {}, {name: 4.0}) == []
-    assert look(Watchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
+    assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 4.0}) == []
+    assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
 
 
 def test_few_modes_come_and_go_while_a_run_begins() -> None:
-    assert look(Watchdog(), {"modes": 3.0}, {"modes": 0.0}, {"modes": 1.0}) == []
+    assert look(CollapseWatchdog(), {"modes": 3.0}, {"modes": 0.0}, {"modes": 1.0}) == []
 
 
 def test_what_is_measured_otherwise_is_no_loss() -> None:
-    dog = Watchdog()
+    dog = CollapseWatchdog()
     look(dog, {"modes": 25.0})
     dog.forget(["modes"])
     assert look(dog, {"modes": 4.0}, {"modes": 4.0}) == []
@@ -80,25 +80,25 @@ def test_what_is_measured_otherwise_is_no_loss() -> None:
 
 def test_each_collapse_is_told_once() -> None:
     alike = {"diversity": 0.0}
-    assert len(look(Watchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
+    assert len(look(CollapseWatchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
 
 
 def test_its_state_is_kept() -> None:
-    first, second = Watchdog(patience=2), Watchdog(patience=2)
+    first, second = CollapseWatchdog(patience=2), CollapseWatchdog(patience=2)
     look(first, {}, {"diversity": 0.1})
     second.load_state_dict(first.state_dict())
     assert len(look(second, {"diversity": 0.1})) == 1
 
 
 def constant_from(step: int, until: int = 10**9) -> Any:
-    """Learner.update, but for a generator that is set to zero, hence makes one point, from a step on."""
-    update = Learner.update
+    """A training step, but for a generator that is set to zero, hence makes one point, from a step on."""
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, Tensor]:
-        numbers = update(learner)
-        if step <= learner.step < until and learner.roll_backs == 0:
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        if step <= number + 1 < until and lr_factor == 1:
             with torch.no_grad():
-                for parameter in learner.generator.parameters():
+                for parameter in training_step.generator.parameters():
                     parameter.zero_()
         return numbers
 
@@ -109,7 +109,7 @@ SHORT = ("trainer.steps=40", "trainer.log_every=0.05", "trainer.checkpoint_every
 
 
 def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     with pytest.raises(Diverged, match="too similar"):
         make_run(tmp_path / "run", *SHORT, "watchdog=stop")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
@@ -118,7 +118,7 @@ def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: 
 def test_a_run_that_is_let_go_on_says_that_it_collapsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     with caplog.at_level(logging.WARNING):
         folder = make_run(tmp_path / "run", *SHORT)
     result = json.loads((folder / "result.json").read_text())
@@ -128,17 +128,17 @@ def test_a_run_that_is_let_go_on_says_that_it_collapsed(
 
 
 def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     result = json.loads((folder / "result.json").read_text())
     assert (result["status"], result["step"], result["roll_backs"]) == ("done", 40, 1)
     history = RunFolder(folder).history()
-    assert [r["step"] for r in history] == [*range(3, 40, 3), 40]  # each once: what was undone is not kept
+    assert [r["step"] for r in history] == [*range(3, 40, 3), 40]  # each once: undone records are not kept
     assert min(r["diversity"] for r in history) > 0.01
 
 
 def test_what_it_would_go_back_to_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     many = (*SHORT[:2], "trainer.checkpoint_every=0.016", "trainer.keep_checkpoints=2")  # of each step
     folder = make_run(tmp_path / "run", *many, "watchdog=roll_back")
     result = json.loads((folder / "result.json").read_text())
@@ -148,7 +148,7 @@ def test_what_it_would_go_back_to_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
     cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
@@ -163,17 +163,19 @@ def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
     left_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner, signalled: bool = False) -> dict[str, Tensor]:
-        numbers = update(learner)
-        if learner.step == 10 and learner.roll_backs == 0:  # neither logged nor saved
-            torch.nn.init.constant_(learner.generator_parameters[0], math.inf)
+    def broken(
+        training_step: TrainingStep, number: int, lr_factor: float, signalled: bool = False
+    ) -> dict[str, Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        if number == 9 and lr_factor == 1:  # step 10 is neither logged nor saved
+            torch.nn.init.constant_(training_step.generator_parameters[0], math.inf)
             if signalled:
                 signal.raise_signal(signal.SIGTERM)
         return numbers
 
-    monkeypatch.setattr(Learner, "update", broken)
+    monkeypatch.setattr(TrainingStep, "__call__", broken)
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.16")  # 10 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
     cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
@@ -184,7 +186,7 @@ def test_a_run_left_while_it_diverges_goes_back_as_if_it_had_not_been(
         assert RunFolder(folder).history()[-1]["step"] == 9
     else:
         with monkeypatch.context() as patch, pytest.raises(Stopped, match="after step 6 of 40, saved"):
-            patch.setattr(Learner, "update", partialmethod(broken, signalled=True))
+            patch.setattr(TrainingStep, "__call__", partialmethod(broken, signalled=True))
             train(cfg, folder)
     train(cfg, folder, resume=True)
     assert json.loads((folder / "result.json").read_text())["roll_backs"] == 1
@@ -197,42 +199,42 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
 
     def look(trainer: Trainer, error: Diverged) -> None:
         roll_back(trainer, error)
-        last = read(trainer.checkpoints.find("last"))["step"]
-        went_back.append((trainer.step, trainer.checkpoints.steps(), last))
+        last = read(trainer.checkpoints.find("last"))["progress"]["step"]
+        went_back.append((trainer.progress.step, trainer.checkpoints.steps(), last))
 
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     monkeypatch.setattr(Trainer, "_roll_back", look)
     make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
-    assert went_back == [(6, [6], 6)]  # a crash right now would resume from there
+    assert went_back == [(6, [6], 6)]  # a crash now would resume from there
 
 
 def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     cfg = run_config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
     save_config(cfg, tmp_path / "run")
     trainers: list[Trainer] = []
     monkeypatch.setattr("ganlab.build.build", lambda *a, **k: trainers.append(build(*a, **k)) or trainers[-1])
     train(cfg, tmp_path / "run")
-    lr = trainers[0].learner.generator_optimizer.param_groups[0]["lr"]
+    lr = trainers[0].training_step.generator_optimizer.param_groups[0]["lr"]
     assert lr == pytest.approx(cfg.select("optimizer.generator.lr") / 2)
 
 
 def test_without_a_good_checkpoint_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "update", constant_from(4))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(4))
     with pytest.raises(Diverged, match=r"too similar.*; no checkpoint at or before step 3 to roll back to"):
         make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
 
 
 def test_a_loss_that_is_no_number_is_gone_back_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Learner.update
+    call = TrainingStep.__call__
 
-    def broken(learner: Learner) -> dict[str, Tensor]:
-        numbers = update(learner)
-        if learner.step == 20 and learner.roll_backs == 0:
+    def broken(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, Tensor]:
+        numbers = call(training_step, number, lr_factor)
+        if number == 19 and lr_factor == 1:
             numbers["loss_generator"] = torch.tensor(float("nan"))
         return numbers
 
-    monkeypatch.setattr(Learner, "update", broken)
+    monkeypatch.setattr(TrainingStep, "__call__", broken)
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     assert json.loads((folder / "result.json").read_text())["status"] == "done"
     with pytest.raises(Diverged):
@@ -246,11 +248,11 @@ def test_the_time_of_the_steps_that_a_roll_back_undoes_still_counts(
     roll_back = Trainer._roll_back
 
     def timed(trainer: Trainer, error: Diverged) -> None:
-        before = trainer.seconds
+        before = trainer.progress.seconds
         roll_back(trainer, error)
-        spent.append((before, trainer.seconds))
+        spent.append((before, trainer.progress.seconds))
 
-    monkeypatch.setattr(Learner, "update", constant_from(10))
+    monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     monkeypatch.setattr(Trainer, "_roll_back", timed)
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     ((before, after),) = spent

@@ -1,4 +1,4 @@
-"""The wheel, unpacked elsewhere, finds its configs."""
+"""The wheel finds its configs when unpacked elsewhere."""
 
 from __future__ import annotations
 

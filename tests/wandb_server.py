@@ -1,4 +1,4 @@
-"""A stand-in for the server of Weights & Biases: as much of it as a run, its files and an artifact need."""
+"""A stand-in for the server of Weights & Biases, with the endpoints for a run, its files and an artifact."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KEY = "0123456789abcdef" * 2 + "01234567"  # of the form that W&B accepts
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Takes in what a run sends.
+    """Records what runs send.
 
     Args:
-        silent_after: a word in a request, from which on nothing is answered any more; None: everything is.
+        silent_after: stop answering at the first request that contains this text. None: answer all.
     """
 
     daemon_threads = True
@@ -27,18 +27,20 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.silent_after = silent_after
         self.silent, self.closing = threading.Event(), threading.Event()
-        self.queries: dict[str, dict[str, Any]] = {}  # name -> the variables that it was last asked with
+        self.queries: dict[str, dict[str, Any]] = {}  # name -> its latest variables
         self.uploads: dict[str, bytes] = {}
         self.history: list[dict[str, Any]] = []
         self.exit_code: int | None = None
+        self.sweep = ""  # the YAML of a sweep
+        self.commands: list[dict[str, Any]] = []  # for the sweep's agent
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a run that is to find it."""
+        """Environment variables that make a run use this server."""
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is none of our business."""
+        """Ignore clients that have closed their connection."""
 
 
 @contextmanager
@@ -98,13 +100,18 @@ class Handler(BaseHTTPRequestHandler):
         return {}
 
     def data(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
-        """What the server says to a query of GraphQL."""
+        """Return the answer to a GraphQL query."""
         run = {"id": "run", "name": given.get("name"), "displayName": given.get("displayName")}
         run["project"] = {"name": given.get("project"), "entity": {"name": given.get("entity") or "me"}}
         return {
             "Viewer": {"viewer": {"id": "me", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}},
             "UpsertBucket": {"upsertBucket": {"bucket": run, "inserted": True}},
             "RunResumeStatus": {"model": {**run["project"], "id": "project", "bucket": None}},
+            "SweepWithRuns": {
+                "project": {"sweep": {"id": "sweep", "config": self.server.sweep, "runs": {"edges": []}}}
+            },
+            "CreateAgent": {"createAgent": {"agent": {"id": "agent"}}},
+            "Heartbeat": {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": self.commands_of(name)}},
             "CreateRunFiles": {
                 "createRunFiles": {
                     "runID": "run",
@@ -139,6 +146,14 @@ class Handler(BaseHTTPRequestHandler):
             "CommitArtifact": {"commitArtifact": {"artifact": {"id": "artifact", "digest": "digest"}}},
         }.get(name, {})
 
+    def commands_of(self, query: str) -> str:
+        """The commands that an agent has not received yet."""
+        if query != "Heartbeat":
+            return "[]"
+        commands = json.dumps(self.server.commands)
+        self.server.commands = []
+        return commands
+
     def upload(self, file: str) -> dict[str, Any]:
-        """Where a file is to be sent."""
+        """Return the upload URL of a file."""
         return {"uploadUrl": f"http://127.0.0.1:{self.server.server_port}/upload/{file}", "uploadHeaders": []}

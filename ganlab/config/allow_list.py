@@ -108,8 +108,14 @@ class _ConfigChecker(NamedTuple):
         """Refuse a target that is not defined in a trusted module outside the run's folder."""
         is_ours = target.startswith("ganlab.")
         if is_ours or not self.is_trusted(target):
-            hint = "" if is_ours else "; if it is your own, name its module in trust="
-            raise CheckpointError(f"{key}={target}: must be a constructor that ganlab's configs use for this key{hint}")
+            hint = (
+                "the run is of another version of ganlab, or its config was edited"
+                if is_ours
+                else "if it is your own, name its module in trust="
+            )
+            raise CheckpointError(
+                f"{key}={target}: must be a constructor that ganlab's configs use for this key; {hint}"
+            )
         path = target.split(".")[:-1]
         for end in range(1, len(path) + 1):  # outermost first: find_spec imports the parent packages
             self.check_outside_folder(key, ".".join(path[:end]))

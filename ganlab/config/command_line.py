@@ -1,4 +1,4 @@
-"""Shared by all commands: parses `key=value` arguments, prints errors as one line and maps them to exit codes."""
+"""Runs a command: parses `key=value` arguments, prints errors as one line and maps them to exit codes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
 
 
 def raised_in(error: Exception) -> str:
-    """The name of the module that raised an error; its path would not do, as a checkout may lie below any folder."""
+    """Return the name of the module that raised an error, not its path: a checkout may be in a folder of any name."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__", ""))
 
@@ -121,7 +121,7 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def help_text(overrides: Sequence[str]) -> str:
-    """Return the text of `--help`: Hydra's own template, filled in a second faster than Hydra does."""
+    """Return the text of `--help`, from Hydra's template; Hydra itself takes a second longer to fill it in."""
     with initialize_hydra():
         cfg = compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         loader = GlobalHydra.instance().config_loader()
@@ -165,5 +165,5 @@ def configure_logging(folder: Path) -> None:
     OmegaConf.update(settings, "handlers.file.filename", str(folder / "ganlab.log"))
     try:
         logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]
-    except ValueError as error:  # as Python wraps what the handler of the file raises
+    except ValueError as error:  # logging wraps the error of the file handler
         raise OperationalError(f"{folder / 'ganlab.log'}: cannot be written: {error.__cause__}") from error

@@ -118,6 +118,7 @@ class RunConfig(ResolvedConfig):
 
     def save(self, folder: Path) -> None:
         """Write the config to a run's folder."""
+        (folder / ".hydra").mkdir(exist_ok=True)  # Hydra creates it, but not for a run started from Python
         replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._tree)).encode())
 
     def offline(self) -> RunConfig:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganlab.errors import ConfigError
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 
 def to_model_range(data: Tensor) -> Tensor:
@@ -60,11 +60,11 @@ class Batches:
     def __call__(self, index: int) -> Batch:
         epoch, batch = divmod(index, self.per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self.data), generator=generator(self.seed, "shuffle", epoch))
+            order = torch.randperm(len(self.data), generator=make_rng(self.seed, "shuffle", epoch))
             self._epoch, self._order = epoch, order.to(self.data.device)
         chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         x = to_model_range(self.data.index_select(0, chosen))
         if self.flip:
-            mirrored = torch.rand(len(x), generator=generator(self.seed, "flip", index)) < 0.5
+            mirrored = torch.rand(len(x), generator=make_rng(self.seed, "flip", index)) < 0.5
             x = torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
         return Batch(x, None if self.labels is None else self.labels[chosen])

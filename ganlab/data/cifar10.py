@@ -1,4 +1,4 @@
-"""CIFAR-10, from the addresses that torchvision knows. Its pickles are opened only after an MD5 check."""
+"""CIFAR-10, downloaded from torchvision's URL. Its pickles are opened only after an MD5 check."""
 
 from __future__ import annotations
 

@@ -159,8 +159,8 @@ class FashionMNIST(LikeMNIST):
 
     Args:
         root: folder that contains or will contain `FashionMNIST/raw/*-ubyte`; None: the user's cache.
-        train: the training set of 60,000, or the test set of 10,000.
-        mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
+        train: True for the training set of 60,000 images, False for the test set of 10,000.
+        mirror: URL of a folder with the four `.gz` files; None: torchvision's URLs.
         timeout: maximum time without data from a server, in seconds.
         flip: whether to mirror training images left to right at random.
     """
@@ -195,8 +195,8 @@ class KMNIST(LikeMNIST):
 
     Args:
         root: folder that contains or will contain `KMNIST/raw/*-ubyte`; None: the user's cache.
-        train: the training set of 60,000, or the test set of 10,000.
-        mirror: address of a folder with the four `.gz` files; None: those that torchvision knows.
+        train: True for the training set of 60,000 images, False for the test set of 10,000.
+        mirror: URL of a folder with the four `.gz` files; None: torchvision's URLs.
         timeout: maximum time without data from a server, in seconds.
     """
 

@@ -17,7 +17,7 @@ from ganlab.config.ranges import NumExamples, Seconds, Seed
 from ganlab.data.dataset import Examples
 from ganlab.data.idx import IdxFiles
 from ganlab.errors import ConfigError, DataError
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class StackedMNIST:
 
     def load(self) -> Examples:
         digits = self.mnist.load()
-        chosen = torch.randint(len(digits), (self.num_examples, 3), generator=generator(self.seed, "dataset", 0))
+        chosen = torch.randint(len(digits), (self.num_examples, 3), generator=make_rng(self.seed, "dataset", 0))
         data = digits.data[:, 0][chosen]  # [num_examples, 3, 28, 28]
         labels = digits.labels[chosen] @ torch.tensor([100, 10, 1])
         return Examples(data, labels, digits.source)

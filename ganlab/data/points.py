@@ -13,7 +13,7 @@ from torch import Tensor
 from ganlab.config.ranges import Factor, Noise, NumExamples, Seed, SmallCount
 from ganlab.data.dataset import Examples
 from ganlab.data.units import AffineUnits
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 MAX_SIGMAS = 5  # scale bound of noise in standard deviations; one coordinate in two million exceeds it
 MIN_TOLERANCE = 0.05  # for curves without noise; with noise, the tolerance is 3 standard deviations
@@ -49,12 +49,12 @@ class Circle:
     def load(self) -> Examples:
         from sklearn.datasets import make_circles  # slow to import; config errors should not wait for it
 
-        points, circle = make_circles((0, self.num_examples), noise=0.0, factor=self.radius, shuffle=False)
+        points, circle = make_circles((0, self.num_examples), factor=self.radius, shuffle=False)
         data = torch.tensor(points[circle == 1], dtype=torch.float32)
         return Examples(data, torch.zeros(len(data), dtype=torch.int64), source="scikit-learn")
 
     def fresh(self, num: int, seed: int) -> Examples:
-        angle = 2 * math.pi * torch.rand(num, generator=generator(seed, "fresh"))
+        angle = 2 * math.pi * torch.rand(num, generator=make_rng(seed, "fresh"))
         return Examples(_polar(self.radius, angle), torch.zeros(num, dtype=torch.int64), source="drawn")
 
 
@@ -74,7 +74,7 @@ class RandomPoints(ABC):
         self.seed = seed
 
     def held_out(self) -> Self:
-        """The same number of points, drawn with the next seed."""
+        """The same number of points, sampled with the next seed."""
         other = copy.copy(self)
         other.seed = self.seed + 1
         return other
@@ -83,10 +83,10 @@ class RandomPoints(ABC):
         pass
 
     def load(self) -> Examples:
-        return self.draw(self.num_examples, generator(self.seed, "dataset"))
+        return self.draw(self.num_examples, make_rng(self.seed, "dataset"))
 
     def fresh(self, num: int, seed: int) -> Examples:
-        return self.draw(num, generator(seed, "fresh"))
+        return self.draw(num, make_rng(seed, "fresh"))
 
     @abstractmethod
     def draw(self, num: int, rng: torch.Generator) -> Examples:

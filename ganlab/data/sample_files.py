@@ -16,7 +16,7 @@ from torch import Tensor
 from ganlab.data.dataset import Samples
 from ganlab.data.image_folder import SUFFIXES, UNREADABLE, to_channels
 from ganlab.errors import DataError
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 BATCH = 500
 
@@ -36,7 +36,7 @@ class SampleFile(ABC):
         Raises:
             DataError: samples cannot be read, or have the wrong shape or range.
         """
-        chosen = torch.randperm(self.num, generator=generator(seed, "evaluation"))[:num]
+        chosen = torch.randperm(self.num, generator=make_rng(seed, "evaluation"))[:num]
         for part in chosen.split(BATCH):
             yield Samples(self.read(part.tolist()), None)
 

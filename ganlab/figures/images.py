@@ -17,7 +17,7 @@ from ganlab.data.batches import to_model_range
 from ganlab.data.units import AffineUnits
 from ganlab.figures import animation, curves
 from ganlab.game import Players
-from ganlab.rng import generator as random_generator
+from ganlab.rng import make_rng
 from ganlab.runs.folder import RunFolder
 from ganlab.sampling import sample
 
@@ -70,7 +70,7 @@ class ImagePictures:
         z, label = players.draw(num, seed, "pictures")
         self.z = z.to(real.device)
         self.label = None if label is None else torch.arange(num, device=real.device) % self.columns
-        shown = torch.randperm(len(real), generator=random_generator(seed, "pictures", 1))[: ROWS * COLUMNS]
+        shown = torch.randperm(len(real), generator=make_rng(seed, "pictures", 1))[: ROWS * COLUMNS]
         self.real = to_bytes(units.outside(to_model_range(real[shown.to(real.device)])))
 
     def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> Path | None:

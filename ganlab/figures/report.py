@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ganlab.errors import CheckpointError, DataError
@@ -26,7 +25,7 @@ PAGES = Environment(
 )
 
 
-def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
+def write(run: RunFolder) -> Path:
     """Write `report.html`: the result of the run, its scores, figures, last metrics and config.
 
     Result, records and config may come from a damaged or hostile file, so values of the wrong type are shown as text.
@@ -38,12 +37,12 @@ def write(run: RunFolder, cfg: Mapping[str, Any]) -> Path:
         style=style,
         title=f"{format_value(dataset.get('name'))}, seed {format_value(run.result.get('seed'))}",
         folder=run.path,
-        facts=list(_facts(run.result)),
+        summary=list(_summary(run.result)),
         scores=[_score(name, _mapping(score)) for name, score in scores.items()],
         protocol=_protocol(scores),
         pictures=list(_pictures(run.figures)),
         record=list(_leaves(_last_record(run))),
-        config=yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True).rstrip().split("\n"),
+        config=(run.path / ".hydra" / "config.yaml").read_text(errors="replace").rstrip().split("\n"),
     )
     file = run.path / "report.html"
     replace_file(file, page.encode())
@@ -59,7 +58,7 @@ def format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _facts(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _summary(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _leaves({name: value for name, value in result.items() if name not in ("scores", "best")})
     if best := _mapping(result.get("best")):
         metric, value, step = (format_value(best.get(name)) for name in ("metric", "value", "step"))

@@ -18,8 +18,8 @@ from ganlab.runs.folder import RESULT, RunFolder, refuse_links, status_of
 from ganlab.runs.hydra_record import choices, read_hydra_record, settings_of
 from ganlab.runs.scores import Score, refuse_unlike
 
-INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # no runs below these
-# What a damaged result raises
+INSIDE_A_RUN = {".hydra", "checkpoints", "samples", "figures", "wandb", "tensorboard"}  # folders that contain no runs
+# Exceptions from reading a damaged result
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 

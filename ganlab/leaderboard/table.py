@@ -144,7 +144,7 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Format a number with four digits, more than the seeds agree on."""
+    """Format a number with four significant digits; scores of different seeds agree on fewer."""
     if value is None:
         return ABSENT
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -20,7 +20,7 @@ from ganlab.metrics.catalogue import METRICS, Measured, main_metric, measure, su
 from ganlab.metrics.classes import class_shares
 from ganlab.metrics.extractors import Extractor, extractor_of
 from ganlab.metrics.sample_pair import DatasetInfo, FeatureSet, SamplePair
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 from ganlab.runs.scores import Score
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Evaluator:
 
     def _subset(self, examples: Examples, num: int) -> FeatureSet:
         """Features of at most `num` real examples, in an order that is the same for every run."""
-        chosen = torch.randperm(len(examples), generator=generator(0, "evaluation"))[:num]
+        chosen = torch.randperm(len(examples), generator=make_rng(0, "evaluation"))[:num]
         return self.features(
             Samples(
                 examples.units.outside(to_model_range(examples.data[part])),

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Protocol
 
 import torch
-from annotated_types import Ge, Le
 from pydantic import StringConstraints, with_config
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ganlab.config.entries import STRICT, check_type, entry_path, short_repr
-from ganlab.config.ranges import PositiveInt, SmallCountOrZero
+from ganlab.config.ranges import PositiveInt
 from ganlab.data.dataset import DescriptionEntry
 from ganlab.errors import CheckpointError
 from ganlab.files import replace_file
+from ganlab.runs.progress import ProgressState
 
-FORMAT = 3
+FORMAT = 4
 ALLOWED_GLOBALS = (
     r"torch[. ]|collections (OrderedDict|Counter)$|__builtin__ (set|complex)$"  # imports that a pickle may contain
 )
@@ -37,18 +37,12 @@ ZIP_DIRECTORY = 0x10  # file attribute of a directory
 MAX_DEPTH = 50
 MAX_VALUES = 10**5  # shared lists can expand to exponentially many values
 
-Step = Annotated[int, Ge(0), Le(10**15)]
-Duration = Annotated[float, Ge(0), Le(1e12)]  # seconds
-
 
 @with_config(STRICT)
 class Metadata(TypedDict):
-    """The metadata of a checkpoint. State entries such as `means` and `watchdog` declare their own types."""
+    """The entries that checkpoints of all runs have. Others, such as `watchdog`, declare their own types."""
 
-    step: Step
-    seconds: Duration
-    evaluation_seconds: Duration
-    roll_backs: SmallCountOrZero
+    progress: ProgressState
     config: dict[str, Any]
     config_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
     data: DescriptionEntry
@@ -68,29 +62,25 @@ class Checkpoints:
     Args:
         folder: folder of the checkpoint files.
         keep: number of latest numbered checkpoints to keep, besides the best and `good_step` of `save`; None keeps all.
+        metadata: further entries of every checkpoint, as plain values.
     """
 
-    def __init__(self, folder: Path, keep: PositiveInt | None = None) -> None:
-        self.folder = folder
-        self.keep = keep
+    def __init__(
+        self, folder: Path, keep: PositiveInt | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder, self.keep, self.metadata = folder, keep, metadata or {}
 
     def save(
-        self,
-        step: int,
-        state: Mapping[str, Stateful],
-        facts: Mapping[str, Any],
-        is_best: bool = False,
-        good_step: int | None = None,
+        self, step: int, state: Mapping[str, Stateful], is_best: bool = False, good_step: int | None = None
     ) -> None:
         """Save a numbered checkpoint with the state of every named object.
 
         Args:
-            facts: further entries, as plain values.
             is_best: whether this is the best checkpoint so far.
             good_step: also keep the last numbered checkpoint at or before this step; None keeps no further one.
         """
         file = self._numbered(step)
-        replace_file(file, as_bytes(step, state, facts))
+        replace_file(file, as_bytes(self.metadata, state))
         for name in ("best.pt", "last.pt") if is_best else ("last.pt",):
             self._point(name, file)
         if self.keep is not None:
@@ -99,9 +89,9 @@ class Checkpoints:
                 if old != good:
                     self._numbered(old).unlink()
 
-    def save_last(self, step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+    def save_last(self, state: Mapping[str, Stateful]) -> None:
         """Save only `last.pt`, which the next checkpoint replaces."""
-        replace_file(self.folder / "last.pt", as_bytes(step, state, facts))
+        replace_file(self.folder / "last.pt", as_bytes(self.metadata, state))
 
     def _point(self, name: str, numbered: Path) -> None:
         """Give the file a second name, atomically and, where the file system has hard links, without a copy."""
@@ -159,14 +149,9 @@ class Checkpoints:
         return path
 
 
-def as_bytes(step: int, state: Mapping[str, Stateful], facts: Mapping[str, Any]) -> bytes:
+def as_bytes(metadata: Mapping[str, Any], state: Mapping[str, Stateful]) -> bytes:
     """Serialise a checkpoint."""
-    content = {
-        "format": FORMAT,
-        "step": step,
-        **facts,
-        **{name: part.state_dict() for name, part in state.items()},
-    }
+    content = {"format": FORMAT, **metadata, **{name: part.state_dict() for name, part in state.items()}}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -270,9 +255,9 @@ def check_metadata(path: Path, content: Mapping[str, Any]) -> None:
     """
     where = f"{path}: "
     check_type(where, {name: content[name] for name in Metadata.__annotations__ if name in content}, Metadata)
-    numbered = re.fullmatch("step_([0-9]+)", path.stem)
-    if numbered and int(numbered[1]) != content["step"]:
-        raise CheckpointError(f"{where}step={content['step']}: must be {int(numbered[1])}, the step in the file's name")
+    numbered, step = re.fullmatch("step_([0-9]+)", path.stem), content["progress"]["step"]
+    if numbered and int(numbered[1]) != step:
+        raise CheckpointError(f"{where}progress.step={step}: must be {int(numbered[1])}, the step in the file's name")
     shape, center = content["data"]["shape"], content["data"]["units"]["center"]
     if len(shape) not in (1, 3) or math.prod(shape) > 2**28:
         raise CheckpointError(f"{where}data.shape={shape}: must be [D] or [C, H, W], with at most 2^28 elements")

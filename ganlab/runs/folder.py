@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import uuid
@@ -84,11 +85,11 @@ class RunFolder:
                 f"{self.path}: already contains a run; choose another folder, or continue it with resume="
             )
 
-    def start(self, facts: dict[str, Any]) -> None:
+    def start(self, entries: dict[str, Any]) -> None:
         """Start a new run: write `result.json` with status `running`.
 
         Args:
-            facts: further entries of `result.json`.
+            entries: further entries of `result.json`.
 
         Raises:
             CheckpointError: as for `claim`.
@@ -105,8 +106,8 @@ class RunFolder:
             "step": 0,
             "epoch": 0.0,
         }
-        facts = {**facts, "config_hashes": [facts["config_hash"]], "scores": {}, "scores_since": {}, "best": None}
-        self.update(**begun, seconds=0.0, steps_per_second=None, **facts)
+        entries = {**entries, "config_hashes": [entries["config_hash"]], "scores": {}, "scores_since": {}, "best": None}
+        self.update(**begun, seconds=0.0, steps_per_second=None, **entries)
 
     def reopen(self) -> None:
         """Lock the folder of an earlier run and read its result.
@@ -139,11 +140,11 @@ class RunFolder:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
         check_same_run(f"{self.path}/{source}", config_hash, self.result["config_hashes"])
 
-    def fail(self, error: str, exit_code: int, facts: dict[str, Any]) -> None:
+    def fail(self, error: str, exit_code: int, entries: dict[str, Any]) -> None:
         """Record the failure of a run whose process could not, unless `result.json` already says how the run ended.
 
         Args:
-            facts: entries of `result.json` for a run that never started.
+            entries: entries of `result.json` for a run that never started.
 
         Raises:
             CheckpointError: another process is using the folder.
@@ -151,8 +152,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire_lock()
         begun = {"id": uuid.uuid4().hex[:8], "step": 0, "epoch": 0.0, "seconds": 0.0, "steps_per_second": None}
-        facts = {**facts, "config_hashes": [facts["config_hash"]], "dataset": None, "scores": {}, "best": None}
-        never_began = {"status": "running", **begun, **facts}
+        entries = {**entries, "config_hashes": [entries["config_hash"]], "dataset": None, "scores": {}, "best": None}
+        never_began = {"status": "running", **begun, **entries}
         try:
             self.result = read_result(self.path) or never_began
             if self.result["status"] in ("running", "stopped"):
@@ -160,7 +161,7 @@ class RunFolder:
         finally:
             self.close()
 
-    def note(self, **facts: Any) -> None:
+    def note(self, **entries: Any) -> None:
         """Add entries to the `result.json` of a run that no process is training.
 
         Raises:
@@ -168,7 +169,7 @@ class RunFolder:
         """
         self.reopen()
         try:
-            self.update(**facts)
+            self.update(**entries)
         finally:
             self.close()
 
@@ -188,9 +189,9 @@ class RunFolder:
             self._is_locked = False
             self._lock.release()
 
-    def update(self, **facts: Any) -> None:
+    def update(self, **entries: Any) -> None:
         """Update `result.json` atomically, so that a reader never sees a partial file."""
-        self.result.update(facts)
+        self.result.update(entries)
         replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
 
     def keep_scores(self, scores: Mapping[str, Score], step: int) -> dict[str, str]:
@@ -260,13 +261,15 @@ class RunFolder:
     def discard(self) -> None:
         """Close, delete the startup files of a run or sweep that never started, and delete the folder if it is empty.
 
-        A folder that another process uses, or that contains a run or jobs, is left unchanged.
+        A log file among them is closed first. A folder that another process uses, or that contains a run or jobs, is
+        left unchanged.
         """
         try:
             self._acquire_lock()
         except (CheckpointError, FileNotFoundError):
             return
         if not contains_run(self.path) and all(folder.name == ".hydra" for folder in self.path.glob("*/")):
+            close_logs(self.path)
             for path in (self.path / name for name in STARTUP_FILES):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self.close()
@@ -275,11 +278,20 @@ class RunFolder:
                 folder.rmdir()
 
 
+def close_logs(folder: Path) -> None:
+    """Close the log files in a folder, and remove their handlers from the root logger."""
+    root, folder = logging.getLogger(), folder.absolute()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder:
+            root.removeHandler(handler)
+            handler.close()
+
+
 def refuse_damaged(result: Any) -> None:
-    """Refuse a result without what resuming reads, or of the wrong type there.
+    """Refuse a result that lacks an entry needed to resume, or has one of the wrong type.
 
     Raises:
-        TypeError: with what is wrong.
+        TypeError: the message says what is wrong.
     """
     if not isinstance(result, dict):
         raise TypeError("not a JSON object")
@@ -290,7 +302,7 @@ def refuse_damaged(result: Any) -> None:
         if not isinstance(result.get(name, kind()), kind):
             raise TypeError(f"damaged; {name} is not a {kind.__name__}")
     if not all(isinstance(step, int) for step in result.get("scores_since", {}).values()):
-        raise TypeError("damaged; scores_since has more than steps")
+        raise TypeError("damaged; scores_since must contain only steps")
 
 
 def refuse_links(folder: Path) -> None:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ganlab.runs.hydra_record import choices, hydra_setting, identifies_run, read_hydra_record, short_names
-from ganlab.trackers import Title
+from ganlab.trackers import RunNames
 
 MAX_CHARACTERS = 128  # limit of the trackers
 
 
-def title(folder: Path) -> Title:
-    """Return the title of the run in a folder."""
+def run_names(folder: Path) -> RunNames:
+    """Return the names of the run in a folder."""
     runtime, overrides = read_hydra_record(folder)
     chosen = choices(runtime)
     tags = tuple(str(chosen[group]) for group in ("dataset", "model", "loss") if group in chosen)
     in_sweep = hydra_setting(runtime, "mode") == "MULTIRUN"
     group = "/".join(folder.resolve().parent.parts[-2:])  # date and time by default
-    return Title(
+    return RunNames(
         short_name(overrides) or " ".join(tags[:2]) or None, group[-MAX_CHARACTERS:] if in_sweep else None, tags
     )
 

@@ -26,7 +26,7 @@ from ganlab.training.signals import requeue
 
 log = logging.getLogger(__name__)
 
-SETTLED = ("done", "halted")  # statuses that are no failure
+SETTLED = ("done", "halted")  # statuses that are not failures
 
 
 def run_in_sweep(cfg: ResolvedConfig, folder: Path, sweeper: DictConfig, until: float | None = None) -> float:

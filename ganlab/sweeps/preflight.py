@@ -42,17 +42,21 @@ def refuse_if_all_invalid(planned: Sequence[PlannedJob], processes: Any) -> None
 
 
 def _send_refusal(configs: Sequence[ResolvedConfig], sender: Connection) -> None:
-    """Send the error message of the first config if all are refused, else None."""
+    """Send `first_refusal`; the target of the checking process."""
+    logging.disable()  # the jobs will log the same
+    sender.send(first_refusal(configs))
+
+
+def first_refusal(configs: Sequence[ResolvedConfig]) -> str | None:
+    """Return the error message of the first config if all are invalid, else None."""
     from ganlab import build
 
-    logging.disable()  # the jobs will log the same
     refusals = []
     for config in configs:
         try:
             build.check(config.validate())
         except GanlabError as error:
             refusals.append(str(error))
-            continue
-        sender.send(None)
-        return
-    sender.send(refusals[0])
+        else:
+            return None
+    return refusals[0]

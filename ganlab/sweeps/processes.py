@@ -29,6 +29,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ganlab.config.environment import environment
 from ganlab.config.hydra_internals import is_basic_sweeper
 from ganlab.config.ranges import PositiveInt
 from ganlab.config.signatures import check_value
@@ -49,7 +50,7 @@ PRELOADED_MODULES = [
     *("torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("pydantic.type_adapter", "pydantic.main", "PIL.GifImagePlugin", "PIL.JpegImagePlugin"),
 ]  # imported by every run; modules that are not installed are skipped
-SIGNAL_POLL_SECONDS = 0.1  # the end of a job is noticed at once
+SIGNAL_POLL_SECONDS = 0.1  # delay before a stop signal is noticed; the end of a job is noticed immediately
 
 
 @dataclass(eq=False)
@@ -101,8 +102,8 @@ class Sweep:
         # Hydra's own sweeper launches all jobs in one batch; others launch several batches
         self.knows_all_jobs = is_basic_sweeper(config.hydra.sweeper) and not self.plan.earlier
         num_threads = threads(jobs, cores)
-        if num_threads is not None:
-            os.environ["OMP_NUM_THREADS"] = str(num_threads)  # libraries read it when they are loaded
+        # For the processes: libraries read it when they are loaded
+        self.environment = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
         self.processes = processes()
 
     def launch(self, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -118,7 +119,8 @@ class Sweep:
             planned = [self.plan.place(overrides) for overrides in job_overrides]
             rungs = Rungs(self.halving, planned) if self.halving else None
             if self.knows_all_jobs:
-                refuse_if_all_invalid(planned, self.processes)
+                with environment(**self.environment):
+                    refuse_if_all_invalid(planned, self.processes)
         except GanlabError:
             RunFolder(self.folder).discard()
             raise
@@ -170,7 +172,7 @@ class Sweep:
         arguments = (self.context, task, planned.hydra_config, planned.folder, quiet)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         began = time.monotonic()
-        with block_stop_signals():
+        with block_stop_signals(), environment(**self.environment):
             process.start()
         return RunningJob(planned, process, began)
 

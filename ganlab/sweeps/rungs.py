@@ -22,7 +22,7 @@ from ganlab.runs.hydra_record import settings_of
 from ganlab.runs.scores import Score
 from ganlab.sweeps.halving import Halving, Standing, rank
 from ganlab.sweeps.plan import PlannedJob
-from ganlab.training.cadence import first_due
+from ganlab.training.cadence import Interval
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class JobProgress:
 
     def step_of(self, rung: float) -> int | None:
         """Return the step of the first evaluation at or after a rung, a fraction in (0, 1); None if unknown."""
-        return None if self.last_step is None else first_due(rung, self.evaluate_every, self.last_step)
+        return None if self.last_step is None else Interval(self.evaluate_every, self.last_step).first_due(rung)
 
     def has_reached(self, rung: float) -> bool:
         """Whether the scores at the rung are recorded. A killed job has to resume first, as its step is unknown."""
@@ -188,11 +188,11 @@ class Rungs:
         """Record the decision on one run. If `place` is not None, the run is halted, with its place in the ranking."""
         settings, progress = self._settings(rung), JobProgress.of(folder)
         others = [d for d in read_result(folder).get("rungs") or [] if {**d, **settings} != d]
-        facts: dict[str, Any] = {"rungs": [*others, {**settings, "goes_on": place is None}]}
+        entries: dict[str, Any] = {"rungs": [*others, {**settings, "goes_on": place is None}]}
         if place is not None and progress.status in WAITING:
-            facts["halted"] = f"after step {progress.step} of {progress.last_step}, {place}"
+            entries["halted"] = f"after step {progress.step} of {progress.last_step}, {place}"
         with suppress(CheckpointError):  # a run without result.json; it counted as lost
-            RunFolder(folder).note(**facts)
+            RunFolder(folder).note(**entries)
 
     def savings(self) -> str:
         """Return one line on the steps that were saved."""

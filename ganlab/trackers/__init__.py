@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Title:
+class RunNames:
     """The name, group and tags of a run in a tracker.
 
     Attributes:
@@ -46,7 +46,7 @@ class RunInfo:
 
     folder: Path
     id: str
-    title: Title
+    names: RunNames
     config: Mapping[str, Any]
     step: int = 0
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import StringConstraints
 
+from ganlab.config.environment import environment
 from ganlab.config.ranges import Seconds
 from ganlab.errors import ConfigError
 from ganlab.trackers import RunInfo, one_line, summary
@@ -57,8 +58,11 @@ class Wandb:
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
-        deadline = time.monotonic() + self.start_timeout
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's error reports would delay the exit
+        reporting = os.environ.get("WANDB_ERROR_REPORTING", "false")  # W&B's error reports would delay the exit
+        with environment(WANDB_ERROR_REPORTING=reporting):
+            self._start(run, deadline=time.monotonic() + self.start_timeout)
+
+    def _start(self, run: RunInfo, deadline: float) -> None:
         import wandb
 
         try:
@@ -85,9 +89,9 @@ class Wandb:
         )
         return wandb.init(
             **self.about,
-            name=self.name or run.title.name,
-            group=self.group or run.title.group,
-            tags=list(dict.fromkeys([*self.tags, *run.title.tags])),
+            name=self.name or run.names.name,
+            group=self.group or run.names.group,
+            tags=list(dict.fromkeys([*self.tags, *run.names.tags])),
             dir=str(run.folder),
             id=previous_id(run.folder / "wandb") or run.id,
             config=dict(run.config),
@@ -135,12 +139,8 @@ def has_api_key() -> bool:
     """Whether W&B has an API key, checked without a prompt."""
     import wandb
 
-    before = os.environ.pop("WANDB_MODE", None)  # with offline mode set, login always succeeds
-    try:
+    with environment(WANDB_MODE=None):  # with offline mode set, login always succeeds
         return bool(wandb.login(prompt=False, verify=False))
-    finally:
-        if before is not None:
-            os.environ["WANDB_MODE"] = before
 
 
 def previous_id(folder: Path) -> str | None:

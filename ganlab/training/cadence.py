@@ -1,22 +1,44 @@
-"""Cadence of periodic actions: at regular intervals of steps, and always after the last step."""
+"""How long a run trains, and after which steps it logs, samples, evaluates and saves."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 
-def is_due(step: int, every: int | None, last_step: int) -> bool:
-    """Whether a periodic action is due after `step`.
+@dataclass(frozen=True)
+class Interval:
+    """Steps after which a periodic action is due: every `steps` steps, and always after the last step.
 
-    Args:
-        every: interval in steps; None means after the last step only.
+    Attributes:
+        steps: interval in steps; None means after the last step only.
+        last_step: last step of the run.
     """
-    return step == last_step or (every is not None and step % every == 0)
+
+    steps: int | None
+    last_step: int
+
+    def is_due(self, step: int) -> bool:
+        return step == self.last_step or (self.steps is not None and step % self.steps == 0)
+
+    def first_due(self, fraction: float) -> int:
+        """Return the first step at or after a fraction of the run at which the action is due."""
+        if self.steps is None:
+            return self.last_step
+        target = fraction * self.last_step * (1 - 1e-12)  # rounding: 0.1 * 30 is slightly above 3
+        return min(self.last_step, max(1, math.ceil(target / self.steps)) * self.steps)
 
 
-def first_due(fraction: float, every: int | None, last_step: int) -> int:
-    """Return the first step at or after a fraction of the run at which a periodic action is due."""
-    if every is None:
-        return last_step
-    target = fraction * last_step * (1 - 1e-12)  # rounding: 0.1 * 30 is slightly above 3
-    return min(last_step, max(1, math.ceil(target / every)) * every)
+@dataclass(frozen=True)
+class Cadence:
+    """Length of a run, and the intervals of all that it does besides training."""
+
+    last_step: int
+    steps_per_epoch: float
+    log: Interval
+    sample: Interval
+    evaluate: Interval
+    checkpoint: Interval
+
+    def epoch(self, step: int) -> float:
+        return round(step / self.steps_per_epoch, 4)

@@ -13,7 +13,7 @@ from ganlab.data.units import NO_UNITS
 from ganlab.errors import DataError
 from ganlab.game import Players
 from ganlab.metrics.diversity import diversity
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 from ganlab.sampling import sample
 
 NUM_SAMPLES = 128  # whose diversity is measured
@@ -31,7 +31,7 @@ class Diagnostics:
         z, label = players.draw(NUM_SAMPLES, seed, "dynamics")
         self.z = z.to(data.device)
         self.label = None if label is None else label.to(data.device)
-        chosen = torch.randperm(len(data), generator=generator(seed, "dynamics", 1))[:NUM_SAMPLES]
+        chosen = torch.randperm(len(data), generator=make_rng(seed, "dynamics", 1))[:NUM_SAMPLES]
         self.real = NO_UNITS.outside(to_model_range(data[chosen.to(data.device)]))
 
     def measure(self) -> dict[str, float]:

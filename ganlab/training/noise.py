@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ganlab.models.latents import Latent
-from ganlab.rng import BLOCK, generator
+from ganlab.rng import BLOCK, make_rng
 
 
 class Noise:
@@ -23,6 +23,6 @@ class Noise:
     def __call__(self, index: int) -> Tensor:
         block, row = divmod(index, BLOCK)
         if block != self._block_index:
-            latents = self.latent(self.size, generator(self.seed, "noise", block))
+            latents = self.latent(self.size, make_rng(self.seed, "noise", block))
             self._block_index, self._block = block, latents.to(self.device)
         return self._block[row]

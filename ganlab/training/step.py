@@ -22,18 +22,19 @@ from ganlab.training.noise import Noise
 from ganlab.training.running_means import mean
 
 
-class Learner:
-    """Networks, optimizers and averaged weights of a run, and the training step that updates them.
+class TrainingStep:
+    """One training step: updates of the discriminator, then one of the generator.
+
+    `training_step(step)` depends only on `step`, the seed, and the current weights and state of the optimizers.
 
     Args:
         schedule: factor on both learning rates.
+        batches, noise: real examples and latents of each update of the discriminator.
+        average: moving average of the generator's weights; None if no average is kept.
+        seed: seed of the random numbers of augmentations and penalties.
         last_step: number of steps in the whole run, which schedules depend on.
-        others: see `ganlab.training.trainer.Trainer`.
-
-    Attributes:
-        step: number of steps completed; with the seed, it determines all random numbers of the next step.
-        roll_backs: number of times the run was rolled back to an earlier step; each halves the learning rates.
-        average: the averaged generator, or None if no average is kept.
+        discriminator_steps: updates of the discriminator per step, each on a new batch.
+        clip_gradient: maximum gradient norm of each player; None for no clipping.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class Learner:
         optimizers: Optimizers,
         schedule: Schedule,
         batches: Batches,
+        noise: Noise,
+        average: AveragedGenerator | None,
         seed: int,
         last_step: int,
-        discriminator_steps: int,
-        clip_gradient: float | None,
-        ema_half_life: float | None,
-        ema_ramp: float | None,
+        discriminator_steps: int = 1,
+        clip_gradient: float | None = None,
     ) -> None:
         self.players, self.game = players, game
         self.generator, self.discriminator = players.generator, players.discriminator
@@ -65,24 +66,86 @@ class Learner:
         }
         for network, optimizer in zip((self.generator, self.discriminator), self.base_lrs, strict=True):
             spectral_norm.update_after_each_step(network, optimizer)
-        self.average = (
-            AveragedGenerator(self.generator, ema_half_life, batches.batch_size * discriminator_steps, ema_ramp)
-            if ema_half_life
-            else None
-        )
-        self.batches, self.seed, self.device = batches, seed, batches.data.device
-        self.noise = Noise(players.latent, players.latent_dim, batches.batch_size, seed, self.device)
-        self.discriminator_steps, self.clip_gradient = discriminator_steps, clip_gradient
-        self.step, self.last_step, self.roll_backs = 0, last_step, 0
+        self.average, self.batches, self.noise = average, batches, noise
+        self.seed, self.device = seed, batches.data.device
+        self.last_step, self.discriminator_steps, self.clip_gradient = last_step, discriminator_steps, clip_gradient
+
+    def __call__(self, step: int, lr_factor: float = 1.0) -> dict[str, Tensor]:
+        """Update both players, the generator on the last fake batch of the discriminator.
+
+        Args:
+            step: number of steps completed before this one.
+            lr_factor: factor on both learning rates besides the schedule.
+
+        Returns:
+            Losses, statistics and penalties as scalars, averaged over the updates of the discriminator.
+        """
+        progress = step / self.last_step
+        self._set_learning_rates(lr_factor * self.schedule(progress))
+        losses = []
+        for update in range(step * self.discriminator_steps, (step + 1) * self.discriminator_steps):
+            real, label = self.batches(update)
+            fake = bind_label(self.generator, label)(self.noise(update))
+            discriminator = bind_label(self.discriminator, label)
+
+            context = self._context("discriminator", update, progress)
+            d = self.game.discriminator_loss(discriminator, real, fake.detach(), context)
+            optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
+            losses.append(d)
+
+        context = self._context("generator", step, progress)
+        generator_loss = self.game.generator_loss(discriminator, real, fake, context)
+        optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
+
+        if self.average:
+            self.average.update(self.generator, step + 1)
+        return {
+            "loss_discriminator": mean([d.adversarial for d in losses]),
+            "loss_generator": generator_loss.detach(),
+            **{name: mean([getattr(d.stats, name) for d in losses]) for name in DiscriminatorStats._fields},
+            **{f"penalty_{name}": mean([d.penalties[name] for d in losses]) for name in d.penalties},
+        }
+
+    def _context(self, player: str, update: int, progress: float) -> StepContext:
+        return StepContext(update, progress, StepRNG(self.seed, player, update, self.device))
+
+    def _set_learning_rates(self, factor: float) -> None:
+        for optimizer, base_lrs in self.base_lrs.items():
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = factor * base_lr
 
     @property
-    def sampled(self) -> nn.Module:
-        """The generator to sample from: the averaged one if it is kept."""
-        return self.average.module if self.average else self.generator
+    def keys(self) -> list[str]:
+        """The keys of the dictionary that a step returns."""
+        penalties = [f"penalty_{name}" for name in self.game.penalties]
+        return ["loss_discriminator", "loss_generator", *DiscriminatorStats._fields, *penalties]
+
+    def summary(self) -> str:
+        """Describe the run in one line: data, steps and numbers of parameters."""
+        generator, discriminator = (
+            sum(p.numel() for p in parameters)
+            for parameters in (self.generator_parameters, self.discriminator_parameters)
+        )
+        return (
+            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
+            f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
+        )
+
+    def check_finite(self, step: int) -> None:
+        """Check that all weights are finite.
+
+        Raises:
+            Diverged: a weight is not finite.
+        """
+        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+                raise Diverged(f"weights of the {name} not finite at step {step}")
+
+    # State -------------------------------------------------------------------------------------------------
 
     @property
     def state(self) -> dict[str, Stateful]:
-        """Objects whose state is saved in checkpoints, besides the step and the number of roll-backs."""
+        """Objects whose state is saved in checkpoints."""
         parts: dict[str, Stateful] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -103,7 +166,7 @@ class Learner:
         for name, part in self.state.items():
             if isinstance(part, nn.Module):
                 check_structure(entry_path(where, name), content[name], part.state_dict())
-        step, templates = content["step"], {}
+        step, templates = content["progress"]["step"], {}
         for player, optimizer, num_updates in (
             ("generator", self.generator_optimizer, step),
             ("discriminator", self.discriminator_optimizer, step * self.discriminator_steps),
@@ -121,70 +184,6 @@ class Learner:
                 restore_network(part, content[name])
             elif isinstance(part, torch.optim.Optimizer):
                 restore_optimizer(part, content[name], templates[name])
-        self.step, self.roll_backs = content["step"], content["roll_backs"]
-
-    @property
-    def update_keys(self) -> list[str]:
-        """The keys of the dictionary that `update` returns."""
-        penalties = [f"penalty_{name}" for name in self.game.penalties]
-        return ["loss_discriminator", "loss_generator", *DiscriminatorStats._fields, *penalties]
-
-    def summary(self) -> str:
-        """Describe the run in one line: data, steps and numbers of parameters."""
-        generator, discriminator = (
-            sum(p.numel() for p in parameters)
-            for parameters in (self.generator_parameters, self.discriminator_parameters)
-        )
-        return (
-            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
-            f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
-        )
-
-    def update(self) -> dict[str, Tensor]:
-        """Update the discriminator, then the generator on the last fake batch; return scalar losses and statistics."""
-        self._set_learning_rates()
-        first = self.step * self.discriminator_steps
-        losses = []
-        for index in range(first, first + self.discriminator_steps):
-            real, label = self.batches(index)
-            fake = bind_label(self.generator, label)(self.noise(index))
-            discriminator = bind_label(self.discriminator, label)
-
-            d = self.game.discriminator_loss(discriminator, real, fake.detach(), self._context("discriminator", index))
-            optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
-            losses.append(d)
-
-        generator_loss = self.game.generator_loss(discriminator, real, fake, self._context("generator", self.step))
-        optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
-
-        self.step += 1
-        if self.average:
-            self.average.update(self.generator, self.step)
-        return {
-            "loss_discriminator": mean([d.adversarial for d in losses]),
-            "loss_generator": generator_loss.detach(),
-            **{name: mean([getattr(d.stats, name) for d in losses]) for name in DiscriminatorStats._fields},
-            **{f"penalty_{name}": mean([d.penalties[name] for d in losses]) for name in d.penalties},
-        }
-
-    def _context(self, player: str, update: int) -> StepContext:
-        return StepContext(update, self.step / self.last_step, StepRNG(self.seed, player, update, self.device))
-
-    def _set_learning_rates(self) -> None:
-        factor = self.schedule(self.step / self.last_step) / 2**self.roll_backs
-        for optimizer, base_lrs in self.base_lrs.items():
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = factor * base_lr
-
-    def refuse_nonfinite(self) -> None:
-        """Check that all weights are finite.
-
-        Raises:
-            Diverged: a weight is not finite.
-        """
-        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-                raise Diverged(f"weights of the {name} not finite at step {self.step}")
 
 
 def optimizer_step(

@@ -2,11 +2,10 @@
 
     python tests/benchmarks/metrics_speed.py [repeats] [threads]
 
-Prints the times of FID and KID from features, and how many times faster than the authors' prdc precision, recall,
-density and coverage are: medians of runs that take turns, in seconds of the clock and of the processor (all threads
-together). Peak memory above the features is that of a process of its own. Start it with OMP_NUM_THREADS set to the same
-number, for numpy, and on a machine that is busy with something else with OMP_WAIT_POLICY=PASSIVE: threads that spin
-while they wait for one that has no core took four times as long.
+Prints the times of FID and KID from features, and the speed of precision, recall, density and coverage relative to the
+authors' package prdc. All are medians over alternating runs, in wall-clock and CPU seconds of all threads. Peak memory
+above that of the features is measured in a separate process. Set OMP_NUM_THREADS to the same number of threads, for
+NumPy. On a busy machine, also set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait take four times as long.
 """
 
 from __future__ import annotations
@@ -47,20 +46,20 @@ def prdc(real: Tensor, fake: Tensor) -> dict[str, float]:
 
 
 def seconds(score: Callable[[Tensor, Tensor], object], real: Tensor, fake: Tensor) -> tuple[float, float]:
-    """Of the clock and of the processor."""
+    """Return wall-clock and CPU seconds."""
     started, cpu = time.perf_counter(), time.process_time()
     score(real, fake)
     return time.perf_counter() - started, time.process_time() - cpu
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held. `ru_maxrss` would count what its parent held when it forked."""
+    """Return the peak memory of this process. `ru_maxrss` would include that of its parent before the fork."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
 def memory(threads: int) -> float:
-    """Peak megabytes above the features of neighbour_quality, in this process."""
+    """Return the peak memory of neighbour_quality above that of the features, in megabytes, in this process."""
     torch.set_num_threads(threads)
     real, fake = features()
     neighbour_quality(real[:500], fake[:500])  # the libraries' own buffers

@@ -1,10 +1,10 @@
-"""Scores of the recipes over seeds, and whether the watchdog barked.
+"""Scores of the recipes over seeds, and warnings of the watchdog.
 
     python tests/benchmarks/recipes.py NAME [seeds] [overrides]
 
-Trains `experiment=NAME` (`none`: what the overrides say) for seeds 0, 1, ... on one thread, one after the other, and
-prints the scores of 2,500 samples of the averaged generator (PacGAN's protocol for mixtures; of images, those of the
-run's own last evaluation), what the watchdog said, and the means.
+Trains `experiment=NAME` (`none`: only the overrides) for seeds 0, 1, ... one after the other, on one thread. Prints the
+scores of 2,500 samples of the averaged generator (for mixtures PacGAN's protocol, for images the last evaluation of the
+run), the warnings of the watchdog, and the means over seeds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SAMPLES = 2500
 
 
 def scores(name: str, seed: int, overrides: Sequence[str]) -> tuple[dict[str, float], str]:
-    """Train once; the scores of samples, and what the watchdog said."""
+    """Train once; return the scores of the samples, and the warning of the watchdog."""
     quick = ["tracker=none", "trainer.sample_every=null", "trainer.checkpoint_every=null"]
     experiment = [] if name == "none" else [f"experiment={name}"]
     cfg = run_config.compose([*experiment, f"seed={seed}", *quick, *overrides])

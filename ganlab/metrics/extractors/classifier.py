@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ganlab.data.batches import Batches, to_model_range
 from ganlab.data.dataset import Examples
 from ganlab.metrics.extractors.weights import he_initialized
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 NUM_FEATURES = 128
 MAX_SIDE = 64  # pixels; larger images are downsampled, because training would take hours
@@ -85,7 +85,7 @@ def train(examples: Examples, shape: tuple[int, ...], num_classes: int, recipe: 
 
     The weights depend only on the arguments, bit for bit on the same hardware.
     """
-    rng = generator(recipe.seed, "classifier")
+    rng = make_rng(recipe.seed, "classifier")
     with one_thread(), torch.inference_mode(False), torch.enable_grad():
         network = he_initialized(lambda: Classifier(shape, num_classes), rng).to(memory_format=torch.channels_last)
         batch_size = min(recipe.batch_size, len(examples))

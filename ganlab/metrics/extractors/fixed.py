@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganlab.data.dataset import Dataset
 from ganlab.metrics.extractors.extractor import Features, NetworkExtractor
 from ganlab.metrics.extractors.weights import hash_of, he_initialized
-from ganlab.rng import generator
+from ganlab.rng import make_rng
 
 NUM_RANDOM = 128
 
@@ -23,7 +23,7 @@ def make_pixels(dataset: Dataset, device: torch.device) -> NetworkExtractor:
 
 def make_random(dataset: Dataset, device: torch.device) -> NetworkExtractor:
     """Random features, for images unlike those of any trained network (Naeem et al., 2020, section 4.3)."""
-    network = he_initialized(lambda: RandomNetwork(dataset.shape[0]), generator(0, "random extractor"))
+    network = he_initialized(lambda: RandomNetwork(dataset.shape[0]), make_rng(0, "random extractor"))
     about = f"random convolutional network, {NUM_RANDOM} features"
     return NetworkExtractor("random", hash_of(network, "random"), about, network, dataset.shape, device)
 

@@ -1,4 +1,4 @@
-"""Progress of a run: log lines, and on a terminal also a progress bar."""
+"""Display of a run's progress: log lines, and on a terminal also a progress bar."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class Progress:
-    """Progress display of a run.
-
-    Args:
-        bar: progress bar over the steps.
-        last_step: last step of the run.
-    """
+class ProgressBar:
+    """A progress bar over the steps of a run, and log lines beside it."""
 
     def __init__(self, bar: tqdm, last_step: int) -> None:
         self.bar, self.last_step = bar, last_step
@@ -41,11 +36,11 @@ class Progress:
 
 
 @contextmanager
-def progress(step: int, last_step: int) -> Iterator[Progress]:
-    """Context manager that displays progress from `step` to `last_step`."""
+def progress_bar(step: int, last_step: int) -> Iterator[ProgressBar]:
+    """Context manager that displays progress from `step` to `last_step`; the bar is shown only on a terminal."""
     with tqdm(total=last_step, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
         if bar.disable:
-            yield Progress(bar, last_step)
+            yield ProgressBar(bar, last_step)
         else:
             with logging_redirect_tqdm(tqdm_class=tqdm):
-                yield Progress(bar, last_step)
+                yield ProgressBar(bar, last_step)
