@@ -253,11 +253,9 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     plan = {"last_step": cadence.last_step, "evaluate_every": cadence.evaluate.steps, "main_metric": main_metric}
     if resume:
         trainer.restore()
-        hashes = [*(earlier for earlier in run.result["config_hashes"] if earlier != cfg.hash), cfg.hash]
-        run.update(**plan, config_hash=cfg.hash, config_hashes=hashes, status="running", error=None, halted=None)
+        run.restart(cfg.hash, plan)
     else:
-        about_run = {**cfg.identity, "provenance": provenance(device)}
-        run.start({**about_run, "dataset": origin, **plan})
+        run.start({**cfg.identity, "provenance": provenance(device), "dataset": origin, **plan})
     if evaluator:
         trainer.progress.evaluation_seconds += evaluator.preparation
     return trainer

@@ -127,6 +127,15 @@ class RunFolder:
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
 
+    def restart(self, config_hash: str, entries: Mapping[str, Any]) -> None:
+        """Write to `result.json` that a reopened run is running again, with a config that may have changed.
+
+        Args:
+            entries: further entries.
+        """
+        hashes = [*(earlier for earlier in self.result["config_hashes"] if earlier != config_hash), config_hash]
+        self.update(**entries, config_hash=config_hash, config_hashes=hashes, status="running", error=None, halted=None)
+
     def check_same_run(self, source: str, seed: object, config_hash: str) -> None:
         """Refuse a config or checkpoint of another run.
 
