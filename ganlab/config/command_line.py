@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from ganlab.config.conf_files import CONFIG_NAME, conf_dir
 from ganlab.config.hydra_errors import explain, first_line
-from ganlab.config.hydra_internals import flag_parser, initialize_hydra
+from ganlab.config.hydra_internals import flag_parser, initialize_hydra, raised_by_hydra
 from ganlab.config.signatures import bind, parameters_of
 from ganlab.config.terminal import LogFormatter, printable, printable_traceback
 from ganlab.errors import ConfigError, GanlabError, OperationalError
@@ -48,18 +48,12 @@ def run(command: Callable[[], object], arguments: Sequence[str]) -> int:
     except OSError as error:
         return _say(str(error), 1)
     except Exception as error:  # noqa: BLE001
-        if raised_in(error).partition(".")[0] == "hydra":
+        if raised_by_hydra(error):
             return _say(explain(error, arguments), ConfigError.exit_code)  # for some bad configs it raises a ValueError
         # a bug in ganlab or in the user's modules: print the whole traceback
         print(printable_traceback(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
-
-
-def raised_in(error: Exception) -> str:
-    """Return the name of the module that raised an error, not its path: a checkout may be in a folder of any name."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", ""))
 
 
 def say(error: GanlabError, job: str = "") -> int:

@@ -5,6 +5,7 @@ No other module imports anything from `hydra._internal`.
 
 from __future__ import annotations
 
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -66,3 +67,12 @@ def is_basic_sweeper(sweeper: DictConfig) -> bool:
     executes the modules of its plugins again when it searches for plugins.
     """
     return issubclass(get_class(sweeper._target_), basic_sweeper.BasicSweeper)
+
+
+def raised_by_hydra(error: Exception) -> bool:
+    """Whether an error was raised in Hydra's code, which raises a plain ValueError for some bad configs.
+
+    The module is compared, not its path: a checkout may be in a folder with any name.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == hydra.__name__
