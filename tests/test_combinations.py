@@ -44,12 +44,12 @@ def penalties() -> dict[str, dict[str, Penalty]]:
     return {name: build.build_game(run_config.compose([f"penalty={name}"])).penalties for name in options_of("penalty")}
 
 
-def test_no_network_is_left_out() -> None:
+def test_every_network_is_tested() -> None:
     assert set(SMALL) == set(options_of("model"))
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path) -> None:
+def test_every_loss_and_penalty_trains_every_network(model: str, tmp_path: Path) -> None:
     choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none"]
     learner = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
     for loss, penalty in product(losses(), penalties()):
@@ -67,7 +67,7 @@ def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("model", "dataset", "condition"), CONDITIONS)
-def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str, tmp_path: Path) -> None:
+def test_a_conditional_network_depends_on_its_label(model: str, dataset: str, condition: str, tmp_path: Path) -> None:
     small = [choice for choice in SMALL[model] if choice.startswith(("model.", "dataset.")) and dataset in SMALL[model]]
     choices = [
         dataset,
@@ -103,7 +103,7 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
     ],
 )
 @pytest.mark.parametrize("kind", ["circle", "digits"])
-def test_every_other_choice(kind: str, choice: str, tmp_path: Path) -> None:
+def test_every_other_option_trains(kind: str, choice: str, tmp_path: Path) -> None:
     model = {"circle": "mlp", "digits": "dcgan_small"}[kind]
     cfg = run_config.compose(
         [f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none", choice]
