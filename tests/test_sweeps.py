@@ -153,6 +153,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_continues(start: S
     process.kill()  # the launcher alone: its jobs notice, save and stop
     process.communicate(timeout=60)
     wait_for_jobs(sweep)
+    assert set(statuses(sweep).values()) == {"stopped"}
 
     process = start(*arguments)
     output, errors = process.communicate(timeout=60)
