@@ -343,7 +343,7 @@ def holds(attack: Attack, result: str) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore")  # from torch, when it writes rare kinds of tensors
-def test_an_entry_that_was_changed_is_refused_by_its_name_or_has_no_effect(victim: Victim) -> None:
+def test_a_changed_entry_is_refused_by_name_or_has_no_effect(victim: Victim) -> None:
     victim.write(victim.content)
     expected = resumed(victim)
     some = attacks(victim.content)[::31]  # all of them would take minutes
@@ -369,7 +369,7 @@ def test_a_changed_entry_is_refused_or_has_no_effect_on_samples(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("entry", ["shape", "classes", "units", "scale", "center"])
-def test_samples_are_refused_where_the_description_of_the_data_makes_no_sense(victim: Victim, entry: str) -> None:
+def test_an_invalid_description_of_the_data_is_refused_before_sampling(victim: Victim, entry: str) -> None:
     path = ("data", "units", entry) if entry in ("scale", "center") else ("data", entry)
     names = (ANYTHING | NUMBERS).keys() & changes_of(at(victim.content, path)).keys()
     if entry == "scale":
@@ -378,7 +378,7 @@ def test_samples_are_refused_where_the_description_of_the_data_makes_no_sense(vi
     assert {name: result for name, result in results.items() if result not in ("refused", "not possible")} == {}
 
 
-def test_nothing_is_loaded_where_the_last_entry_does_not_fit(victim: Victim) -> None:
+def test_a_bad_last_entry_prevents_loading_any_entry(victim: Victim) -> None:
     scramble(victim.trainer)
     before = state_of(victim.trainer)
     names = list(victim.content["discriminator_optimizer"]["state"])
@@ -419,7 +419,7 @@ def test_entries_agree_with_each_other(victim: Victim, path: Keys, value: Any, m
         victim.trainer.restore()
 
 
-def test_the_step_is_the_number_of_updates_that_the_optimizers_have_made(victim: Victim) -> None:
+def test_the_step_must_equal_the_updates_of_the_optimizers(victim: Victim) -> None:
     earlier = {
         "progress": victim.content["progress"] | {"step": 1},
         "watchdog": victim.content["watchdog"] | {"good_step": 1},
@@ -443,7 +443,7 @@ def test_a_step_beyond_the_last_is_refused(victim: Victim) -> None:
         victim.trainer.restore()
 
 
-def test_the_name_of_a_file_is_its_step(victim: Victim) -> None:
+def test_the_name_of_a_checkpoint_must_match_its_step(victim: Victim) -> None:
     file = victim.file.with_name("step_00000009.pt")
     torch.save(victim.content, file)
     (file.parent / "step_latest.pt").touch()  # not one of ours
@@ -452,7 +452,7 @@ def test_the_name_of_a_file_is_its_step(victim: Victim) -> None:
     file.unlink()
 
 
-def test_weights_that_overflow_make_no_samples(victim: Victim) -> None:
+def test_samples_from_overflowing_weights_are_refused(victim: Victim) -> None:
     huge = {name: tensor.clone().fill_(1e38) if tensor.is_floating_point() else tensor
             for name, tensor in victim.content["ema"].items()}  # fmt: skip
     victim.write(victim.content | {"ema": huge})
@@ -460,14 +460,14 @@ def test_weights_that_overflow_make_no_samples(victim: Victim) -> None:
         load_run(victim.folder).sample(3)
 
 
-def test_the_average_does_not_give_way_to_the_raw_weights(victim: Victim) -> None:
+def test_a_missing_average_is_not_replaced_by_the_raw_weights(victim: Victim) -> None:
     victim.write({name: entry for name, entry in victim.content.items() if name != "ema"})
     with pytest.raises(CheckpointError, match=r"last\.pt: ema: missing"):
         load_run(victim.folder)
 
 
 @pytest.mark.parametrize("victim", ["circle"], indirect=True)
-def test_a_state_that_would_crash_the_optimizer_ends_in_one_line(
+def test_an_invalid_optimizer_state_is_refused_in_one_line(
     victim: Victim, ganlab: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     path = ("generator_optimizer", "state", 1, "exp_avg")
@@ -495,7 +495,7 @@ def archive(tmp_path: Path, **members: bytes) -> Path:
     return file
 
 
-def test_a_file_is_not_decompressed(tmp_path: Path) -> None:
+def test_compressed_members_are_refused(tmp_path: Path) -> None:
     torch.save({"format": 3}, tmp_path / "last.pt")
     with (
         zipfile.ZipFile(tmp_path / "last.pt", "a", zipfile.ZIP_DEFLATED) as bomb,
@@ -531,7 +531,7 @@ def test_a_wrong_directory_of_the_archive_is_refused(tmp_path: Path, offset: int
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_members_are_refused(tmp_path: Path) -> None:
     torch.save({"format": 3}, tmp_path / "last.pt")
     with zipfile.ZipFile(tmp_path / "last.pt", "a") as twice:
         twice.writestr("last/data.pkl", pickle.dumps({"format": 3}, 2))
@@ -550,7 +550,7 @@ class Call:
 @pytest.mark.parametrize(
     "call", [Call(bytearray, 10**10), Call(codecs.encode, Call(codecs.encode, b"00", "hex"), "hex")]
 )
-def test_what_needs_more_memory_than_the_file_has_is_refused(tmp_path: Path, call: Call) -> None:
+def test_a_call_that_allocates_memory_is_refused(tmp_path: Path, call: Call) -> None:
     torch.save({"format": 3, "config": call}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="is neither a tensor nor a plain value"):
         read(tmp_path / "last.pt")
@@ -632,7 +632,7 @@ def updates(network: nn.ModuleDict, optimizer: torch.optim.Optimizer, num: int) 
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_any_optimizer_goes_on_as_if_it_had_not_been_interrupted(name: str, tmp_path: Path) -> None:
+def test_every_optimizer_resumes_as_if_not_interrupted(name: str, tmp_path: Path) -> None:
     make = OPTIMIZERS[name]
     network = partly_used()
     optimizer = make(network.parameters())

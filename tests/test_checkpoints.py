@@ -40,7 +40,7 @@ def test_last_is_the_latest_numbered_one(run: Path) -> None:
     assert read(Checkpoints(folder).find("4"))["progress"]["step"] == 4
 
 
-def test_only_the_latest_stay_where_asked(tmp_path: Path) -> None:
+def test_only_the_latest_checkpoints_are_kept_if_requested(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
         checkpoints.save(step, {"progress": Progress(step)})
@@ -122,7 +122,7 @@ def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "last.pt")
 
 
-def test_a_missing_checkpoint_is_answered_with_those_there_are(run: Path) -> None:
+def test_a_missing_checkpoint_is_refused_listing_the_existing_ones(run: Path) -> None:
     with pytest.raises(CheckpointError, match="has last, 2, 4, 6"):
         load_run(run, checkpoint="5")
     with pytest.raises(CheckpointError, match="not a run's folder"):
@@ -140,7 +140,7 @@ def test_a_run_s_config_that_names_foreign_code_is_refused(run: Path, tmp_path: 
         load_run(folder)
 
 
-def test_samples_depend_on_seed_and_index_alone(run: Path) -> None:
+def test_samples_depend_only_on_seed_and_index(run: Path) -> None:
     trained = load_run(run)
     many = trained.sample(130, seed=3)
     torch.testing.assert_close(trained.sample(7, seed=3), many[:7])

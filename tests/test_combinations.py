@@ -44,30 +44,32 @@ def penalties() -> dict[str, dict[str, Penalty]]:
     return {name: build.build_game(run_config.compose([f"penalty={name}"])).penalties for name in options_of("penalty")}
 
 
-def test_no_network_is_left_out() -> None:
+def test_every_network_is_tested() -> None:
     assert set(SMALL) == set(options_of("model"))
 
 
 @pytest.mark.parametrize("model", SMALL)
-def test_every_loss_and_penalty_goes_with_the_network(model: str, tmp_path: Path) -> None:
+def test_every_loss_and_penalty_trains_every_network(model: str, tmp_path: Path) -> None:
     choices = [*SMALL[model], f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none"]
-    learner = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
+    training_step = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).training_step
     for loss, penalty in product(losses(), penalties()):
-        learner.game = Game(losses()[loss], penalties()[penalty])
-        before = [parameter.clone() for parameter in (*learner.generator_parameters, *learner.discriminator_parameters)]
-        learner.step = 0
-        for _ in range(2):
-            numbers = learner.update()
+        training_step.game = Game(losses()[loss], penalties()[penalty])
+        before = [
+            parameter.clone()
+            for parameter in (*training_step.generator_parameters, *training_step.discriminator_parameters)
+        ]
+        for step in range(2):
+            numbers = training_step(step)
             assert all(value.isfinite() for value in numbers.values()), (loss, penalty, numbers)
-        after = (*learner.generator_parameters, *learner.discriminator_parameters)
+        after = (*training_step.generator_parameters, *training_step.discriminator_parameters)
         assert all(parameter.isfinite().all() for parameter in after), (loss, penalty)
-        half = len(learner.generator_parameters)
+        half = len(training_step.generator_parameters)
         for part in (slice(half), slice(half, None)):
             assert any(not torch.equal(a, b) for a, b in zip(before[part], after[part], strict=True)), (loss, penalty)
 
 
 @pytest.mark.parametrize(("model", "dataset", "condition"), CONDITIONS)
-def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str, tmp_path: Path) -> None:
+def test_a_conditional_network_depends_on_its_label(model: str, dataset: str, condition: str, tmp_path: Path) -> None:
     small = [choice for choice in SMALL[model] if choice.startswith(("model.", "dataset.")) and dataset in SMALL[model]]
     choices = [
         dataset,
@@ -78,15 +80,15 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
         "tracker=none",
         "metrics=none",
     ]
-    learner = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).learner
-    numbers = [learner.update() for _ in range(2)]
+    training_step = build.build(run_config.compose(choices), RunFolder(tmp_path / "run")).training_step
+    numbers = [training_step(step) for step in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())
-    z = torch.randn(2, learner.players.latent_dim)
+    z = torch.randn(2, training_step.players.latent_dim)
     with torch.no_grad():
-        fake = learner.generator.eval()(z, torch.tensor([0, 1]))
-        other = learner.generator(z, torch.tensor([1, 0]))
-        logit = learner.discriminator.eval()(fake, torch.tensor([0, 1]))
-        elsewhere = learner.discriminator(fake, torch.tensor([1, 0]))
+        fake = training_step.generator.eval()(z, torch.tensor([0, 1]))
+        other = training_step.generator(z, torch.tensor([1, 0]))
+        logit = training_step.discriminator.eval()(fake, torch.tensor([0, 1]))
+        elsewhere = training_step.discriminator(fake, torch.tensor([1, 0]))
     assert not torch.allclose(fake, other)
     assert not torch.allclose(logit, elsewhere)
 
@@ -103,11 +105,11 @@ def test_a_network_that_is_told_classes(model: str, dataset: str, condition: str
     ],
 )
 @pytest.mark.parametrize("kind", ["circle", "digits"])
-def test_every_other_choice(kind: str, choice: str, tmp_path: Path) -> None:
+def test_every_other_option_trains(kind: str, choice: str, tmp_path: Path) -> None:
     model = {"circle": "mlp", "digits": "dcgan_small"}[kind]
     cfg = run_config.compose(
         [f"dataset={kind}", f"model={model}", "trainer.batch_size=8", "tracker=none", "metrics=none", choice]
     )
-    learner = build.build(cfg, RunFolder(tmp_path / "run")).learner
-    numbers = [learner.update() for _ in range(2)]
+    training_step = build.build(cfg, RunFolder(tmp_path / "run")).training_step
+    numbers = [training_step(step) for step in range(2)]
     assert all(value.isfinite() for value in numbers[-1].values())

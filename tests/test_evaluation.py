@@ -52,7 +52,7 @@ def circle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("circle") / "run", *CIRCLE)
 
 
-def test_a_run_scores_itself(circle: Path) -> None:
+def test_a_run_records_its_scores(circle: Path) -> None:
     history = RunFolder(circle).history()
     assert [record["step"] for record in history] == [62, 124, 186, 248]
     names = {"sliced_wasserstein", "near", "distance", "curve_coverage"}
@@ -66,7 +66,7 @@ def test_a_run_scores_itself(circle: Path) -> None:
     assert scores["sliced_wasserstein"].floor < 0.1 < scores["sliced_wasserstein"].value
 
 
-def test_the_best_checkpoint_is_that_of_the_best_score(circle: Path) -> None:
+def test_the_best_checkpoint_has_the_best_score(circle: Path) -> None:
     history = RunFolder(circle).history()
     best = min(history, key=lambda record: record["sliced_wasserstein"])
     assert result(circle)["best"]["step"] == best["step"]
@@ -111,7 +111,7 @@ def test_evaluation_changes_nothing_in_training(choices: tuple[str, ...], tmp_pa
     assert result(scored)["config_hash"] == result(plain)["config_hash"]
 
 
-def test_a_resumed_run_scores_as_the_uninterrupted_one(circle: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_scores_of_an_uninterrupted_run(circle: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=2", "schedule=constant")
     cost = result(folder)["evaluation_seconds"]
     cfg = run_config.load(folder).override(["trainer.epochs=4"])
@@ -144,7 +144,9 @@ def test_scores_of_another_protocol_are_not_mixed_after_a_resume(
     run.close()
 
 
-def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_metric_measured_differently_after_an_omission_restarts_its_curve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make_run(tmp_path / "run", *CIRCLE, "trainer.epochs=1")
     for epochs, names, num in ((2, "[distance]", 200), (3, "[near]", 300)):
         cfg = run_config.load(folder).override(
@@ -158,7 +160,7 @@ def test_a_metric_that_is_left_out_for_a_while_is_known_again(tmp_path: Path, ca
     assert (scores["near"]["step"], scores["distance"]["step"], result(folder)["main_metric"]) == (186, 124, None)
 
 
-def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changed_data_of_a_run_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     points = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
     np.save(tmp_path / "points.npy", points)
     choices = ("dataset=points", f"dataset.path={tmp_path}/points.npy", "trainer.steps=2", "trainer.batch_size=50")
@@ -170,7 +172,7 @@ def test_a_run_whose_data_have_changed_is_told_of(tmp_path: Path, caplog: pytest
     assert "was trained on other data" in caplog.text
 
 
-def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_reports_the_time_of_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=2500")  # almost only evaluation
     [(seconds, share)] = re.findall(r"Evaluation took ([\d.]+) s, (\d+) % of the run", caplog.text)
@@ -178,7 +180,7 @@ def test_the_log_says_what_evaluation_cost(tmp_path: Path, caplog: pytest.LogCap
     assert 0 < int(share) <= 100
 
 
-def test_what_is_no_finite_number_is_not_measured() -> None:
+def test_a_score_that_is_not_finite_is_refused() -> None:
     features = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seen = FeatureSet(features, torch.eye(2)[torch.arange(100) % 2].double())
     facts = DatasetInfo(is_image=True, is_classified=True, shares=torch.tensor([1.0, 0.0], dtype=torch.float64))
@@ -213,7 +215,9 @@ def remembering() -> Callable[..., Evaluator]:
     return make
 
 
-def test_copies_of_training_examples_are_told_from_new_ones(remembering: Callable[..., Evaluator]) -> None:
+def test_memorisation_distinguishes_copies_of_training_examples_from_new_ones(
+    remembering: Callable[..., Evaluator],
+) -> None:
     evaluator, examples = remembering(), [Ring8(num_examples=2000, seed=seed).load() for seed in (0, 9)]
     copies, new = (evaluator.evaluate(Points(e.units.outside(e.data)))["memorisation"] for e in examples)
     assert copies.value == 0
@@ -222,7 +226,7 @@ def test_copies_of_training_examples_are_told_from_new_ones(remembering: Callabl
     assert new.floor != 1  # of some of the held-out examples beside the others
 
 
-def test_memorisation_says_what_it_was_measured_against(remembering: Callable[..., Evaluator]) -> None:
+def test_memorisation_records_its_reference_set(remembering: Callable[..., Evaluator]) -> None:
     examples = Ring8(num_examples=2000, seed=9).load()
     source = Points(examples.units.outside(examples.data))
     one, fewer, other = (remembering(*sizes).evaluate(source)["memorisation"] for sizes in ((), (2000, 100), (1000,)))
@@ -275,7 +279,7 @@ def points_of(dataset: Ring8 | Grid25 | Circle) -> np.ndarray:
     return examples.units.outside(examples.data).numpy()
 
 
-def test_a_perfect_sampler_scores_like_the_floor(tmp_path: Path) -> None:
+def test_a_perfect_sampler_scores_at_the_floor(tmp_path: Path) -> None:
     scores = scores_of(points_of(Ring8(num_examples=2500, seed=7)), "ring8", tmp_path)
     assert scores["modes"]["value"] == 8
     assert scores["high_quality"]["value"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
@@ -294,7 +298,7 @@ def test_a_metric_of_only_so_many_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     assert scores["wasserstein"]["floor"] / 2 < scores["wasserstein"]["value"] < 2 * scores["wasserstein"]["floor"]
 
 
-def test_half_of_the_modes_is_half_of_the_modes(tmp_path: Path) -> None:
+def test_half_of_the_modes_are_counted_as_half(tmp_path: Path) -> None:
     points = points_of(Ring8(num_examples=5000, seed=7))
     scores = scores_of(points[points[:, 1] > 0.01][:2000], "ring8", tmp_path, metrics=["modes", "reverse_kl"])
     assert set(scores) == {"modes", "reverse_kl"}
@@ -468,9 +472,7 @@ def zipped_text(file: Path) -> None:
         (array_of(np.full((20, 2), np.nan, np.float32)), "circle", "not finite"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
-    make: Callable[[Path], None], dataset: str, message: str, tmp_path: Path
-) -> None:
+def test_unusable_samples_are_refused(make: Callable[[Path], None], dataset: str, message: str, tmp_path: Path) -> None:
     make(tmp_path / "given")
     with pytest.raises(DataError, match=message):
         evaluate(data=str(tmp_path / "given"), dataset=dataset, extractor="random" if dataset == "digits" else "auto")
@@ -486,7 +488,7 @@ def test_what_cannot_be_scored_is_refused(
         ({"metrics": []}, "no metrics are measured; name them"),
     ],
 )
-def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: str, circle: Path) -> None:
+def test_unsuitable_arguments_for_a_run_are_refused(options: dict[str, Any], message: str, circle: Path) -> None:
     with pytest.raises(GanlabError, match=message):
         evaluate(**{"run": str(circle), **options})
 
@@ -500,7 +502,7 @@ def test_what_does_not_suit_a_run_is_refused(options: dict[str, Any], message: s
         ({"checkpoint": "best"}, "allowed only with run="),
     ],
 )
-def test_what_a_file_cannot_give_is_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unsuitable_arguments_for_a_file_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(GanlabError, match=message):
         scores_of(np.zeros((20, 2), np.float32), "circle", tmp_path, **options)
 
@@ -566,7 +568,7 @@ def test_a_run_from_somebody_else_names_no_extractor_of_its_own(tmp_path: Path) 
     run_config.load(folder, trust=["json"])
 
 
-def test_the_command_says_how_a_list_is_written() -> None:
+def test_a_metric_that_is_not_a_list_is_refused_with_the_syntax() -> None:
     with pytest.raises(ConfigError, match=r"metrics=near: must be a list, like \[near\] or null"):
         call(evaluate, ["run=anywhere", "metrics=near"])
 

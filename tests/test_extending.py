@@ -127,7 +127,7 @@ def test_a_gradient_penalty_on_batch_normalization_is_refused_before_the_run(bes
         (("model=yours",), "model=yours: no such option; model has"),
     ],
 )
-def test_what_does_not_fit_is_named(overrides: tuple[str, ...], message: str, beside: Path, ganlab: Run) -> None:
+def test_refusals_name_what_does_not_fit(overrides: tuple[str, ...], message: str, beside: Path, ganlab: Run) -> None:
     done = ganlab(*CHOICES, *overrides)
     assert done.returncode == 2
     assert message in done.stderr

@@ -117,7 +117,7 @@ def test_where_the_data_are_some_of_the_classes_only_these_are_chosen_among() ->
     assert one.probabilities.shape == (6, 10)  # a single class cannot be classified
 
 
-def test_the_second_time_nothing_is_trained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_classifier_is_not_trained_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_domain(Digits(), CPU, TINY)
     monkeypatch.setattr(domain, "train", lambda *_: pytest.fail("trained"))
     torch.manual_seed(3)
@@ -185,7 +185,7 @@ def test_a_file_of_other_weights_is_trained_again(
     assert re.search(message, caplog.text)
 
 
-def test_callers_at_the_same_time_train_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_callers_train_once(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
     train = domain.train
     monkeypatch.setattr(domain, "train", lambda *given: trained.append(1) or train(*given))
@@ -296,7 +296,7 @@ def test_fixed_extractors_are_the_same_each_time(name: str) -> None:
     assert first(images).probabilities is None
 
 
-def test_pixels_are_the_pixels() -> None:
+def test_the_pixel_extractor_returns_the_pixels() -> None:
     images = noise(3, 1, 8, 8)
     assert torch.equal(make_extractor("pixels", Digits(), CPU)(images).values, images.view(3, 64))
 
@@ -382,7 +382,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("my_extractors", None)
 
 
-def test_a_users_own_network(own: str) -> None:
+def test_a_network_of_the_user_is_an_extractor(own: str) -> None:
     def make(name: str) -> Extractor:
         return make_extractor(f"{own}.{name}", Digits(), CPU, trust=[own])
 
@@ -483,7 +483,7 @@ def test_inception_sees_the_bytes_that_images_were_made_from(
         assert torch.equal(inception.to_bytes(images), every)
 
 
-def test_inception_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_inception_package_is_refused_with_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ConfigError, match="extractor=inception: requires torch-fidelity; pip install torch-fidelity"):
         make_extractor("inception", Digits(), CPU)
@@ -499,7 +499,7 @@ class Altered(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_inception_without_its_weights_says_where_to_put_them(
+def test_missing_inception_weights_are_refused_naming_their_folder(
     torch_fidelity: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The server is unreachable, stays silent, or sends something else."""

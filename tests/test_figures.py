@@ -159,7 +159,7 @@ def test_the_score_is_drawn_above_its_floor(tmp_path: Path) -> None:
     assert changed[0].max() > changed[1].max() + 50  # rows are counted from the top
 
 
-def test_the_curve_is_of_the_main_metric_alone(tmp_path: Path) -> None:
+def test_only_the_main_metric_is_plotted(tmp_path: Path) -> None:
     records = [{"epoch": epoch, "precision": 1.0, "kid": 0.1 / epoch - 0.03} for epoch in range(1, 5)]
     history = [{**record, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5} for record in records]
     widths = {}
@@ -176,7 +176,7 @@ def test_a_grid_of_samples_is_drawn_every_epoch(digits: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["circle", "digits"])
-def test_the_animation_has_a_frame_per_snapshot_and_they_differ(run: str, request: pytest.FixtureRequest) -> None:
+def test_the_animation_has_one_different_frame_per_snapshot(run: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(run)
     with Image.open(folder / "figures" / "training.gif") as animation:
         assert animation.n_frames == len(list((folder / "samples").glob("*.npz"))) >= 4
@@ -185,7 +185,7 @@ def test_the_animation_has_a_frame_per_snapshot_and_they_differ(run: str, reques
         assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - first).max() > 50
 
 
-def test_the_real_picture_shows_real_images(digits: Path) -> None:
+def test_real_png_shows_real_images(digits: Path) -> None:
     with Image.open(digits / "figures" / "real.png") as picture:
         grid = np.asarray(picture)
     scale = round(images.SIDE / 8)
@@ -194,7 +194,7 @@ def test_the_real_picture_shows_real_images(digits: Path) -> None:
     assert (np.abs(everything.astype(int) - shown).max(axis=(1, 2)) <= 1).any()
 
 
-def test_the_grid_puts_every_image_where_it_belongs() -> None:
+def test_the_grid_is_filled_row_by_row() -> None:
     black_to_white = (np.arange(5, dtype=np.uint8) * 60)[:, None, None, None] * np.ones((5, 4, 4, 1), np.uint8)
     grid = np.asarray(images.grid(black_to_white, columns=3))
     cell = 4 * round(images.SIDE / 4) + images.GAP
@@ -208,7 +208,7 @@ def test_colour_images_keep_their_colours() -> None:
     assert images.grid(images.to_bytes(red)).getpixel((images.GAP + 1, images.GAP + 1)) == (255, 0, 0)
 
 
-def test_the_report_stands_alone(circle: Path, digits: Path) -> None:
+def test_the_report_is_self_contained(circle: Path, digits: Path) -> None:
     for folder in (circle, digits):
         page = (folder / "report.html").read_text()
         assert "<th>status</th><td>done</td>" in page
@@ -270,11 +270,11 @@ def test_the_name_of_a_runs_folder_does_not_become_markup_of_its_report(scored: 
         hostile.assert_same_markup(report_of(scored), harmless)
 
 
-def test_a_report_runs_no_code_and_loads_nothing(scored: Path) -> None:
+def test_the_policy_of_a_report_allows_no_code_and_no_loading(scored: Path) -> None:
     hostile.assert_policy_allows_own_code_alone(report_of(scored))
 
 
-def test_a_report_shows_what_it_cannot_format(scored: Path) -> None:
+def test_a_report_escapes_and_shows_malformed_results(scored: Path) -> None:
     result = read_result(scored)
     result["scores"] = {"<b>": {"value": "much\x1b", "better": ["<script>"]}}
     (scored / "result.json").write_text(json.dumps(result | {"dataset": 5, "best": {"value": "<i>", "metric": "fid"}}))

@@ -115,9 +115,7 @@ def every_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("num_examples", REPETITIONS)
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_real_examples_in_the_place_of_samples_score_like_the_floor(
-    name: str, num_examples: int, every_metric: None
-) -> None:
+def test_real_examples_used_as_samples_score_at_the_floor(name: str, num_examples: int, every_metric: None) -> None:
     """Over several draws of everything, the mean difference from the floor is within 5 standard errors of 0."""
     real = DISTRIBUTIONS[name]
     differences: dict[str, list[float]] = {}
@@ -156,7 +154,7 @@ def other_fresh(fresh: Callable[[int, int], Examples], repetition: int, num: int
         (50_000, (None, 45_000), (2500, 45_000)),
     ],
 )
-def test_defaults_are_lowered_and_given_sizes_are_kept(
+def test_default_sizes_are_lowered_and_given_sizes_are_kept(
     num_examples: int, given: tuple[int | None, int | None], expected: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     default = Sizes(2500, 10_000)
@@ -166,7 +164,7 @@ def test_defaults_are_lowered_and_given_sizes_are_kept(
     assert caplog.text.count("set aside for the floor") == (sizes != wanted)
 
 
-def test_fresh_points_leave_the_sizes_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_datasets_with_fresh_points_keep_the_sizes(caplog: pytest.LogCaptureFixture) -> None:
     assert sizes_with_floor(Circle(60), 60, Sizes(2500, 10_000)) == (2500, 60)
     assert not caplog.text
 
@@ -191,7 +189,7 @@ def test_the_floor_is_between_disjoint_sets_of_real_examples() -> None:
     assert not real & floor
 
 
-def test_without_enough_other_examples_there_is_no_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_other_examples_give_no_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = np.random.default_rng(0).random((1500, 1, 8, 8), dtype=np.float32)
     np.save(tmp_path / "samples.npy", images)
     out = tmp_path / "scores.json"

@@ -32,24 +32,24 @@ Start = Callable[..., Forked | subprocess.Popen[str]]
 # Decisions --------------------------------------------------------------------------------------------------
 
 
-def test_the_best_mean_stands_first_and_of_equal_ones_the_earlier() -> None:
+def test_configurations_rank_by_mean_score_and_ties_by_position() -> None:
     standings = [Standing((3.0, 1.0)), Standing((1.0, 1.0)), Standing((2.0,)), Standing((1.0,))]
     assert rank(standings, "lower") == [1, 3, 0, 2]
     assert rank(standings, "higher") == [0, 2, 1, 3]
 
 
-def test_a_lost_seed_stands_behind_all_that_lost_none() -> None:
+def test_configurations_with_lost_seeds_rank_last() -> None:
     standings = [Standing((), 2), Standing((0.1,), 1), Standing((9.0, 9.0)), Standing((0.2, 0.2)), Standing((0.2,), 1)]
     assert rank(standings, "lower") == [3, 2, 1, 4, 0]
     assert rank(standings, "higher") == [2, 3, 4, 1, 0]
 
 
 @pytest.mark.parametrize(("num", "factor", "expected"), [(9, 3, 3), (10, 3, 4), (1, 3, 1), (4, 2, 2), (5, 2.5, 2)])
-def test_the_share_that_goes_on_is_rounded_up(num: int, factor: float, expected: int) -> None:
+def test_the_number_of_kept_configurations_is_rounded_up(num: int, factor: float, expected: int) -> None:
     assert Halving(factor, (0.5,), None).num_kept(num) == expected
 
 
-def test_without_rungs_each_costs_about_the_same() -> None:
+def test_default_rungs_are_powers_of_the_factor() -> None:
     halving = Halving.read(4, None, None)
     assert halving is not None
     assert halving.rungs == (1 / 16, 1 / 4)
@@ -68,13 +68,13 @@ def test_without_rungs_each_costs_about_the_same() -> None:
         ((None, None, "fid"), "hydra.launcher.metric=fid: needs halving; add hydra.launcher.halving="),
     ],
 )
-def test_what_cannot_be_is_refused(given: tuple[Any, ...], message: str) -> None:
+def test_invalid_halving_options_are_refused(given: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Halving.read(*given)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(7.46, "7.5 s"), (90, "1.5 min"), (9000, "2.5 h"), (0, "0.0 s")])
-def test_a_duration_has_the_unit_that_suits_it(seconds: float, expected: str) -> None:
+def test_durations_are_formatted_in_a_suitable_unit(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
 
 
@@ -158,7 +158,7 @@ def test_a_sweep_goes_from_rung_to_rung(tmp_path: Path, caplog: pytest.LogCaptur
     )
 
 
-def test_an_interrupted_sweep_finds_its_place(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_continues_at_its_rung(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job, curve in enumerate([(1.0, 9.0), (1.0,), (2.0, 0.1), (2.0,)]):
         sweep.come(job, *curve)
@@ -185,7 +185,7 @@ def test_a_run_that_diverges_at_its_rung_is_lost(tmp_path: Path) -> None:
     assert sorted(sweep.halted()) == [1]
 
 
-def test_a_verdict_stands_whatever_becomes_of_the_runs(tmp_path: Path) -> None:
+def test_recorded_decisions_outlive_later_changes_of_the_runs(tmp_path: Path) -> None:
     sweep, halving = Sweep(tmp_path, 2), Halving(2, (0.1, 0.5), None)
     for job, value in enumerate([1.0, 1.0, 2.0, 2.0]):
         sweep.come(job, value)
@@ -200,7 +200,7 @@ def test_a_verdict_stands_whatever_becomes_of_the_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), [("running", "another process is training it"), ("stopped", "stopped")])
-def test_nothing_is_decided_while_a_job_has_not_met_its_rung(status: str, reason: str, tmp_path: Path) -> None:
+def test_a_job_that_has_not_reached_its_rung_is_an_error(status: str, reason: str, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job in range(4):
         sweep.come(job, 1.0)
@@ -212,7 +212,7 @@ def test_nothing_is_decided_while_a_job_has_not_met_its_rung(status: str, reason
     assert not sweep.halted()
 
 
-def test_a_whole_run_ranked_against_fractions_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ranking_a_whole_run_against_partial_ones_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sweep = Sweep(tmp_path, 2)
     for job in range(4):
         sweep.come(job, 1.0, status="done" if job == 0 else "stopped", every=None if job == 0 else 10)
@@ -222,7 +222,7 @@ def test_a_whole_run_ranked_against_fractions_is_told(tmp_path: Path, caplog: py
     assert "Rung 1 of 1, 0.111 to 1 of each run" in caplog.text
 
 
-def test_unlike_scores_are_refused_with_both_runs(tmp_path: Path) -> None:
+def test_incomparable_scores_are_refused_naming_both_runs(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job in range(4):
         sweep.come(job, 1.0, num_fake=2000 if job < 3 else 500)
@@ -232,7 +232,7 @@ def test_unlike_scores_are_refused_with_both_runs(tmp_path: Path) -> None:
         next(rounds)
 
 
-def test_without_any_score_nobody_is_halted(tmp_path: Path) -> None:
+def test_a_rung_without_scores_is_refused(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 2)
     for job in range(4):
         sweep.come(job, 1.0)
@@ -242,7 +242,9 @@ def test_without_any_score_nobody_is_halted(tmp_path: Path) -> None:
         next(rounds)
 
 
-def test_rungs_that_evaluations_do_not_tell_apart_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rung_at_the_same_evaluation_as_the_one_before_is_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sweep = Sweep(tmp_path, 4)
     for job in range(8):
         sweep.come(job, float(job))
@@ -251,7 +253,9 @@ def test_rungs_that_evaluations_do_not_tell_apart_are_told(tmp_path: Path, caplo
     assert caplog.text.count("rung 0.1 is skipped") == 1
 
 
-def test_a_rung_with_no_evaluation_before_the_end_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rung_without_an_evaluation_before_the_end_halts_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sweep = Sweep(tmp_path, 2)
     rounds = Rungs(Halving(2, (0.5,), None), sweep.planned).rounds()
     next(rounds)
@@ -281,7 +285,7 @@ def test_one_configuration_is_not_halved(tmp_path: Path, caplog: pytest.LogCaptu
         (["dataset=digits", "model=dcgan_small"], "inception_score", None),
     ],
 )
-def test_a_metric_that_will_not_be_measured_is_refused(
+def test_an_unmeasured_metric_is_refused(
     overrides: list[str], metric: str | None, message: str | None, tmp_path: Path
 ) -> None:
     sweep = Sweep(tmp_path, 1, *overrides)
@@ -323,7 +327,7 @@ class Wild(NonSaturating):
 """
 
 
-def test_survivors_are_as_if_alone_and_the_halted_can_go_on(ganlab: Command, tmp_path: Path) -> None:
+def test_survivors_equal_single_runs_and_halted_runs_can_continue(ganlab: Command, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(WILD)
     lrs = ("1e-9", "1e-2", "1e-3", "1e-5")
     grid = (f"optimizer.generator.lr={','.join(lrs)}", "seed=0,1", "loss._target_=own.Wild")
@@ -370,7 +374,7 @@ def order(sweep: Path, configurations: Sequence[int], until: int) -> list[int]:
     return sorted(configurations, key=lambda number: min(scores[2 * number]) + min(scores[2 * number + 1]))
 
 
-def test_a_killed_sweep_decides_the_same_when_it_goes_on(ganlab: Command, start: Start, tmp_path: Path) -> None:
+def test_a_killed_sweep_makes_the_same_decisions_when_continued(ganlab: Command, start: Start, tmp_path: Path) -> None:
     run = (*RUN, "trainer.steps=300", "trainer.evaluate_every=0.5")  # every 31 steps
     grid = ("optimizer.generator.lr=1e-2,1e-3,1e-9", "seed=0,1", "hydra.launcher.halving=2")
     command = ("-m", "tracker=none", *run, *grid, "hydra.launcher.rungs=[0.1,0.3]")
@@ -409,7 +413,7 @@ def test_halving_is_refused_before_any_job(ganlab: Command, tmp_path: Path) -> N
         assert not list(tmp_path.glob("sweep/*/"))
 
 
-def test_optuna_is_told_what_a_halted_run_had_reached(ganlab: Command, tmp_path: Path) -> None:
+def test_optuna_receives_the_best_score_of_a_halted_run(ganlab: Command, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3")
     lr = "optimizer.generator.lr=interval(1e-9,1e-2)"

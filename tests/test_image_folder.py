@@ -90,7 +90,7 @@ def test_the_middle_square_is_cropped_or_all_of_it_squeezed(tmp_path: Path) -> N
     assert squeezed.tolist() == [[[255 * (x == c) for x in range(3)]] * 3 for c in range(3)]
 
 
-def test_making_smaller_takes_the_mean_and_not_one_pixel(tmp_path: Path) -> None:
+def test_downscaling_averages_pixels(tmp_path: Path) -> None:
     Image.fromarray(np.indices((32, 32)).sum(axis=0).astype(np.uint8) % 2 * 255).save(tmp_path / "chequered.png")
     for resample in ("box", "lanczos"):
         small = decode(tmp_path / "chequered.png", Recipe(4, 1, True, resample))
@@ -102,7 +102,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     assert decode(tmp_path / "deep.png", Recipe(2, 1, True, "box")).tolist() == [[[0, 1], [128, 255]]]
 
 
-def test_palettes_masks_and_transparent_greys_are_what_they_look_like(tmp_path: Path) -> None:
+def test_palettes_masks_and_transparent_greys_are_decoded_as_displayed(tmp_path: Path) -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([255, 0, 0, 0, 0, 255])
     palette.putdata([0, 1])
@@ -117,7 +117,7 @@ def test_palettes_masks_and_transparent_greys_are_what_they_look_like(tmp_path: 
     assert decode(tmp_path / "grey.png", recipe)[0, 0].tolist() == [0, 255]
 
 
-def test_a_photograph_is_turned_as_it_was_taken(tmp_path: Path) -> None:
+def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     upright = noise(8, 8, 3)
     exif = Image.Exif()
     exif[0x0112] = 6  # EXIF orientation: rotate clockwise for display
@@ -138,7 +138,7 @@ def test_folders_are_classes(tmp_path: Path) -> None:
     assert examples.data[:, 0, 0, 0].tolist() == [20, 21, 22, 10, 11, 0]
 
 
-def test_a_single_folder_within_is_no_class(tmp_path: Path) -> None:
+def test_a_single_subfolder_is_not_a_class(tmp_path: Path) -> None:
     (tmp_path / "faces" / "all").mkdir(parents=True)
     Image.new("L", (4, 4)).save(tmp_path / "faces" / "all" / "0.webp")
     made = dataset(tmp_path / "faces")
@@ -206,7 +206,7 @@ def test_runs_that_start_together_decode_once(pictures: Path, monkeypatch: pytes
     assert not [file for file in (pictures.parent / "cache").iterdir() if file.name.startswith(".decoding")]
 
 
-def test_a_run_that_waits_for_another_s_decoding_says_so_once(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_waiting_for_another_run_to_decode_is_logged_once(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     load(pictures)
     (lock,) = (pictures.parent / "cache").glob("*.lock")
     with caplog.at_level(logging.INFO):
@@ -223,7 +223,7 @@ def test_a_run_that_waits_for_another_s_decoding_says_so_once(pictures: Path, ca
     assert caplog.text.count(f"Waiting for another run that is decoding {pictures}") == 1
 
 
-def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(pictures: Path, tmp_path: Path) -> None:
+def test_only_outdated_caches_of_a_folder_are_removed(pictures: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     before = load(pictures)
     known = before.fingerprint
@@ -242,7 +242,7 @@ def test_what_a_folder_was_before_it_changed_is_removed_and_nothing_else(picture
     assert before.fingerprint == known  # a run that has mapped the old file can still read it
 
 
-def test_what_stopped_halfway_leaves_nothing_behind(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_decoding_leaves_no_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -276,7 +276,7 @@ def test_a_flipped_byte_within_a_picture_is_found(pictures: Path) -> None:
         load(pictures, on_corrupt="refuse")
 
 
-def test_skipped_pictures_are_told_of_every_time(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_pictures_are_reported_on_every_load(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
@@ -292,7 +292,7 @@ def test_a_folder_of_corrupt_pictures_only_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "bad")
 
 
-def test_a_folder_that_is_not_one_of_pictures_is_refused_before_any_is_read(pictures: Path, tmp_path: Path) -> None:
+def test_an_invalid_folder_is_refused_before_any_picture_is_read(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere: no such folder"):
         dataset(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"notes\.txt: no such folder"):

@@ -87,7 +87,7 @@ def examples_for(network: nn.Module) -> tuple[Tensor, list[Tensor]]:
 # Each network --------------------------------------------------------------------------------------------------
 
 
-def test_tutorial_networks_are_the_tutorial_s() -> None:
+def test_tutorial_networks_equal_those_of_the_tutorial() -> None:
     generator, discriminator = TutorialGenerator(32, (1, 28, 28)), TutorialDiscriminator((1, 28, 28))
     z = torch.randn(3, 32)
 
@@ -252,7 +252,7 @@ def test_spectral_norm_makes_the_largest_singular_value_1(layer: nn.Module) -> N
     assert sigma() == pytest.approx(1, rel=1e-4)  # sigma is a function of the weight, not a stored number
 
 
-def test_spectral_norm_has_the_paper_s_gradient_and_a_pure_forward_pass() -> None:
+def test_spectral_norm_has_the_gradient_of_the_paper_and_a_pure_forward_pass() -> None:
     network = nn.Sequential(nn.Linear(5, 7, bias=False))
     spectral_norm.normalise(network)
     before = copy.deepcopy(network.state_dict())
@@ -286,7 +286,7 @@ def test_attention_starts_as_the_identity_and_is_the_paper_s_sum() -> None:
 
 
 @pytest.mark.parametrize(("batch", "group"), [(8, 4), (4, 4), (6, 6), (1, 1)])
-def test_minibatch_std_is_numpy_s(batch: int, group: int) -> None:
+def test_minibatch_std_equals_numpy(batch: int, group: int) -> None:
     x = torch.randn(batch, 3, 2, 5)
     y = MinibatchStd()(x)
     assert torch.equal(y[:, :3], x)
@@ -334,7 +334,7 @@ def test_projection_is_equation_3() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_labels_change_what_is_made_and_judged(model: str) -> None:
+def test_labels_change_samples_and_logits(model: str) -> None:
     generator, discriminator = (moved(network).eval() for network in pair(model, (1, 28, 28), num_classes=3))
     z, x = torch.randn(1, 5).expand(3, -1), torch.randn(1, 1, 28, 28).expand(3, -1, -1, -1)
     label = torch.arange(3)
@@ -414,7 +414,7 @@ def test_discriminators_are_kept(kind: str) -> None:
 
 
 @pytest.mark.parametrize("network", [DCGANDiscriminator, ResNetDiscriminator])
-def test_attention_where_no_map_is_names_those_that_are(network: type[nn.Module]) -> None:
+def test_attention_at_a_missing_size_is_refused_listing_the_sizes(network: type[nn.Module]) -> None:
     with pytest.raises(ShapeError, match="attention=9: must be the height of a feature map: 14, 7"):
         network((1, 28, 28), 0, width=4, attention=9)
 

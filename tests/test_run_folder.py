@@ -23,7 +23,7 @@ TINY = ("tracker=none", "metrics=none", "model.generator.width=2", "dataset.num_
 Start = Callable[..., Forked | subprocess.Popen[str]]
 
 
-def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(start: Start, tmp_path: Path) -> None:
+def test_one_of_six_runs_started_in_one_folder_owns_it(start: Start, tmp_path: Path) -> None:
     processes = [
         start(*TINY, "hydra.run.dir=run", f"seed={seed}", f"optimizer.generator.lr=0.0{seed + 1}") for seed in range(6)
     ]
@@ -42,7 +42,7 @@ def test_of_six_starts_in_one_folder_one_trains_and_the_folder_is_all_its_own(st
     assert (run / "ganlab.log").read_text().count("Run folder: ") == 2  # both lines of the winner
 
 
-def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> None:
+def test_a_folder_is_locked_until_its_process_closes_it(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     run.claim()
     code = "import sys; from ganlab.runs.folder import RunFolder; RunFolder(sys.argv[1]).claim()"
@@ -53,7 +53,7 @@ def test_a_folder_is_taken_by_one_process_until_it_is_closed(tmp_path: Path) -> 
     assert subprocess.run(other, timeout=60, check=False).returncode == 0
 
 
-def test_what_was_written_for_a_run_that_never_started_is_removed_but_not_what_another_process_holds(
+def test_discarding_removes_an_unstarted_run_unless_another_process_holds_it(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "runs" / "run" / ".hydra").mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_two_sweeps_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sweep").iterdir()] == [".lock"]
 
 
-def test_a_sweep_that_is_refused_leaves_no_folder(start: Start, tmp_path: Path) -> None:
+def test_a_refused_sweep_leaves_no_folder(start: Start, tmp_path: Path) -> None:
     process = start("-m", *TINY, "loss=hinge,nope", "sweep_dir=sweep")
     process.communicate(timeout=60)
     assert process.returncode == 2
@@ -101,7 +101,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("result.json", "other", r"config\.yaml: has seed 0, but result\.json has 1"),
     ],
 )
-def test_a_run_does_not_go_on_with_a_file_of_another(
+def test_a_run_with_a_file_of_another_run_is_not_resumed(
     file: str, source: str, message: str, two_runs: Path, tmp_path: Path, copy_of_run: Callable[..., Path]
 ) -> None:
     run = copy_of_run(tmp_path / "run", *TINY)
@@ -110,7 +110,7 @@ def test_a_run_does_not_go_on_with_a_file_of_another(
         resume([f"resume={run}", "trainer.steps=4"])
 
 
-def test_a_resume_that_changes_the_config_may_be_killed_at_any_moment_and_goes_on(tmp_path: Path) -> None:
+def test_a_resume_killed_while_it_changes_the_config_can_be_resumed(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", *TINY)
     old_config = (run / ".hydra" / "config.yaml").read_bytes()
     old_checkpoint = (run / "checkpoints" / "last.pt").read_bytes()

@@ -91,7 +91,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("partition", ["low", "without_grace"])
-def test_a_preempted_job_saves_is_requeued_once_and_ends_as_if_undisturbed(
+def test_a_preempted_job_is_saved_requeued_once_and_equals_an_undisturbed_run(
     slurm: Slurm, partition: str, alone: Path
 ) -> None:
     slurm.submit(partition)
@@ -119,7 +119,7 @@ def test_a_preempted_job_saves_is_requeued_once_and_ends_as_if_undisturbed(
         torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
 
 
-def test_a_cancelled_job_saves_and_is_not_requeued(slurm: Slurm) -> None:
+def test_a_cancelled_job_is_saved_and_not_requeued(slurm: Slurm) -> None:
     slurm.submit("low")
     slurm("scancel", slurm.number)
     slurm.wait_until(lambda: not slurm("squeue", "--noheader"))

@@ -103,7 +103,7 @@ def calls(function: str, **arguments: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_function_of_ours_is_not_called_in_the_place_of_a_value(
+def test_a_ganlab_function_in_place_of_a_value_is_not_called(
     command: str, run: Path, server: tuple[str, list[str]]
 ) -> None:
     address, asked = server
@@ -183,7 +183,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.timeout(20)
-def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
+def test_a_malformed_config_is_refused_and_listed_as_damaged(kind: str, run: Path) -> None:
     (run / ".hydra" / "config.yaml").write_text(FILES[kind], encoding="latin1")
     with pytest.raises(Refused, match=r"config\.yaml"):
         run_config.load(run)
@@ -192,7 +192,7 @@ def test_a_config_that_is_no_config_is_refused_and_shown_as_damaged(kind: str, r
     assert run_record.read(run).overrides in ([], ["1", "2"])
 
 
-def test_no_value_of_the_environment_gets_into_what_is_read_or_shown_of_a_folder(run: Path) -> None:
+def test_environment_variables_are_not_resolved_in_files_of_a_folder(run: Path) -> None:
     edit(run, put("device", ENV))
     (run / ".hydra" / "overrides.yaml").write_text(f"- device={ENV}\n- '{ENV}'\n")
     result = json.loads((run / "result.json").read_text())
@@ -216,13 +216,13 @@ def test_the_config_in_a_run_folder_is_written_resolved(tmp_path: Path, ganlab: 
         assert [cfg.select(f"model.{player}.width") for player in ("generator", "discriminator")] == [2, 2]
 
 
-def test_a_file_does_not_say_whom_this_machine_contacts(tmp_path: Path) -> None:
+def test_the_mirror_of_a_dataset_is_not_read_from_a_file(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "dataset=mnist5", *SAMPLE, "model.generator.width=2", "trainer=smoke")
     edit(run, put("dataset.mirror", "http://127.0.0.1:9/"))
     assert run_config.load(run).select("dataset.mirror") is None
 
 
-def test_a_file_does_not_say_where_pictures_are_cached(tmp_path: Path) -> None:
+def test_the_cache_of_pictures_is_not_read_from_a_file(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for name in ("a.png", "b.png"):
@@ -237,7 +237,9 @@ def test_a_file_does_not_say_where_pictures_are_cached(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["file", "user"])
-def test_a_run_is_tracked_online_only_if_the_user_says_so(by: str, run: Path, ganlab: Callable[..., Any]) -> None:
+def test_a_resumed_run_is_tracked_online_only_on_the_command_line(
+    by: str, run: Path, ganlab: Callable[..., Any]
+) -> None:
     node = calls("ganlab.trackers.wandb.Wandb", mode="online", entity="stranger", project="open")
     edit(run, put("tracker", {"wandb": node}))
     said = ["tracker.wandb.mode=online"] if by == "user" else []
@@ -248,7 +250,7 @@ def test_a_run_is_tracked_online_only_if_the_user_says_so(by: str, run: Path, ga
     assert ("UpsertBucket" in server.queries) == (by == "user")
 
 
-def test_hydra_settings_of_another_kind_do_not_keep_a_run_from_going_on(run: Path) -> None:
+def test_malformed_hydra_settings_do_not_prevent_a_resume(run: Path) -> None:
     (run / ".hydra" / "hydra.yaml").write_text("hydra: [1, 2]\n")
     (run / ".hydra" / "overrides.yaml").write_text("{a: 1}\n")
     resume([f"resume={run}", "trainer.steps=4"])
@@ -268,7 +270,7 @@ DAMAGED_RESULTS = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED_RESULTS)
-def test_a_damaged_result_is_refused_and_shown_as_damaged(kind: str, run: Path) -> None:
+def test_a_damaged_result_is_refused_and_listed_as_damaged(kind: str, run: Path) -> None:
     change = DAMAGED_RESULTS[kind]
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(change if isinstance(change, str) else json.dumps({**result, **change}))
@@ -287,14 +289,14 @@ def test_damaged_metrics_are_refused(records: str, run: Path) -> None:
         resume([f"resume={run}", "trainer.steps=4"])
 
 
-def test_a_log_that_cannot_be_written_is_told_in_one_line(run: Path) -> None:
+def test_an_unwritable_log_is_reported_in_one_line(run: Path) -> None:
     (run / "ganlab.log").mkdir()
     with pytest.raises(OperationalError, match=r"ganlab\.log: cannot be written"):
         resume([f"resume={run}", "trainer.steps=4"])
 
 
 @pytest.mark.parametrize("dataset", [5, "x", ["x"], None])
-def test_a_group_of_another_kind_does_not_end_a_sweep_or_an_evaluation(dataset: Any, run: Path) -> None:
+def test_a_malformed_config_group_ends_neither_a_sweep_nor_an_evaluation(dataset: Any, run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps({**result, "dataset": dataset, "config_hash": ["x"]}))
     evaluate(run=str(run), num=20)
@@ -338,7 +340,7 @@ class Discriminator(nn.Module):
 """
 
 
-def test_a_trusted_module_lends_only_what_it_defines(
+def test_a_trusted_module_provides_only_what_it_defines(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_of_a_test.py").write_text(OWN)
@@ -367,7 +369,7 @@ def test_an_extractor_inside_a_trusted_constructor_must_be_trusted_too(tmp_path:
 
 
 @pytest.mark.parametrize("inside", ["payload_of_a_test.py", "payload_of_a_test/__init__.py"])
-def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
+def test_no_module_inside_the_folder_is_imported_even_if_trusted(
     inside: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = run / inside
@@ -385,7 +387,7 @@ def test_no_module_is_imported_from_inside_the_folder_even_if_it_is_trusted(
 
 
 @pytest.mark.parametrize("arguments", [("ganlab.sample", "run=."), ("ganlab", "resume=.", "trainer.steps=4")])
-def test_a_command_that_is_started_in_the_folder_is_refused_unless_python_imports_nothing_from_there(
+def test_a_command_started_in_the_folder_is_refused_unless_python_ignores_it(
     arguments: tuple[str, ...], run: Path
 ) -> None:
     """The module would be imported later, in place of a package that is not installed."""
@@ -439,7 +441,7 @@ READ_BY_COMPARE = {
 
 
 @pytest.mark.parametrize("name", READ_BY_COMPARE)
-def test_nothing_that_a_link_leads_to_gets_into_a_leaderboard(
+def test_targets_of_links_do_not_appear_in_a_leaderboard(
     name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "elsewhere").write_text(READ_BY_COMPARE[name])
@@ -455,7 +457,7 @@ def test_nothing_that_a_link_leads_to_gets_into_a_leaderboard(
     assert SECRET not in written
 
 
-def test_no_file_is_written_through_a_link_that_has_the_name_of_a_temporary_one(run: Path, tmp_path: Path) -> None:
+def test_no_file_is_written_through_a_link_named_like_a_temporary_file(run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("kept")
     for name in ("scores.json", "leaderboard.csv", "leaderboard.html"):
@@ -466,7 +468,7 @@ def test_no_file_is_written_through_a_link_that_has_the_name_of_a_temporary_one(
     assert {"scores.json", "leaderboard.csv", "leaderboard.html"} <= {file.name for file in run.iterdir()}
 
 
-def test_the_links_that_wandb_leaves_do_not_keep_a_run_from_going_on(run: Path) -> None:
+def test_links_made_by_wandb_do_not_prevent_a_resume(run: Path) -> None:
     logs = run / "wandb" / "offline-run-1" / "logs"
     logs.mkdir(parents=True)
     (logs / "debug-core.log").symlink_to("/cache/of/wandb/debug-core.log")

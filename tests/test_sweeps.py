@@ -109,7 +109,7 @@ def listing(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("ganlab: job ")]
 
 
-def test_a_job_equals_the_same_run_alone_and_is_not_made_twice(ganlab: Command, tmp_path: Path) -> None:
+def test_a_job_equals_a_single_run_and_is_not_repeated(ganlab: Command, tmp_path: Path) -> None:
     run = ("trainer.steps=130", "model.latent_dim=3", "trainer.checkpoint_every=null")
     sweep, alone = tmp_path / "sweep", make_run(tmp_path / "alone", *run, "seed=1")
     command = ("-m", "tracker=none", "metrics=none", *run, "seed=0,1", "sweep_dir=sweep")
@@ -131,7 +131,7 @@ def test_a_job_equals_the_same_run_alone_and_is_not_made_twice(ganlab: Command, 
     assert {file: content for file, content in files(sweep).items() if file in before} == before
 
 
-def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Start, tmp_path: Path) -> None:
+def test_a_signal_saves_the_running_jobs_and_the_same_command_continues(start: Start, tmp_path: Path) -> None:
     run = ("trainer.steps=3000", *TINY[1:3])
     arguments = ("-m", "tracker=none", "metrics=none", *run, "seed=1,2", "sweep_dir=sweep", "hydra.launcher.jobs=2")
     sweep = tmp_path / "sweep"
@@ -154,6 +154,7 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_goes_on(start: Sta
     process.kill()  # only the launcher: its jobs notice, save and stop
     process.communicate(timeout=60)
     wait_for_jobs(sweep)
+    assert set(statuses(sweep).values()) == {"stopped"}
 
     process = start(*arguments)
     output, errors = process.communicate(timeout=60)
@@ -234,7 +235,7 @@ class Wild(NonSaturating):
 """
 
 
-def test_twelve_jobs_outlive_a_failure_a_divergence_and_a_kill_half_way(start: Start, tmp_path: Path) -> None:
+def test_a_sweep_of_twelve_jobs_survives_a_failure_a_divergence_and_a_kill(start: Start, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(TRAPS)
     experiments = tmp_path / "my_conf" / "experiment"
     experiments.mkdir(parents=True)
@@ -314,7 +315,7 @@ def test_joblib_runs_all_jobs_and_lists_the_failures(ganlab: Command, tmp_path: 
     assert (done.returncode, len(listing(done))) == (3, 1)
 
 
-def test_optuna_is_told_inf_of_a_diverged_run(ganlab: Command, tmp_path: Path) -> None:
+def test_optuna_receives_inf_for_a_diverged_run(ganlab: Command, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweep.dir=sweep")
     lr = "optimizer.discriminator.lr=interval(1e37,1e38)"
@@ -342,7 +343,7 @@ setsid bash -c "while kill -0 $(cat "$here/../pids/$i"); do sleep 0.1; done; $he
 }
 
 
-def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, tmp_path: Path) -> None:
+def test_a_preempted_job_of_a_slurm_array_is_requeued_and_continues(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     (tmp_path / "bin").mkdir()
     for name, script in SLURM.items():
@@ -375,7 +376,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_goes_on(start: Start, 
 
 
 @pytest.mark.parametrize("sweep", [file.stem for file in sorted((conf_dir() / "sweep").glob("*.yaml"))])
-def test_every_grid_is_a_sweep_of_runs_that_fit(sweep: str) -> None:
+def test_every_named_grid_sweeps_over_valid_runs(sweep: str) -> None:
     hydra = OmegaConf.load(conf_dir() / "sweep" / f"{sweep}.yaml").hydra
     assert hydra.mode == "MULTIRUN"
     grid = [f"{key}={value}" for key, value in hydra.sweeper.params.items()]
@@ -398,7 +399,7 @@ def parsed(overrides: list[str]) -> list[Override]:
     ("jobs", "cores", "given", "expected"),
     [(1, None, None, None), (1, 3, None, 3), (2, 6, None, 3), (4, 3, None, 1), (2, None, "5", None), (2, 6, "5", 3)],
 )
-def test_jobs_share_a_budget_of_cores(
+def test_jobs_share_the_cores(
     jobs: int, cores: int | None, given: str | None, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -417,15 +418,13 @@ def test_jobs_share_a_budget_of_cores(
         (("seed=1", "hydra.launcher.jobs=2"), "hydra.launcher.jobs=2: applies only to sweeps"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(
-    arguments: tuple[str, ...], message: str, ganlab: Command, tmp_path: Path
-) -> None:
+def test_an_invalid_sweep_is_refused(arguments: tuple[str, ...], message: str, ganlab: Command, tmp_path: Path) -> None:
     done = ganlab(*TINY, *arguments)
     assert (done.returncode, message in done.stderr, done.stderr.count("\n")) == (2, True, 1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_one_sound_job_is_enough_for_a_sweep(ganlab: Command, tmp_path: Path) -> None:
+def test_a_sweep_with_one_valid_job_runs_it(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", *TINY, "trainer.batch_size=-4,4", "sweep_dir=sweep")
     assert (done.returncode, statuses(tmp_path / "sweep")) == (2, {"0": "failed", "1": "done"})
 
@@ -447,14 +446,14 @@ DONE = {"status": "done", "scores": {}, "best": None}
         ({"status": "stopped", "halted": "the worst", "best": {"value": 2.5}}, None, 2.5),
     ],
 )
-def test_a_sweeper_sees_the_best_score_and_the_worst_there_is_for_a_failure(
+def test_a_sweeper_receives_the_best_score_or_infinity_for_a_failure(
     result: dict, direction: str | None, expected: float, tmp_path: Path
 ) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert jobs.objective(tmp_path, direction) == expected
 
 
-def test_failures_are_those_that_no_later_job_made_good(tmp_path: Path) -> None:
+def test_a_failure_is_dropped_if_a_later_job_with_its_config_succeeds(tmp_path: Path) -> None:
     for job, status, config_hash in ((0, "failed", "a"), (1, "done", "b"), (2, "stopped", "c"), (10, "done", "a")):
         record(tmp_path / str(job), status, config_hash)
     record(tmp_path / "9", "diverged", "c")
@@ -470,14 +469,14 @@ def record(folder: Path, status: str, config_hash: str, **facts: str) -> None:
     (folder / "result.json").write_text(json.dumps({"status": status, "config_hash": config_hash} | facts))
 
 
-def test_a_run_that_could_not_say_so_is_recorded_as_failed_once(tmp_path: Path) -> None:
+def test_a_killed_run_is_recorded_as_failed_once(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").fail("killed by signal 9", 137, {"seed": 3, "config_hash": "a"})
     RunFolder(tmp_path / "run").fail("something else", 1, {"seed": 3, "config_hash": "a"})
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["status"], result["error"], result["seed"]) == ("failed", "killed by signal 9", 3)
 
 
-def test_the_leaderboard_is_printed_and_its_defects_do_not_hide_the_exit_code(
+def test_an_error_in_the_leaderboard_does_not_hide_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(tmp_path / "0", "done", "a")
@@ -504,7 +503,7 @@ def test_the_exit_code_of_a_stopped_sweep_is_kept(tmp_path: Path, capsys: pytest
     assert capsys.readouterr() == ("", "")
 
 
-def test_provenance_knows_the_commit_and_whether_files_were_changed(tmp_path: Path) -> None:
+def test_provenance_records_the_commit_and_local_changes(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     assert provenance(cpu, tmp_path)["commit"] is None
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org")

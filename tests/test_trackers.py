@@ -82,7 +82,7 @@ def use(**trackers: Any) -> None:
     together.finish(0, {})
 
 
-def test_trackers_know_nothing_of_sweeps_or_hydra() -> None:
+def test_trackers_import_neither_sweeps_nor_hydra() -> None:
     code = (
         "import sys, ganlab.trackers; print(*sorted(m for m in sys.modules if m.split('.')[0] in ('ganlab', 'hydra')))"
     )
@@ -92,7 +92,7 @@ def test_trackers_know_nothing_of_sweeps_or_hydra() -> None:
 
 
 @pytest.mark.parametrize("method", ["start", "log", "finish"])
-def test_what_a_tracker_raises_is_one_warning(method: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_a_tracker_is_one_warning(method: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         use(mine=Faulty(method))
     assert [record.message for record in caplog.records] == [
@@ -101,7 +101,7 @@ def test_what_a_tracker_raises_is_one_warning(method: str, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(("method", "num_warnings"), [("start", 2), ("log", 1), ("finish", 1)])
-def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
+def test_a_hanging_tracker_is_abandoned_and_does_not_block_others(
     method: str, num_warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     other, go = Faulty(), threading.Event()
@@ -113,7 +113,7 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_up_no_other(
     assert all("The tracker mine" in record.message for record in caplog.records)
 
 
-def test_a_tracker_that_raises_more_than_an_error_is_closed_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tracker_that_raises_a_base_exception_is_closed(caplog: pytest.LogCaptureFixture) -> None:
     def interrupted(run: RunInfo) -> None:
         raise KeyboardInterrupt
 
@@ -125,7 +125,7 @@ def test_a_tracker_that_raises_more_than_an_error_is_closed_too(caplog: pytest.L
     assert "The tracker mine failed: KeyboardInterrupt" in caplog.text
 
 
-def test_what_was_started_is_finished_after_a_failure() -> None:
+def test_a_started_tracker_is_finished_after_a_failure() -> None:
     tracker = Faulty("log")
     use(mine=tracker)
     assert tracker.finished
@@ -141,7 +141,7 @@ def test_trackers_start_at_the_same_time() -> None:
     assert all(tracker.seen == [1, 2] for tracker in trackers)
 
 
-def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
+def test_a_tracker_that_starts_slowly_receives_all_records() -> None:
     tracker, go = Faulty(patience=0.1), threading.Event()
     tracker.start = lambda run: go.wait()  # type: ignore[assignment, method-assign, return-value]
     together = Trackers({"slow": tracker})
@@ -168,7 +168,7 @@ def test_a_tracker_that_is_slow_to_start_misses_nothing() -> None:
         (["dataset.path=" + 200 * "x"], "path=" + 123 * "x"),
     ],
 )
-def test_a_run_is_called_by_its_overrides_in_short(overrides: list[str], called: str) -> None:
+def test_the_name_of_a_run_abbreviates_its_overrides(overrides: list[str], called: str) -> None:
     assert run_names.short_name(overrides) == called
 
 
@@ -204,7 +204,7 @@ def assert_holds_history(sent: list[dict[str, Any]], folder: Path) -> None:
         assert copied == pytest.approx({name: value for name, value in record.items() if name != "step"})
 
 
-def test_wandb_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
+def test_wandb_receives_the_history_and_the_pictures(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run", "tracker=wandb", "tracker.wandb.group=g", "tracker.wandb.tags=[a,b]",
         "tracker.wandb.job_type=j", "tracker.wandb.name=n",
@@ -221,7 +221,7 @@ def test_wandb_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
     assert {"samples.path", "final.path", "curves.path", "animation.path"} <= last
 
 
-def test_jobs_of_a_sweep_are_runs_of_one_group_named_by_their_overrides(ganlab: Command, tmp_path: Path) -> None:
+def test_jobs_of_a_sweep_share_a_group_and_are_named_by_their_overrides(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab("-m", "optimizer.discriminator.lr=1e-3,1e38", *SHORT, "seed=3", "tracker.wandb.tags=[mine]")
     assert done.returncode == 3, done.stderr
     (sweep,) = (tmp_path / "outputs").glob("*/*")
@@ -268,7 +268,7 @@ def test_samples_sent_to_wandb_are_not_black(tmp_path: Path) -> None:
     assert RunFolder(folder).history()
 
 
-def test_a_resumed_run_is_the_same_run_of_wandb(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_wandb_id(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "tracker=wandb", *SHORT)
     before = of_type(read_back(folder), "run")[0]["run_id"]
     resume(folder, "trainer.steps=10")
@@ -283,7 +283,7 @@ def resume(folder: Path, *overrides: str) -> None:
     train(cfg, folder, resume=True)
 
 
-def test_online_the_server_gets_the_run_and_its_best_checkpoint(ganlab: Command, tmp_path: Path) -> None:
+def test_online_tracking_uploads_the_run_and_its_best_checkpoint(ganlab: Command, tmp_path: Path) -> None:
     with serving() as server:
         done = ganlab(*SHORT, "hydra.run.dir=run", **server.environment)
     assert done.returncode == 0, done.stderr
@@ -311,7 +311,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("silent_after", ["graphql", "wandb-history.jsonl"], ids=["at the start", "later"])
-def test_a_server_that_hangs_changes_nothing(
+def test_a_hanging_server_does_not_change_the_run(
     silent_after: str, ganlab: Command, tmp_path: Path, untracked: bytes
 ) -> None:
     with serving(silent_after) as server:
@@ -325,7 +325,7 @@ def test_a_server_that_hangs_changes_nothing(
         assert_is_tracked_offline(tmp_path / "run")
 
 
-def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+def test_an_unreachable_server_does_not_change_the_run(ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
     environment = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     done = ganlab(*SHORT, "tracker.wandb.start_timeout=8", "hydra.run.dir=run", **environment)
     assert done.returncode == 0, done.stderr
@@ -334,7 +334,7 @@ def test_a_server_that_is_not_there_changes_nothing(ganlab: Command, tmp_path: P
     assert_is_tracked_offline(tmp_path / "run")
 
 
-def test_without_a_key_nobody_is_asked_for_one(ganlab: Command, tmp_path: Path) -> None:
+def test_without_an_api_key_the_run_is_tracked_offline(ganlab: Command, tmp_path: Path) -> None:
     done = ganlab(*SHORT, "hydra.run.dir=run", "tracker.wandb.mode=online", HOME=str(tmp_path), WANDB_API_KEY="")
     assert done.returncode == 0, done.stderr
     assert "W&B cannot start this run online (no API key; run `wandb login`)" in done.stdout
@@ -349,7 +349,9 @@ def assert_is_tracked_offline(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(200)", "import time\ndef init(**_): time.sleep(200)"])
-def test_a_wandb_that_hangs_changes_nothing(code: str, cold_ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
+def test_a_hanging_wandb_does_not_change_the_run(
+    code: str, cold_ganlab: Command, tmp_path: Path, untracked: bytes
+) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(f"{code}\nclass Settings:\n    def __init__(self, **_): pass\n")
     path = f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"
@@ -405,7 +407,7 @@ def scalars(folder: Path) -> dict[int, dict[str, float]]:
     return read
 
 
-def test_tensorboard_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
+def test_tensorboard_receives_the_history_and_the_pictures(tmp_path: Path) -> None:
     folder = make_run(
         tmp_path / "run", "tracker=tensorboard", "dataset=digits", "model=dcgan_small", "trainer.steps=4",
         "trainer.log_every=0.04",
@@ -427,7 +429,7 @@ def test_tensorboard_holds_the_history_and_the_pictures(tmp_path: Path) -> None:
     assert b"status: done" in result_text
 
 
-def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_in_tensorboard(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "tracker=tensorboard", *SHORT, "trainer.checkpoint_every=0.033")
     for later in ("step_00000006.pt", "last.pt"):  # as after a kill at step 6, with the last checkpoint at step 4
         (folder / "checkpoints" / later).unlink()
@@ -436,7 +438,9 @@ def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
     assert set(scalars(folder)) == {2, 4, 6, 8}
 
 
-def test_what_is_rolled_back_is_gone_from_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_are_rolled_back_are_removed_from_tensorboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     call = TrainingStep.__call__
 
     def diverges_once(training_step: TrainingStep, number: int, lr_factor: float) -> dict[str, Tensor]:
@@ -452,13 +456,13 @@ def test_what_is_rolled_back_is_gone_from_tensorboard(tmp_path: Path, monkeypatc
     assert {step: values["loss_generator"] for step, values in scalars(folder).items()} == pytest.approx(kept)
 
 
-def test_both_trackers_copy_the_same_run(tmp_path: Path) -> None:
+def test_two_trackers_receive_the_same_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "tracker=[wandb,tensorboard]", *SHORT)
     assert_holds_history([record["item"] for record in of_type(read_back(folder), "history")], folder)
     assert set(scalars(folder)) == {2, 4, 6}
 
 
-def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorboard_package_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = run_config.compose(["tracker=tensorboard"])
     build.check(cfg)
     monkeypatch.setattr("ganlab.trackers.tensorboard.find_spec", lambda name: None)
@@ -466,7 +470,7 @@ def test_without_its_package_tensorboard_is_refused_before_the_run(monkeypatch: 
         build.check(cfg)
 
 
-def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_an_old_config_with_an_unnamed_tracker_is_refused(tmp_path: Path) -> None:
     old = {**run_config.compose([]).plain(), "tracker": {"_target_": "ganlab.trackers.NoTracker"}}
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text(json.dumps(old))  # which is YAML too
@@ -485,7 +489,7 @@ def test_the_config_of_a_run_from_before_trackers_had_names_is_refused_in_a_line
         ("tags=[" + 65 * "x" + "]", "x: must have at most 64 characters"),
     ],
 )
-def test_what_wandb_would_not_take_is_refused_before_the_run(override: str, message: str) -> None:
+def test_values_that_wandb_rejects_are_refused_before_the_run(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         build.check(run_config.compose([f"tracker.wandb.{override}"]))
     assert message in str(refused.value)

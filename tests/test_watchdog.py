@@ -34,7 +34,7 @@ def look(dog: CollapseWatchdog, *changes: dict[str, float], saturates: bool = Tr
     return [said for record in records if (said := dog.check(record, saturates))]
 
 
-def test_samples_that_grow_alike_are_noticed_after_the_patience() -> None:
+def test_collapsing_samples_are_detected_after_the_patience() -> None:
     dog = CollapseWatchdog(patience=3)
     assert look(dog, {}, {"diversity": 0.1}, {"diversity": 0.1}) == []
     assert dog.good_step == 1
@@ -48,20 +48,20 @@ def test_samples_that_spread_too_far_and_then_no_more_have_not_grown_alike() -> 
     assert "from 90.000 to 0.100" in message
 
 
-def test_what_passes_is_no_collapse() -> None:
+def test_a_temporary_dip_is_not_a_collapse() -> None:
     alike = {"diversity": 0.1}
     assert look(CollapseWatchdog(patience=3), {}, alike, alike, {}, alike, alike) == []
     assert look(CollapseWatchdog(), *({"diversity": share} for share in (0.01, 0.02, 0.1, 0.5, 0.9))) == []
 
 
 @pytest.mark.parametrize("saturates", [True, False])
-def test_a_saturated_discriminator_is_noticed_where_its_logits_mean_something(saturates: bool) -> None:
+def test_a_saturated_discriminator_is_detected_where_logits_are_meaningful(saturates: bool) -> None:
     said = look(CollapseWatchdog(), *[{"accuracy": 1.0, "logit_gap": 40.0}] * 3, saturates=saturates)
     assert ["always right" in message for message in said] == [True] * saturates
 
 
 @pytest.mark.parametrize("name", ["modes", "classes"])
-def test_lost_modes_are_noticed_at_once(name: str) -> None:
+def test_lost_modes_are_detected_at_once(name: str) -> None:
     assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 4.0}) == []
     assert look(CollapseWatchdog(), {name: 8.0}, {}, {name: 3.0}) == [f"only 3 of 8 {name} are left"]
 
@@ -78,12 +78,12 @@ def test_what_is_measured_otherwise_is_no_loss() -> None:
     assert len(look(dog, {"modes": 1.0})) == 1
 
 
-def test_each_collapse_is_told_once() -> None:
+def test_each_collapse_is_reported_once() -> None:
     alike = {"diversity": 0.0}
     assert len(look(CollapseWatchdog(patience=2), {}, alike, alike, alike, {}, alike, alike)) == 2
 
 
-def test_its_state_is_kept() -> None:
+def test_the_state_of_the_watchdog_is_restored() -> None:
     first, second = CollapseWatchdog(patience=2), CollapseWatchdog(patience=2)
     look(first, {}, {"diversity": 0.1})
     second.load_state_dict(first.state_dict())
@@ -108,14 +108,14 @@ def constant_from(step: int, until: int = 10**9) -> Any:
 SHORT = ("trainer.steps=40", "trainer.log_every=0.05", "trainer.checkpoint_every=0.1")  # 3 and 6 of 62 steps
 
 
-def test_a_run_whose_samples_grow_alike_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_collapsing_samples_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     with pytest.raises(Diverged, match="too similar"):
         make_run(tmp_path / "run", *SHORT, "watchdog=stop")
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "diverged"
 
 
-def test_a_run_that_is_let_go_on_says_that_it_collapsed(
+def test_a_run_that_continues_records_its_collapse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
@@ -127,7 +127,7 @@ def test_a_run_that_is_let_go_on_says_that_it_collapsed(
     assert sum("too similar" in message for message in caplog.messages) == 1
 
 
-def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_rolls_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     folder = make_run(tmp_path / "run", *SHORT, "watchdog=roll_back")
     result = json.loads((folder / "result.json").read_text())
@@ -137,7 +137,7 @@ def test_a_run_goes_back_to_its_last_good_checkpoint(tmp_path: Path, monkeypatch
     assert min(r["diversity"] for r in history) > 0.01
 
 
-def test_what_it_would_go_back_to_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checkpoint_for_a_roll_back_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     many = (*SHORT[:2], "trainer.checkpoint_every=0.016", "trainer.keep_checkpoints=2")  # of each step
     folder = make_run(tmp_path / "run", *many, "watchdog=roll_back")
@@ -147,7 +147,7 @@ def test_what_it_would_go_back_to_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
         "step_00000039.pt", "step_00000040.pt"]  # fmt: skip
 
 
-def test_a_pause_is_nothing_to_go_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_roll_back_to_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     overrides = (*SHORT, "watchdog=roll_back", "trainer.evaluate_every=0.15")  # 9 of 62 steps
     whole = make_run(tmp_path / "whole", *overrides)
@@ -208,7 +208,7 @@ def test_what_came_after_the_good_checkpoint_is_gone(tmp_path: Path, monkeypatch
     assert went_back == [(6, [6], 6)]  # a crash now would resume from there
 
 
-def test_it_goes_back_with_half_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roll_back_halves_the_learning_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingStep, "__call__", constant_from(10))
     cfg = run_config.compose(["tracker=none", "metrics=none", "watchdog=roll_back", *SHORT])
     save_config(cfg, tmp_path / "run")
