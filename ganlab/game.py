@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganlab.augment import Augment, NoAugment
 from ganlab.losses import Loss
 from ganlab.models.latents import Latent, Normal
-from ganlab.penalties import Discriminator, Penalty
+from ganlab.penalties import Discriminator, ForwardPass, Penalty
 from ganlab.rng import StepRNG, make_rng
 
 
@@ -41,21 +41,6 @@ class Players:
         if not self.num_classes:
             return z, None
         return z, torch.randint(self.num_classes, (num,), generator=make_rng(seed, f"{stream} label", index))
-
-
-@dataclass(frozen=True)
-class StepContext:
-    """Position of one player's update in training, and its random numbers.
-
-    Attributes:
-        update: number of the update, from 0.
-        progress: fraction of training completed, in [0, 1).
-        rng: source of random numbers for this update.
-    """
-
-    update: int
-    progress: float
-    rng: StepRNG
 
 
 class DiscriminatorStats(NamedTuple):
@@ -98,34 +83,56 @@ class Game:
     pack: int = 1
 
     def discriminator_loss(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: StepContext
+        self,
+        discriminator: Discriminator,
+        real: Tensor,
+        fake: Tensor,
+        rng: StepRNG,
+        penalty_factors: Mapping[str, float | Tensor],
     ) -> DiscriminatorLoss:
-        """Compute the discriminator's loss on real and (detached) fake examples, each [B, ...]."""
-        real, fake = self._prepare(real, context), self._prepare(fake, context)
-        real_logit, fake_logit = discriminator(real), discriminator(fake)
-        adversarial = self.loss.discriminator(real_logit, fake_logit).mean()
+        """Compute the discriminator's loss on real and (detached) fake examples, each [B, ...].
+
+        Args:
+            rng: random numbers of this update, for augmentations and penalties.
+            penalty_factors: factors on the penalties that are due in this update; see `penalty_factors`.
+        """
+        differentiated = {side for name in penalty_factors for side in self.penalties[name].takes_gradient_of}
+        real, fake = self._prepare(real, rng), self._prepare(fake, rng)
+        on_real = ForwardPass(discriminator, real, keeps_graph="real" in differentiated)
+        on_fake = ForwardPass(discriminator, fake, keeps_graph="fake" in differentiated)
+        adversarial = self.loss.discriminator(on_real.logit, on_fake.logit).mean()
         penalties = {
-            name: penalty(discriminator, real, fake, context.rng).mean() * penalty.factor(context.progress)
-            if penalty.is_due(context.update)
+            name: penalty(discriminator, on_real, on_fake, rng).mean() * penalty_factors[name]
+            if name in penalty_factors
             else torch.zeros_like(adversarial)
             for name, penalty in self.penalties.items()
         }
         total = sum(penalties.values(), start=adversarial)
-        stats = discriminator_stats(real_logit, fake_logit, self.loss.boundary)
+        stats = discriminator_stats(on_real.logit, on_fake.logit, self.loss.boundary)
         return DiscriminatorLoss(total, adversarial, penalties, stats)
 
-    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, context: StepContext) -> Tensor:
+    def penalty_factors(self, update: int, progress: float) -> dict[str, float]:
+        """Return the factors of the penalties that are due in an update of the discriminator.
+
+        Args:
+            update: number of the update, from 0.
+            progress: fraction of training completed, in [0, 1).
+        """
+        due = {name: penalty for name, penalty in self.penalties.items() if penalty.is_due(update)}
+        return {name: penalty.factor(progress) for name, penalty in due.items()}
+
+    def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         """Compute the generator's loss on fake examples and the real ones paired with them, each [B, ...]; a scalar."""
-        fake_logit = discriminator(self._prepare(fake, context))
+        fake_logit = discriminator(self._prepare(fake, rng))
         real_logit = None
         if self.loss.generator_sees_real:
             with torch.no_grad():  # real logits do not depend on the generator
-                real_logit = discriminator(self._prepare(real, context))
+                real_logit = discriminator(self._prepare(real, rng))
         return self.loss.generator(real_logit, fake_logit).mean()
 
-    def _prepare(self, x: Tensor, context: StepContext) -> Tensor:
+    def _prepare(self, x: Tensor, rng: StepRNG) -> Tensor:
         """Augment each example independently, then pack."""
-        return packed(self.augment(x, context.rng), self.pack)
+        return packed(self.augment(x, rng), self.pack)
 
 
 def bind_label(network: nn.Module, label: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""Penalties added to the discriminator's loss, per example, as functions of (discriminator, real, fake)."""
+"""Penalties added to the discriminator's loss, one value per example."""
 
 from __future__ import annotations
 
@@ -15,8 +15,38 @@ from ganlab.schedules import Constant, Schedule
 Discriminator = Callable[[Tensor], Tensor]
 
 
+class ForwardPass:
+    """Forward pass of the discriminator on a batch, which the loss and the penalties share.
+
+    Args:
+        x: the batch [B, ...].
+        keeps_graph: whether to prepare for `gradient`, which then needs no second forward pass.
+
+    Attributes:
+        logit: logits [B].
+    """
+
+    def __init__(self, discriminator: Discriminator, x: Tensor, keeps_graph: bool = False) -> None:
+        self.discriminator, self.x = discriminator, x
+        self._pull_back: Callable[[Tensor], tuple[Tensor]] | None = None
+        if keeps_graph:
+            self.logit, self._pull_back = torch.func.vjp(discriminator, x)  # type: ignore[misc]  # two values
+        else:
+            self.logit = discriminator(x)
+
+    def gradient(self) -> Tensor:
+        """dD(x)/dx of each example, flattened to [B, D]; differentiable with respect to the parameters."""
+        if self._pull_back is None:
+            return gradients(self.discriminator, self.x)
+        (gradient,) = self._pull_back(torch.ones_like(self.logit))
+        return gradient.flatten(1)
+
+
 class Penalty(ABC):
     """A penalty on the discriminator.
+
+    Attributes:
+        takes_gradient_of: the forward passes of which it takes the gradient, among `real` and `fake`.
 
     Args:
         weight: coefficient in the formula; gamma or lambda in the papers.
@@ -25,14 +55,16 @@ class Penalty(ABC):
         schedule: factor on the weight as a function of training progress.
     """
 
+    takes_gradient_of: tuple[str, ...] = ()
+
     def __init__(self, weight: Weight, interval: PositiveInt = 1, schedule: Schedule | None = None) -> None:
         self.weight = weight
         self.interval = interval
         self.schedule = schedule or Constant()
 
     @abstractmethod
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        """Return the penalty of each example [B], for batches of real and fake examples [B, ...]."""
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        """Return the penalty of each example [B], for batches of real and fake examples `real.x` and `fake.x`."""
 
     def is_due(self, update: int) -> bool:
         return update % self.interval == 0
@@ -46,11 +78,6 @@ def gradients(discriminator: Discriminator, x: Tensor) -> Tensor:
     """dD(x)/dx of each example, flattened to [B, D]; differentiable with respect to the discriminator's parameters."""
     gradient: Tensor = torch.func.grad(lambda inputs: discriminator(inputs).sum())(x)
     return gradient.flatten(1)
-
-
-def squared_gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
-    """|| dD(x)/dx ||^2 of each example [B]."""
-    return gradients(discriminator, x).square().sum(1)
 
 
 def gradient_norm(discriminator: Discriminator, x: Tensor) -> Tensor:
@@ -67,22 +94,26 @@ def interpolates(real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
 class R1(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at real x (Mescheder, Geiger and Nowozin, 2018, eq. 9)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.weight / 2 * squared_gradient_norm(discriminator, real)
+    takes_gradient_of = ("real",)
+
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        return self.weight / 2 * real.gradient().square().sum(1)
 
 
 class R2(Penalty):
     """weight / 2 * || dD(x)/dx ||^2 at fake x (Mescheder, Geiger and Nowozin, 2018, eq. 10)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.weight / 2 * squared_gradient_norm(discriminator, fake)
+    takes_gradient_of = ("fake",)
+
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        return self.weight / 2 * fake.gradient().square().sum(1)
 
 
 class GradientPenalty(Penalty):
     """weight * (|| dD(x)/dx || - 1)^2 at x between real and fake (WGAN-GP: Gulrajani et al., 2017, eq. 3)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.weight * (gradient_norm(discriminator, interpolates(real, fake, rng)) - 1).square()
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        return self.weight * (gradient_norm(discriminator, interpolates(real.x, fake.x, rng)) - 1).square()
 
 
 class DRAGAN(Penalty):
@@ -98,13 +129,13 @@ class DRAGAN(Penalty):
         super().__init__(weight, interval, schedule)
         self.noise = noise
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        perturbed = real + self.noise * real.std(correction=0) * rng.normal(*real.shape)
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        perturbed = real.x + self.noise * real.x.std(correction=0) * rng.normal(*real.x.shape)
         return self.weight * (gradient_norm(discriminator, perturbed) - 1).square()
 
 
 class ZeroCentered(Penalty):
     """weight * || dD(x)/dx ||^2 at x between real and fake (0-GP: Thanh-Tung, Tran and Venkatesh, 2019)."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.weight * squared_gradient_norm(discriminator, interpolates(real, fake, rng))
+    def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
+        return self.weight * gradients(discriminator, interpolates(real.x, fake.x, rng)).square().sum(1)

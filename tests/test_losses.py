@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganlab.augment import DiffAugment
-from ganlab.game import Game, StepContext, discriminator_stats, packed
+from ganlab.game import Game, discriminator_stats, packed
 from ganlab.losses import (
     Hinge,
     LeastSquares,
@@ -30,8 +30,8 @@ LOSSES: list[Loss] = [
 ]
 
 
-def moment(update: int = 0, progress: float = 0.0) -> StepContext:
-    return StepContext(update, progress, StepRNG(0, "test", update, CPU))
+def draws() -> StepRNG:
+    return StepRNG(0, "test", 0, CPU)
 
 
 def logits() -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ def test_losses_are_per_example_finite_far_out_and_pull_the_right_way(loss: Loss
 
 def test_game_adds_the_penalties_to_what_the_discriminator_minimises() -> None:
     game = Game(NonSaturating(), {"a": R1(weight=1.0), "b": R1(weight=2.0)})
-    d = game.discriminator_loss(lambda x: x.sum(1), torch.zeros(4, 2), torch.zeros(4, 2), moment())
+    d = game.discriminator_loss(lambda x: x.sum(1), *torch.zeros(2, 4, 2), draws(), {"a": 1.0, "b": 1.0})
     assert d.penalties["a"].item() == pytest.approx(1.0)  # 1/2 * || (1, 1) ||^2
     assert d.penalties["b"].item() == pytest.approx(2.0)
     assert d.total.item() == pytest.approx(math.log(4) + 3.0)
@@ -148,7 +148,7 @@ def test_game_adds_the_penalties_to_what_the_discriminator_minimises() -> None:
 
 def test_a_relativistic_generator_is_paired_with_the_real_batch() -> None:
     real, fake = torch.randn(5, 1), torch.randn(5, 1)
-    found = Game(Relativistic(), {}).generator_loss(lambda x: x.squeeze(1), real, fake, moment())
+    found = Game(Relativistic(), {}).generator_loss(lambda x: x.squeeze(1), real, fake, draws())
     torch.testing.assert_close(found, nn.functional.softplus(real - fake).mean())
 
 
@@ -171,7 +171,7 @@ def test_augmentation_sees_single_examples_not_packs() -> None:
         return x.mean((1, 2, 3))
 
     Game(NonSaturating(), {}, DiffAugment(translation=0.0, cutout=0.0), pack=2).discriminator_loss(
-        look, images, images, moment()
+        look, images, images, draws(), {}
     )
     packs = seen[0]
     assert packs.shape == (8, 2, 4, 4)
@@ -184,7 +184,7 @@ def test_accuracy_is_judged_where_the_loss_is_undecided() -> None:
     shifted = real + 100, fake + 100
 
     def accuracy(loss: Loss, real: Tensor, fake: Tensor) -> float:
-        seen = Game(loss, {}).discriminator_loss(lambda x: x.squeeze(1), real, fake, moment()).stats
+        seen = Game(loss, {}).discriminator_loss(lambda x: x.squeeze(1), real, fake, draws(), {}).stats
         return (seen.accuracy_real.item() + seen.accuracy_fake.item()) / 2
 
     assert accuracy(LeastSquares(), real, fake) == 1.0  # its targets are 1 and 0

@@ -8,9 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganlab.game import Game, StepContext
+from ganlab.game import Game
 from ganlab.losses import NonSaturating
-from ganlab.penalties import DRAGAN, R1, R2, GradientPenalty, Penalty, ZeroCentered, interpolates
+from ganlab.penalties import (
+    DRAGAN,
+    R1,
+    R2,
+    Discriminator,
+    ForwardPass,
+    GradientPenalty,
+    Penalty,
+    ZeroCentered,
+    interpolates,
+)
 from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Cosine, LinearDecay
 
@@ -20,6 +30,15 @@ WEIGHTS = torch.tensor([3.0, -4.0])  # norm 5
 
 def draws() -> StepRNG:
     return StepRNG(0, "test", 0, CPU)
+
+
+def evaluate(penalty: Penalty, discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+    """The penalty of each example, with the forward passes that the game shares with it."""
+    passes = [
+        ForwardPass(discriminator, x, keeps_graph=side in penalty.takes_gradient_of)
+        for side, x in {"real": real, "fake": fake}.items()
+    ]
+    return penalty(discriminator, *passes, draws())
 
 
 def linear(x: Tensor) -> Tensor:
@@ -47,7 +66,7 @@ def twice_norm(x: Tensor) -> Tensor:
     ids=lambda value: type(value).__name__,
 )
 def test_each_penalty_has_the_closed_form_of_a_linear_discriminator(penalty: Penalty, expected: float) -> None:
-    found = penalty(linear, torch.randn(5, 2), torch.randn(5, 2), draws())
+    found = evaluate(penalty, linear, torch.randn(5, 2), torch.randn(5, 2))
     torch.testing.assert_close(found, torch.full((5,), expected))
 
 
@@ -62,20 +81,20 @@ def test_each_example_has_the_closed_form_of_a_quadratic_discriminator() -> None
         (ZeroCentered(weight=0.7), real, 0.7 * twice_norm(real) ** 2),
     ]
     for penalty, other, value in expected:
-        torch.testing.assert_close(penalty(quadratic, real, other, draws()), value)
+        torch.testing.assert_close(evaluate(penalty, quadratic, real, other), value)
 
 
 def test_gradient_penalties_sample_the_line_between_real_and_fake_uniformly() -> None:
     real, fake = torch.zeros(1000, 2), torch.full((1000, 2), 3.0)
-    share = (ZeroCentered(weight=1.0)(quadratic, real, fake, draws()) / twice_norm(fake) ** 2).sqrt()
+    share = (evaluate(ZeroCentered(weight=1.0), quadratic, real, fake) / twice_norm(fake) ** 2).sqrt()
     assert_uniform(share)
-    distance_from_1 = GradientPenalty(weight=1.0)(quadratic, real, fake, draws()).sqrt()
+    distance_from_1 = evaluate(GradientPenalty(weight=1.0), quadratic, real, fake).sqrt()
     torch.testing.assert_close(distance_from_1, (share * twice_norm(fake) - 1).abs(), atol=1e-4, rtol=1e-4)
 
 
 def test_the_noise_of_dragan_is_a_multiple_of_the_standard_deviation_of_the_real_examples() -> None:
     real = 100 + 2 * torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
-    penalty = DRAGAN(weight=1.0, noise=0.5)(quadratic, real, real, draws())
+    penalty = evaluate(DRAGAN(weight=1.0, noise=0.5), quadratic, real, real)
     noise = (penalty.sqrt() + 1) / 2 - real[:, 0]  # the penalty is (2 x - 1)^2 at x = real + noise
     assert abs(noise.mean().item()) < 0.05
     assert noise.std().item() == pytest.approx(0.5 * 2, rel=0.05)
@@ -104,20 +123,37 @@ def test_the_derivative_of_each_penalty_equals_finite_differences(kind: type[Pen
 
     def value(weight: Tensor) -> Tensor:
         parameters = dict(network.named_parameters()) | {"0.weight": weight}
-        return kind(weight=1.0)(lambda x: torch.func.functional_call(network, parameters, x), real, fake, draws()).sum()
+        discriminator = lambda x: torch.func.functional_call(network, parameters, x)  # noqa: E731
+        return evaluate(kind(weight=1.0), discriminator, real, fake).sum()
 
     weight = network[0].weight.detach().clone().requires_grad_()
     assert torch.autograd.gradcheck(value, (weight,))
 
 
+@pytest.mark.parametrize("kind", [R1, R2])
+def test_a_penalty_shares_the_forward_pass_of_the_loss(kind: type[Penalty]) -> None:
+    calls: list[Tensor] = []
+
+    def counted(x: Tensor) -> Tensor:
+        calls.append(x)
+        return quadratic(x)
+
+    real, fake = torch.randn(2, 5, 2)
+    game = Game(NonSaturating(), {"p": kind(weight=0.7)})
+    shared = game.discriminator_loss(counted, real, fake, draws(), {"p": 1.0})
+    assert len(calls) == 2
+    separate = kind(weight=0.7)(quadratic, ForwardPass(quadratic, real), ForwardPass(quadratic, fake), draws()).mean()
+    torch.testing.assert_close(shared.penalties["p"], separate)
+
+
 def test_a_gradient_of_zero_has_a_finite_penalty_and_derivative() -> None:
     weight = torch.zeros(2, requires_grad=True)
-    GradientPenalty(weight=1.0)(lambda x: x @ weight, torch.ones(3, 2), torch.ones(3, 2), draws()).sum().backward()
+    evaluate(GradientPenalty(weight=1.0), lambda x: x @ weight, torch.ones(3, 2), torch.ones(3, 2)).sum().backward()
     assert weight.grad.isfinite().all()
 
 
 def test_dragan_of_a_single_number_is_finite() -> None:
-    assert DRAGAN(weight=1.0)(quadratic, torch.ones(1, 1), torch.ones(1, 1), draws()).isfinite().all()
+    assert evaluate(DRAGAN(weight=1.0), quadratic, torch.ones(1, 1), torch.ones(1, 1)).isfinite().all()
 
 
 def test_a_lazy_penalty_sums_to_the_same_as_one_in_every_update() -> None:
@@ -125,8 +161,8 @@ def test_a_lazy_penalty_sums_to_the_same_as_one_in_every_update() -> None:
 
     def values(penalty: Penalty) -> list[float]:
         game = Game(NonSaturating(), {"p": penalty})
-        moments = (StepContext(update, update / 8, draws()) for update in range(8))
-        return [game.discriminator_loss(linear, real, real, m).penalties["p"].item() for m in moments]
+        factors = [game.penalty_factors(update, update / 8) for update in range(8)]
+        return [game.discriminator_loss(linear, real, real, draws(), each).penalties["p"].item() for each in factors]
 
     always, lazy = values(R1(weight=1.0)), values(R1(weight=1.0, interval=4))
     assert sum(lazy) == pytest.approx(sum(always))

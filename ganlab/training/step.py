@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ganlab.config.entries import check_structure, entry_path
 from ganlab.data.batches import Batches
 from ganlab.errors import Diverged
-from ganlab.game import DiscriminatorStats, Game, Players, StepContext, bind_label
+from ganlab.game import DiscriminatorStats, Game, Players, bind_label
 from ganlab.models import spectral_norm
 from ganlab.optimizers import Optimizers, check_num_updates, check_optimizer_state, restore_optimizer
 from ganlab.rng import StepRNG
@@ -88,13 +88,12 @@ class TrainingStep:
             fake = bind_label(self.generator, label)(self.noise(update))
             discriminator = bind_label(self.discriminator, label)
 
-            context = self._context("discriminator", update, progress)
-            d = self.game.discriminator_loss(discriminator, real, fake.detach(), context)
+            rng, factors = self._rng("discriminator", update), self.game.penalty_factors(update, progress)
+            d = self.game.discriminator_loss(discriminator, real, fake.detach(), rng, factors)
             optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
             losses.append(d)
 
-        context = self._context("generator", step, progress)
-        generator_loss = self.game.generator_loss(discriminator, real, fake, context)
+        generator_loss = self.game.generator_loss(discriminator, real, fake, self._rng("generator", step))
         optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
 
         if self.average:
@@ -106,8 +105,8 @@ class TrainingStep:
             **{f"penalty_{name}": mean([d.penalties[name] for d in losses]) for name in d.penalties},
         }
 
-    def _context(self, player: str, update: int, progress: float) -> StepContext:
-        return StepContext(update, progress, StepRNG(self.seed, player, update, self.device))
+    def _rng(self, player: str, update: int) -> StepRNG:
+        return StepRNG(self.seed, player, update, self.device)
 
     def _set_learning_rates(self, factor: float) -> None:
         for optimizer, base_lrs in self.base_lrs.items():
