@@ -31,7 +31,7 @@ from ganlab.models.dcgan_small import DCGANDiscriminator
 from ganlab.models.latents import Normal
 from ganlab.models.mlp import MLPDiscriminator, MLPGenerator
 from ganlab.models.resnet import ResNetGenerator
-from ganlab.penalties import R1
+from ganlab.penalties import R1, ForwardPass
 from ganlab.rng import StepRNG, seeded
 from ganlab.runs.checkpoints import Checkpoints, read
 from ganlab.runs.folder import RunFolder
@@ -444,7 +444,8 @@ def test_a_step_is_the_same_in_channels_last_layout(optimizer: Callable[..., tor
     x = torch.rand(16, 1, 28, 28)
     for network in (first, last):
         before = {name: value.clone() for name, value in network.named_parameters()}
-        loss = (network(x) + R1(weight=1.0)(network, x, x, StepRNG(0, "", 0, x.device))).mean()
+        forward = ForwardPass(network, x, keeps_graph=True)
+        loss = (forward.logit + R1(weight=1.0)(network, forward, forward, StepRNG(0, "", 0, x.device))).mean()
         expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         optimizer_step(loss, list(network.parameters()), optimizer(network.parameters(), lr=0.01))
         for (name, after), gradient in zip(network.named_parameters(), expected, strict=True):
