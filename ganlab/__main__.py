@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ganlab.config import command_line, run_config
+from ganlab.config.conf_files import options_of
 from ganlab.config.environment import environment
 from ganlab.config.hydra_internals import hydra_main
 from ganlab.config.terminal import LogFormatter
@@ -39,13 +40,20 @@ def launch() -> None:
         print(command_line.help_text(arguments[1:]))
         return
     typed = sys.argv
-    sys.argv = [typed[0], *map(in_sweep_folder, arguments)]  # hydra.main reads its arguments there
+    sys.argv = [typed[0], *map(in_sweep_folder, with_multirun(arguments))]  # hydra.main reads its arguments there
     try:
         with environment(HYDRA_FULL_ERROR="1"):  # makes Hydra raise errors, so that command_line.run can report them
             hydra_main(task, RefuseBadConfig, ExitCode, LogFormatter)()
     finally:
         sys.argv = typed
         RefuseBadConfig.release()
+
+
+def with_multirun(arguments: list[str]) -> list[str]:
+    """Add `--multirun` to a run with a grid: in Hydra 1.4, the config files of `sweep` cannot choose it themselves."""
+    has_flags = any(argument.startswith("-") for argument in arguments)
+    has_grid = any(argument == f"sweep={option}" for argument in arguments for option in options_of("sweep"))
+    return ["--multirun", *arguments] if has_grid and not has_flags else arguments
 
 
 def in_sweep_folder(argument: str) -> str:

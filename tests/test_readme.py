@@ -89,6 +89,7 @@ NOT_RUN = {
     'pip install "ganlab[joblib]"': INSTALLS,
     'pip install "ganlab[slurm]"': INSTALLS,
     'pip install "ganlab[optuna]"': INSTALLS,
+    'pip install "ganlab[hydra14]"': INSTALLS,
     'pip install "ganlab[tensorboard]"': INSTALLS,
     "pip install hydra-ray-launcher": INSTALLS,
     "pip install torch-fidelity": INSTALLS,
