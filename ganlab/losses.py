@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
+from ganlab.config.stackable import Stackable
+
 Smoothing = Annotated[float, Ge(0), Lt(0.5)]
 
 
@@ -39,7 +41,7 @@ class NonSaturating:
     generator_sees_real = False
     boundary = 0.0
 
-    def __init__(self, smoothing: Smoothing = 0.0) -> None:
+    def __init__(self, smoothing: Stackable[Smoothing] = 0.0) -> None:
         self.smoothing = smoothing
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:

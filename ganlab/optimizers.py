@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ganlab.config.entries import check_keys, check_structure, entry_path
 from ganlab.config.ranges import Fraction, Momentum, Positive, Weight
+from ganlab.config.stackable import Stackable
 from ganlab.errors import CheckpointError, ConfigError
 
+Betas = Annotated[Sequence[Momentum], Len(2, 2)]
 Parameters = Iterable[nn.Parameter]
 OptimizerFactory = Callable[[Parameters], torch.optim.Optimizer]
 SECOND_MOMENTS = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "acc_delta"}  # state keys of torch's optimizers
@@ -29,10 +31,10 @@ class Optimizers:
 
 def adam(
     parameters: Parameters,
-    lr: Positive = 1e-3,
-    betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
-    eps: Positive = 1e-8,
-    weight_decay: Weight = 0.0,
+    lr: Stackable[Positive] = 1e-3,
+    betas: Stackable[Betas] = (0.0, 0.99),
+    eps: Stackable[Positive] = 1e-8,
+    weight_decay: Stackable[Weight] = 0.0,
 ) -> torch.optim.Adam:
     """Adam (Kingma and Ba, 2015); beta1 defaults to 0, since momentum makes the two players oscillate."""
     beta1, beta2 = map(float, betas)  # YAML parses 0 as an int, which torch refuses
@@ -41,10 +43,10 @@ def adam(
 
 def adamw(
     parameters: Parameters,
-    lr: Positive = 1e-3,
-    betas: Annotated[Sequence[Momentum], Len(2, 2)] = (0.0, 0.99),
-    eps: Positive = 1e-8,
-    weight_decay: Weight = 0.01,
+    lr: Stackable[Positive] = 1e-3,
+    betas: Stackable[Betas] = (0.0, 0.99),
+    eps: Stackable[Positive] = 1e-8,
+    weight_decay: Stackable[Weight] = 0.01,
 ) -> torch.optim.AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
     beta1, beta2 = map(float, betas)
@@ -53,10 +55,10 @@ def adamw(
 
 def sgd(
     parameters: Parameters,
-    lr: Positive = 1e-2,
+    lr: Stackable[Positive] = 1e-2,
     momentum: Momentum = 0.0,
     nesterov: bool = False,
-    weight_decay: Weight = 0.0,
+    weight_decay: Stackable[Weight] = 0.0,
 ) -> torch.optim.SGD:
     """Stochastic gradient descent, optionally with Nesterov momentum.
 
@@ -72,11 +74,11 @@ def sgd(
 
 def rmsprop(
     parameters: Parameters,
-    lr: Positive = 1e-3,
-    alpha: Fraction = 0.99,
-    eps: Positive = 1e-8,
+    lr: Stackable[Positive] = 1e-3,
+    alpha: Stackable[Fraction] = 0.99,
+    eps: Stackable[Positive] = 1e-8,
     momentum: Momentum = 0.0,
-    weight_decay: Weight = 0.0,
+    weight_decay: Stackable[Weight] = 0.0,
 ) -> torch.optim.RMSprop:
     """RMSprop (Hinton, 2012)."""
     return torch.optim.RMSprop(

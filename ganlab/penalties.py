@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganlab.config.ranges import Factor, PositiveInt, Weight
+from ganlab.config.stackable import Stackable
 from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Schedule
 
@@ -57,7 +58,7 @@ class Penalty(ABC):
 
     takes_gradient_of: tuple[str, ...] = ()
 
-    def __init__(self, weight: Weight, interval: PositiveInt = 1, schedule: Schedule | None = None) -> None:
+    def __init__(self, weight: Stackable[Weight], interval: PositiveInt = 1, schedule: Schedule | None = None) -> None:
         self.weight = weight
         self.interval = interval
         self.schedule = schedule or Constant()
@@ -124,7 +125,11 @@ class DRAGAN(Penalty):
     """
 
     def __init__(
-        self, weight: Weight, noise: Factor = 0.5, interval: PositiveInt = 1, schedule: Schedule | None = None
+        self,
+        weight: Stackable[Weight],
+        noise: Stackable[Factor] = 0.5,
+        interval: PositiveInt = 1,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(weight, interval, schedule)
         self.noise = noise

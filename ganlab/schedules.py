@@ -9,6 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from ganlab.config.ranges import Fraction
+from ganlab.config.stackable import Stackable
 
 Start = Annotated[float, Ge(0), Lt(1)]
 
@@ -29,7 +30,7 @@ class Constant(Schedule):
 class LinearDecay(Schedule):
     """Factor 1 until the fraction `start` of training, then linear decay to `end`."""
 
-    def __init__(self, start: Start = 0.0, end: Fraction = 0.0) -> None:
+    def __init__(self, start: Stackable[Start] = 0.0, end: Stackable[Fraction] = 0.0) -> None:
         self.start, self.end = start, end
 
     def __call__(self, progress: float) -> float:
@@ -43,7 +44,7 @@ class Cosine(Schedule):
     The decay is eq. 5 of Loshchilov and Hutter (2017) with one period.
     """
 
-    def __init__(self, warm_up: Start = 0.0, end: Fraction = 0.0) -> None:
+    def __init__(self, warm_up: Stackable[Start] = 0.0, end: Stackable[Fraction] = 0.0) -> None:
         self.warm_up, self.end = warm_up, end
 
     def __call__(self, progress: float) -> float:

@@ -60,11 +60,17 @@ class Batches:
     def __call__(self, index: int) -> Batch:
         epoch, batch = divmod(index, self.per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self.data), generator=make_rng(self.seed, "shuffle", epoch))
-            self._epoch, self._order = epoch, order.to(self.data.device)
+            self._epoch, self._order = epoch, self.order(epoch).to(self.data.device)
         chosen = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
         x = to_model_range(self.data.index_select(0, chosen))
         if self.flip:
-            mirrored = torch.rand(len(x), generator=make_rng(self.seed, "flip", index)) < 0.5
-            x = torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
+            x = torch.where(self.mirrored(index).to(x.device)[:, None, None, None], x.flip(3), x)
         return Batch(x, None if self.labels is None else self.labels[chosen])
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the indices of the examples [N] in the order of an epoch, on the CPU."""
+        return torch.randperm(len(self.data), generator=make_rng(self.seed, "shuffle", epoch))
+
+    def mirrored(self, index: int) -> Tensor:
+        """Return whether each image of a batch [B] is mirrored, on the CPU."""
+        return torch.rand(self.batch_size, generator=make_rng(self.seed, "flip", index)) < 0.5

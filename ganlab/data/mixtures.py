@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganlab.config.ranges import NumExamples, Seed
+from ganlab.config.stackable import Stackable
 from ganlab.data.dataset import Examples
 from ganlab.data.points import MAX_SIGMAS, RandomPoints
 from ganlab.data.units import AffineUnits
@@ -32,7 +33,7 @@ class Mixture(RandomPoints):
     modes: Tensor
     sigma: float
 
-    def __init__(self, num_examples: NumExamples = 100_000, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, seed: Stackable[Seed] = 0) -> None:
         super().__init__(num_examples, seed)
         self.classes = tuple(map(str, range(len(self.modes))))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganlab.config.ranges import Factor, Noise, NumExamples, Seed, SmallCount
+from ganlab.config.stackable import Stackable
 from ganlab.data.dataset import Examples
 from ganlab.data.units import AffineUnits
 from ganlab.rng import make_rng
@@ -69,7 +70,7 @@ class RandomPoints(ABC):
     shape = (2,)
     classes: tuple[str, ...] = ()
 
-    def __init__(self, num_examples: NumExamples = 100_000, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, seed: Stackable[Seed] = 0) -> None:
         self.num_examples = num_examples
         self.seed = seed
 
@@ -103,7 +104,7 @@ class Moons(RandomPoints):
     name = "moons"
     classes = ("0", "1")
 
-    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.05, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.05, seed: Stackable[Seed] = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
         self.tolerance = max(3 * noise, MIN_TOLERANCE)
@@ -132,7 +133,7 @@ class SwissRoll(RandomPoints):
 
     name = "swiss_roll"
 
-    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.25, seed: Seed = 0) -> None:
+    def __init__(self, num_examples: NumExamples = 100_000, noise: Noise = 0.25, seed: Stackable[Seed] = 0) -> None:
         super().__init__(num_examples, seed)
         self.noise = noise
         self.tolerance = max(3 * noise, MIN_TOLERANCE)
@@ -167,7 +168,7 @@ class Spiral(RandomPoints):
         arms: SmallCount = 2,
         turns: Factor = 1.5,
         noise: Noise = 0.02,
-        seed: Seed = 0,
+        seed: Stackable[Seed] = 0,
     ) -> None:
         super().__init__(num_examples, seed)
         self.arms = arms

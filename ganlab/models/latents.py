@@ -44,4 +44,4 @@ class Truncated(Latent):
     def __call__(self, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
         probability = math.erf(self.bound / math.sqrt(2))  # of [-bound, bound]
         uniform = (torch.rand(size, generator=generator, dtype=torch.float64) * 2 - 1) * probability
-        return (math.sqrt(2) * torch.erfinv(uniform)).float()
+        return (math.sqrt(2) * torch.erfinv(uniform)).to(torch.get_default_dtype())

@@ -42,10 +42,16 @@ class SpectralNorm(nn.Module):
         return weight / sigma
 
     def iterate(self, weight: Tensor) -> None:
-        """Run one power iteration (eq. 18 and 19)."""
+        """Run one power iteration."""
+        left, right = self.iterated(weight, self.left)
+        self.left.copy_(left)
+        self.right.copy_(right)
+
+    def iterated(self, weight: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the singular vectors after one power iteration (eq. 18 and 19)."""
         matrix = self._matrix(weight)
-        self.right.copy_(F.normalize(self.left @ matrix, dim=0))
-        self.left.copy_(F.normalize(matrix @ self.right, dim=0))
+        right = F.normalize(left @ matrix, dim=0)
+        return F.normalize(matrix @ right, dim=0), right
 
 
 def normalise(network: nn.Module) -> None:
@@ -62,6 +68,15 @@ def update(network: nn.Module, num_iterations: int = 1) -> None:
     for norm, weight in _norms(network):
         for _ in range(num_iterations):
             norm.iterate(weight)
+
+
+def named_norms(network: nn.Module) -> dict[str, SpectralNorm]:
+    """Return the spectral norms of a network by the name of their parametrization, `layer.parametrizations.weight`."""
+    return {
+        name: module[0]
+        for name, module in network.named_modules()
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], SpectralNorm)
+    }
 
 
 def update_after_each_step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

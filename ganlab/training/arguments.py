@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ganlab.config.effects import Adjustable, Fixed, NoEffect
 from ganlab.config.ranges import Epochs, Positive, PositiveInt
+from ganlab.config.stackable import Stackable
 from ganlab.training.cadence import Cadence, Interval
 
 
@@ -36,9 +37,9 @@ class TrainingArguments:
     epochs: Adjustable[PositiveInt] = 100
     steps: Adjustable[PositiveInt | None] = None
     discriminator_steps: Fixed[PositiveInt] = 1
-    clip_gradient: Adjustable[Positive | None] = None
-    ema_half_life: Fixed[Positive | None] = 5000
-    ema_ramp: Fixed[Positive | None] = 0.05
+    clip_gradient: Stackable[Adjustable[Positive | None]] = None
+    ema_half_life: Stackable[Fixed[Positive | None]] = 5000
+    ema_ramp: Stackable[Fixed[Positive | None]] = 0.05
     log_every: NoEffect[Epochs | None] = 1
     sample_every: NoEffect[Epochs | None] = 2
     evaluate_every: NoEffect[Epochs | None] = 5

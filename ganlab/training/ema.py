@@ -28,6 +28,10 @@ class AveragedGenerator:
         self.batch_size = batch_size
         self.ramp = ramp
 
+    @property
+    def settings(self) -> tuple[float, int, float | None]:
+        return self.half_life, self.batch_size, self.ramp
+
     def decay(self, step: int) -> float:
         """Return the decay of the average in step number `step`, counted from 1."""
         seen = step * self.batch_size

@@ -23,6 +23,9 @@ class Noise:
     def __call__(self, index: int) -> Tensor:
         block, row = divmod(index, BLOCK)
         if block != self._block_index:
-            latents = self.latent(self.size, make_rng(self.seed, "noise", block))
-            self._block_index, self._block = block, latents.to(self.device)
+            self._block_index, self._block = block, self.block(block).to(self.device)
         return self._block[row]
+
+    def block(self, block: int) -> Tensor:
+        """Return the latents of a block of batches [BLOCK, batch_size, latent_dim], on the CPU."""
+        return self.latent(self.size, make_rng(self.seed, "noise", block))
