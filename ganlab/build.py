@@ -5,8 +5,9 @@ The objects receive the values they use, never the config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -188,14 +189,33 @@ def output_shapes(players: Players, shape: tuple[int, ...]) -> tuple[torch.Size,
     return examples.shape, logits.shape
 
 
-def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
+class Shared:
+    """What runs of one process share if their configs agree: data, evaluators, the provenance."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def get(self, key: object, make: Callable[[], Kind]) -> Kind:
+        """Return what `make` returned when it was first called for a key of plain values."""
+        name = json.dumps(key, sort_keys=True)
+        if name not in self._made:
+            self._made[name] = make()
+        made: Kind = self._made[name]
+        return made
+
+
+def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Shared | None = None) -> Trainer:
     """Build the trainer of a run, and start or resume the record in its folder.
+
+    Args:
+        shared: shared with other runs that this process trains at the same time.
 
     Raises:
         ConfigError: the config does not fit the data.
         ganlab.errors.DataError: the data are missing or unreadable.
         ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
+    shared = shared or Shared()
     device = devices.resolve(cfg.device)
     dataset = instantiate(cfg, "dataset", Dataset)
     dataset.check()
@@ -208,7 +228,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         if is_image:  # a third faster than channels first on the CPU
             network.to(memory_format=torch.channels_last)
 
-    examples = dataset.load()
+    examples = shared.get(["examples", cfg.select("dataset")], dataset.load)
     origin = {
         "name": dataset.name,
         "source": examples.source,
@@ -229,7 +249,10 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
     sampled, weights = (average.module, "ema") if average else (players.generator, "raw")
 
     metrics = instantiate(cfg, "metrics", Metrics)
-    evaluator = metrics.evaluator(dataset, examples, players.num_classes, device)
+    evaluator = shared.get(
+        ["evaluator", cfg.select("dataset"), cfg.select("metrics"), players.num_classes],
+        lambda: metrics.evaluator(dataset, examples, players.num_classes, device),
+    )
     main_metric = metrics.best or (evaluator.main_metric if evaluator else None)
     pictures = ImagePictures if is_image else PointPictures
     recorder = Recorder(
@@ -255,7 +278,14 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False) -> Trainer:
         trainer.restore()
         run.restart(cfg.hash, plan)
     else:
-        run.start({**cfg.identity, "provenance": provenance(device), "dataset": origin, **plan})
+        run.start(
+            {
+                **cfg.identity,
+                "provenance": shared.get("provenance", lambda: provenance(device)),
+                "dataset": origin,
+                **plan,
+            }
+        )
     if evaluator:
         trainer.progress.evaluation_seconds += evaluator.preparation
     return trainer

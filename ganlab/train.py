@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +18,12 @@ from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
 
 if TYPE_CHECKING:
+    from ganlab.build import Shared
     from ganlab.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+MAX_PICTURED = 8  # members of a population that get pictures, which take longer than their training
 
 
 def train(
@@ -44,14 +49,75 @@ def train(
             trainer.train(stop, until)
         except BaseException as error:
             ended = as_ganlab_error(error)
-            finish(trainer, ended.status, str(ended), ended.exit_code)
+            finish(trainer, ended)
             if ended is error:
                 raise
             raise ended from error
-        finish(trainer, "done" if trainer.is_done else "stopped", None, 0)
+        finish(trainer, None)
 
 
-def begin(cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool) -> Trainer:
+def train_together(
+    runs: Mapping[Path, ResolvedConfig], *, resume: Collection[Path] = (), until: float | None = None
+) -> None:
+    """Train several runs as one population, each in its folder and recorded as by `train`.
+
+    Runs that continue from different steps form a population for each step.
+
+    A run that fails before its first step, or diverges, ends without the others; its folder says why. Only the first
+    `MAX_PICTURED` runs get pictures.
+
+    Args:
+        resume: the folders of runs that continue.
+        until: see `train`.
+
+    Raises:
+        ConfigError: the runs differ in something that cannot be stacked; the message names it.
+        Stopped: a signal arrived; all runs were saved.
+    """
+    from ganlab.build import Shared
+    from ganlab.figures import NoPictures
+    from ganlab.training.population_trainer import PopulationTrainer
+
+    with StopSignal() as stop:
+        trainers, shared = [], Shared()
+        for folder, cfg in runs.items():
+            try:
+                run = RunFolder(folder)
+                trainers.append(begin(cfg, run, stop, resume=folder in resume, keep=True, shared=shared))
+            except Stopped:
+                close(trainers)
+                raise
+            except GanlabError as error:
+                log.error("%s: %s", folder, error)
+        for trainer in trainers[MAX_PICTURED:]:
+            trainer.recorder.pictures = NoPictures()
+        waiting = sorted(trainers, key=lambda trainer: trainer.progress.step)
+        try:
+            for _, group in itertools.groupby(waiting, lambda trainer: trainer.progress.step):
+                members = list(group)
+                population = PopulationTrainer(members, finish)
+                waiting = waiting[len(members) :]
+                try:
+                    for trainer in members:
+                        start_trackers(trainer)
+                    population.train(stop, until)
+                except BaseException as error:
+                    for trainer in population.training:
+                        finish(trainer, as_ganlab_error(error))
+                    raise
+        finally:
+            close(waiting)  # they have not started, and can continue alone
+
+
+def close(trainers: Iterable[Trainer]) -> None:
+    """Unlock the folders of runs that have not started."""
+    for trainer in trainers:
+        trainer.recorder.run.close()
+
+
+def begin(
+    cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool, keep: bool, shared: Shared | None = None
+) -> Trainer:
     """Check the config, then build or restore the trainer.
 
     A run that fails here leaves no folder unless `keep` is set. A run stopped by a signal here never leaves one, since
@@ -64,7 +130,7 @@ def begin(cfg: ResolvedConfig, run: RunFolder, stop: StopSignal, *, resume: bool
             if not resume:
                 run.claim()
             valid = cfg.validate()
-            trainer = build(valid, run, resume=resume)
+            trainer = build(valid, run, resume=resume, shared=shared)
     except BaseException as error:
         if keep and not isinstance(ended := as_ganlab_error(error), Stopped):
             with suppress(CheckpointError):  # another process is using the folder
@@ -88,12 +154,18 @@ def start_trackers(trainer: Trainer) -> None:
     trainer.recorder.trackers.start(info)
 
 
-def finish(trainer: Trainer, status: str, error: str | None, exit_code: int) -> None:
-    """Record and log how a run ended."""
+def finish(trainer: Trainer, error: GanlabError | None) -> None:
+    """Record and log how a run ended.
+
+    Args:
+        error: what ended it; None if it is done, or paused at its first evaluation at or after a fraction of the run.
+    """
     from ganlab.figures import report
 
     run = trainer.recorder.run
-    run.update(status=status, error=error, exit_code=exit_code)
+    status = error.status if error else "done" if trainer.is_done else "stopped"
+    exit_code = error.exit_code if error else 0
+    run.update(status=status, error=str(error) if error else None, exit_code=exit_code)
     trainer.recorder.trackers.finish(exit_code, run.result, trainer.checkpoints.best)
     report.write(run)
     run.close()

@@ -22,3 +22,15 @@ class Pictures(Protocol):
     ) -> dict[str, Path]:
         """Draw the final figures and return their files by name."""
         ...
+
+
+class NoPictures:
+    """Draws nothing."""
+
+    def snapshot(self, step: int, epoch: float, generator: nn.Module, discriminator: nn.Module) -> None:
+        return None
+
+    def finish(
+        self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
+    ) -> dict[str, Path]:
+        return {}

@@ -177,11 +177,14 @@ class Sweep:
         return RunningJob(planned, process, began)
 
     def end(self, job: RunningJob, position: str, *, stopping: bool) -> None:
-        """Release the process of an ended job, log its status, and record a failure that the job could not."""
-        planned, seconds = job.planned, time.monotonic() - job.began
+        """Release the process of an ended job and report the job."""
         job.process.join()
         exit_code = job.process.exitcode or 0
         job.process.close()  # frees its two file descriptors
+        self.report(job.planned, time.monotonic() - job.began, exit_code, position, stopping=stopping)
+
+    def report(self, planned: PlannedJob, seconds: float, exit_code: int, position: str, *, stopping: bool) -> None:
+        """Log the status of an ended job, and record a failure that the job could not."""
         result = read_result(planned.folder)
         status = result.get("status")
         if status == "stopped" and result.get("exit_code") == 0:

@@ -97,7 +97,7 @@ class Wandb:
             config=dict(run.config),
             mode=mode,  # type: ignore[arg-type]  # checked against the same Literal in __init__
             resume="allow" if mode == "online" else None,
-            reinit="finish_previous",
+            reinit="create_new",
             settings=settings,
         )
 

@@ -40,5 +40,9 @@ class Cadence:
     evaluate: Interval
     checkpoint: Interval
 
+    def is_due(self, step: int) -> bool:
+        """Whether anything besides training is due after a step."""
+        return any(each.is_due(step) for each in (self.log, self.sample, self.evaluate, self.checkpoint))
+
     def epoch(self, step: int) -> float:
         return round(step / self.steps_per_epoch, 4)

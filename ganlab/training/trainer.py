@@ -78,10 +78,10 @@ class Trainer:
             Diverged: a loss or weight is not finite, or the watchdog stopped a collapsed run.
             Stopped: a signal arrived; the state was saved.
         """
-        progress, cadence, recorder = self.progress, self.cadence, self.recorder
+        progress, cadence = self.progress, self.cadence
         end = cadence.last_step if until is None else cadence.evaluate.first_due(until)
         if progress.step == 0:
-            recorder.sample(0)
+            self.recorder.sample(0)
         started = time.monotonic() - progress.seconds
         with progress_bar(progress.step, cadence.last_step) as bar:
             while progress.step < end:
@@ -90,33 +90,45 @@ class Trainer:
                 progress.seconds = time.monotonic() - started
                 signal_number = stop.number  # snapshot: later signals wait one step
                 try:
-                    scores = self._evaluate() if cadence.evaluate.is_due(progress.step) else {}
-                    if scores or cadence.log.is_due(progress.step):
-                        self._log(scores, bar)
-                    if cadence.sample.is_due(progress.step):
-                        recorder.sample(progress.step)
-                    is_best = recorder.is_best(scores)
-                    if is_best or cadence.checkpoint.is_due(progress.step):
-                        self._save(is_best)
-                    elif signal_number or progress.step == end or self._seconds_unsaved() > MAX_SECONDS_UNSAVED:
-                        self._save_last()
+                    self.follow_up(bar, must_save=bool(signal_number) or progress.step == end)
                 except Diverged as error:
                     self._roll_back(error)
                 bar.go_to(progress.step)
                 if signal_number and not self.is_done:
-                    name = signal.Signals(signal_number).name
-                    at = f"after step {progress.step} of {cadence.last_step}"
-                    raise Stopped(f"stopped by {name} {at}, saved", signal_number)
+                    raise self.stopped(signal_number)
         progress.seconds = time.monotonic() - started
         if self.is_done:
-            recorder.finish(progress)
+            self.recorder.finish(progress)
+
+    def follow_up(self, bar: ProgressBar | None, must_save: bool) -> None:
+        """Evaluate, log, sample and save, where due after the current step.
+
+        Raises:
+            Diverged: a loss or weight is not finite, or the watchdog stops a collapsed run.
+        """
+        step, cadence = self.progress.step, self.cadence
+        scores = self._evaluate() if cadence.evaluate.is_due(step) else {}
+        if scores or cadence.log.is_due(step):
+            self._log(scores, bar)
+        if cadence.sample.is_due(step):
+            self.recorder.sample(step)
+        is_best = self.recorder.is_best(scores)
+        if is_best or cadence.checkpoint.is_due(step):
+            self._save(is_best)
+        elif must_save or self.progress.seconds - self._saved_at > MAX_SECONDS_UNSAVED:
+            self._save_last()
+
+    def stopped(self, signal_number: int) -> Stopped:
+        """Return the exception that ends a saved run after a signal."""
+        name, last_step = signal.Signals(signal_number).name, self.cadence.last_step
+        return Stopped(f"stopped by {name} after step {self.progress.step} of {last_step}, saved", signal_number)
 
     def _evaluate(self) -> Mapping[str, Score]:
         evaluation = self.recorder.evaluate(self.progress)
         self.watchdog.forget(evaluation.restarted)
         return evaluation.scores
 
-    def _log(self, scores: Mapping[str, Score], bar: ProgressBar) -> None:
+    def _log(self, scores: Mapping[str, Score], bar: ProgressBar | None) -> None:
         """Record and display the means since the last record, and have the watchdog check them."""
         metrics = self._finite_means()
         self.means.reset()
@@ -124,7 +136,8 @@ class Trainer:
         record = self.recorder.log(self.progress, metrics, scores)
         numbers = {name: f"{value:.3f}" for name, value in metrics.items() if name not in NOT_DISPLAYED}
         numbers |= {name: f"{score.value:.4g}" for name, score in scores.items() if name == self.recorder.main_metric}
-        bar.show(record["step"], record["epoch"], numbers, at_once=bool(scores))
+        if bar:
+            bar.show(record["step"], record["epoch"], numbers, at_once=bool(scores))
         sign = self.watchdog.check(record, saturates=self.training_step.game.loss.boundary is not None)
         if sign:
             self._report_collapse(sign)
@@ -151,9 +164,6 @@ class Trainer:
         """Everything that checkpoints save."""
         own: dict[str, Stateful] = {"progress": self.progress, "means": self.means, "watchdog": self.watchdog}
         return self.training_step.state | own
-
-    def _seconds_unsaved(self) -> float:
-        return self.progress.seconds - self._saved_at
 
     def _save(self, is_best: bool) -> None:
         """Write a numbered checkpoint, provided that losses and weights are finite."""

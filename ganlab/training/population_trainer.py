@@ -1,0 +1,95 @@
+"""The training loop of a population: its members advance together, and each is recorded as if it were trained alone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+from torch import nn
+
+from ganlab.errors import ConfigError, Diverged, GanlabError, Stopped
+from ganlab.training.population import Population
+from ganlab.training.progress_bar import progress_bar
+from ganlab.training.running_means import StackedMeans
+from ganlab.training.signals import StopSignal
+from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
+
+STEPS_TO_COMPILE = 2000  # a step must run this often to make up for the time of its compilation
+
+
+class PopulationTrainer:
+    """Trains several runs as a population.
+
+    Args:
+        trainers: one for each run, of the same cadence and at the same step.
+        finish: called once for each run, as soon as it has ended, with the error that ended it or None.
+
+    Attributes:
+        training: the trainers of runs that have not ended.
+
+    Raises:
+        ConfigError: the runs differ in something that cannot be stacked; the message names it.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], finish: Callable[[Trainer, GanlabError | None], None]) -> None:
+        if runs_convolutions_on_cpu(trainers[0]):
+            raise ConfigError("model: stacked convolutions are slower than separate ones on a CPU")
+        if trainers[0].watchdog.roll_backs:
+            raise ConfigError(f"watchdog.roll_backs={trainers[0].watchdog.roll_backs}: members cannot go back alone")
+        self.training, self.finish = list(trainers), finish
+        self.population = Population([trainer.training_step for trainer in trainers])
+        self.means = StackedMeans([trainer.means for trainer in trainers])
+
+    def train(self, stop: StopSignal, until: float | None = None) -> None:
+        """Train from the current step to the last one; see `Trainer.train`. A run that diverges ends alone.
+
+        Raises:
+            Stopped: a signal arrived; all runs were saved.
+        """
+        seconds_before = {trainer: trainer.progress.seconds for trainer in self.training}
+        cadence, step = self.training[0].cadence, self.training[0].progress.step
+        end = cadence.last_step if until is None else cadence.evaluate.first_due(until)
+        for trainer in self.training if step == 0 else ():
+            trainer.recorder.sample(0)
+        started = saved_at = time.monotonic()
+        signal_number = None
+        compiled = self.population.compiled() if cadence.last_step >= STEPS_TO_COMPILE else nullcontext()
+        with compiled, progress_bar(step, cadence.last_step) as bar:
+            while self.training and step < end and not signal_number:
+                self.means.add(self.population(step))
+                step += 1
+                now, signal_number = time.monotonic(), stop.number
+                must_save = bool(signal_number) or step == end or now - saved_at > MAX_SECONDS_UNSAVED
+                if must_save or cadence.is_due(step):
+                    saved_at = now if must_save else saved_at
+                    self.means.lend()
+                    for trainer in list(self.training):
+                        trainer.progress.step = step
+                        trainer.progress.seconds = seconds_before[trainer] + now - started
+                        try:
+                            trainer.follow_up(bar if trainer is self.training[0] else None, must_save)
+                        except Diverged as error:
+                            self._end(trainer, error)
+                    self.means.take_back()
+                bar.go_to(step)
+        for trainer in list(self.training):
+            if trainer.is_done:
+                trainer.recorder.finish(trainer.progress)
+            self._end(trainer, trainer.stopped(signal_number) if signal_number and not trainer.is_done else None)
+        if signal_number and step < cadence.last_step:
+            name = signal.Signals(signal_number).name
+            raise Stopped(f"stopped by {name} after step {step} of {cadence.last_step}, saved", signal_number)
+
+    def _end(self, trainer: Trainer, error: GanlabError | None) -> None:
+        self.training.remove(trainer)
+        self.finish(trainer, error)
+
+
+def runs_convolutions_on_cpu(trainer: Trainer) -> bool:
+    step, kinds = trainer.training_step, (nn.Conv2d, nn.ConvTranspose2d)
+    on_cpu = step.device.type == "cpu"
+    return on_cpu and any(
+        isinstance(m, kinds) for network in (step.generator, step.discriminator) for m in network.modules()
+    )

@@ -1,0 +1,134 @@
+"""Sweeps whose jobs train as populations: same folders and records as any sweep, and resumed bit for bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import make_run, results, wait_for_jobs
+from fork_server import Forked
+
+from ganlab import load_run
+from ganlab.config import run_config
+from ganlab.config.stackable import without_stackable
+from ganlab.runs.checkpoints import read
+from ganlab.runs.folder import RunFolder
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., Forked | subprocess.Popen[str]]
+
+SWEEP = ("-m", "hydra/launcher=vectorized", "sweep_dir=sweep", "tracker=none", "trainer.sample_every=null")
+MEASURED = ("metrics.num=100", "metrics.num_real=100")
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    return {job: result["status"] for job, result in results(sweep).items()}
+
+
+def test_members_have_the_records_of_runs_trained_alone(ganlab: Command, tmp_path: Path) -> None:
+    short = ("trainer.steps=20", "trainer.log_every=0.1", "trainer.evaluate_every=0.1", *MEASURED)
+    done = ganlab(*SWEEP, *short, "seed=0,1", "optimizer.generator.lr=0.001,0.01", "trainer.ema_half_life=100")
+    assert done.returncode == 0, done.stderr
+    assert "Training 4 jobs as one population" in done.stdout
+    assert "4 runs of 2 configurations" in done.stdout
+    folder = tmp_path / "sweep" / "3"
+    choices = ("seed=1", "optimizer.generator.lr=0.01", "trainer.ema_half_life=100", "metrics=default")
+    alone = make_run(tmp_path / "alone", *short, "trainer.sample_every=null", *choices)
+    mine, theirs = (RunFolder(path).history() for path in (folder, alone))
+    assert [record.keys() for record in mine] == [record.keys() for record in theirs]
+    for ours, expected in zip(mine, theirs, strict=True):
+        assert ours == pytest.approx(expected, rel=0.01, abs=1e-4)
+    result, expected = (json.loads((path / "result.json").read_text()) for path in (folder, alone))
+    assert result.keys() == expected.keys()
+    assert result["config_hash"] == expected["config_hash"]
+    assert load_run(folder).sample(3) == pytest.approx(load_run(alone).sample(3), abs=1e-3)
+    assert (folder / "report.html").is_file()
+    overrides = (folder / ".hydra" / "overrides.yaml").read_text().split()
+    assert overrides.count("seed=1") == 1
+
+
+def test_a_member_is_resumed_alone(ganlab: Command, tmp_path: Path) -> None:
+    assert ganlab(*SWEEP, "metrics=none", "trainer.steps=5", "seed=0,1").returncode == 0
+    done = ganlab("resume=sweep/1", "trainer.steps=8")
+    assert done.returncode == 0, done.stderr
+    assert RunFolder(tmp_path / "sweep" / "1").history()[-1]["step"] == 8
+
+
+def test_a_population_is_continued_bit_for_bit(start: Start, ganlab: Command, tmp_path: Path) -> None:
+    arguments = (*SWEEP, "metrics=none", "trainer.steps=600", "trainer.log_every=0.1", "seed=0,1,2")
+    sweep = tmp_path / "sweep"
+
+    def begin(step: int) -> Forked | subprocess.Popen[str]:
+        process = start(*arguments, "trainer.checkpoint_every=0.32")  # 20 of 62 steps
+        while not any(result["step"] >= step for result in results(sweep).values()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        return process
+
+    process = begin(30)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, set(statuses(sweep).values())) == (143, {"stopped"})
+    assert "Stopped by SIGTERM with 3 jobs left" in output
+    reached = next(iter(results(sweep).values()))["step"]
+    process = begin(reached + 30)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for_jobs(sweep)
+    again = ganlab(*arguments, "trainer.checkpoint_every=0.32")
+    assert (again.returncode, set(statuses(sweep).values())) == (0, {"done"}), again.stderr
+
+    whole = [argument.replace("sweep_dir=sweep", "sweep_dir=whole") for argument in arguments]
+    assert ganlab(*whole, "trainer.checkpoint_every=0.32").returncode == 0
+    for job in ("0", "1", "2"):
+        assert (sweep / job / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / job / "metrics.jsonl").read_bytes()
+
+
+def test_a_member_that_diverges_ends_alone(ganlab: Command, tmp_path: Path) -> None:
+    wild = ("optimizer=sgd", "optimizer.generator.lr=0.001,1e300", "trainer.log_every=0.05")
+    done = ganlab(*SWEEP, "metrics=none", "trainer.steps=20", *wild)
+    assert statuses(tmp_path / "sweep") == {"0": "done", "1": "diverged"}
+    assert done.returncode == 3
+    assert results(tmp_path / "sweep")["1"]["step"] < 20
+
+
+def test_jobs_that_cannot_be_stacked_run_alone(ganlab: Command, tmp_path: Path) -> None:
+    short = ("metrics=none", "trainer.steps=2", "seed=0,1")
+    done = ganlab(*SWEEP, *short, "dataset=digits", "model=dcgan_small", "model.generator.width=4")
+    assert (done.returncode, statuses(tmp_path / "sweep")) == (0, {"0": "done", "1": "done"}), done.stderr
+    assert "Not trained as one population: model: stacked convolutions are slower" in done.stdout
+
+
+def test_halving_trains_the_survivors_as_a_population(ganlab: Command, tmp_path: Path) -> None:
+    short = ("trainer.steps=40", "trainer.evaluate_every=0.1", *MEASURED, "seed=0,1")
+    halving = ("hydra.launcher.halving=2", "hydra.launcher.rungs=[0.5]", "optimizer.generator.lr=0.001,1e-7")
+    done = ganlab(*SWEEP, *short, *halving)
+    assert done.returncode == 0, done.stderr
+    assert sorted(statuses(tmp_path / "sweep").values()) == ["done", "done", "stopped", "stopped"]
+    assert done.stdout.count("as one population") == 2
+    last = read(tmp_path / "sweep" / "0" / "checkpoints" / "last.pt")["progress"]["step"]
+    assert last in (24, 40)  # a rung at the first evaluation at or after step 20
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("seed=0", "seed=1", True),
+        ("optimizer.generator.lr=0.1", "optimizer.generator.lr=0.2", True),
+        ("penalty.r1.weight=1", "penalty.r1.weight=2.5", True),
+        ("tracker=none", "tracker=wandb", True),
+        ("trainer.ema_half_life=10", "trainer.ema_half_life=null", False),
+        ("trainer.batch_size=4", "trainer.batch_size=8", False),
+        ("penalty.r1.interval=1", "penalty.r1.interval=2", False),
+        ("optimizer=adam", "optimizer=rmsprop", False),
+        ("model.generator.width=8", "model.generator.width=16", False),
+    ],
+)
+def test_runs_that_differ_only_in_numbers_are_grouped(first: str, second: str, same: bool) -> None:
+    one, other = (without_stackable(run_config.compose(["penalty=r1", each]).plain()) for each in (first, second))
+    assert (one == other) is same
