@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +17,17 @@ MAX_PIVOTS = 10_000_000  # iteration limit of the network simplex, far more than
 
 def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
     """W1 [P] of each column of a [N, P] and b [M, P]: the area between their distribution functions."""
+    if len(a) == len(b):
+        return (_sorted_columns(a) - _sorted_columns(b)).abs().mean(0)
     values, order = torch.cat([a, b]).sort(0)
     steps = torch.cat([a.new_full((len(a),), 1 / len(a)), b.new_full((len(b),), -1 / len(b))])
     gap = steps[order].cumsum(0)[:-1].abs()  # |F_a - F_b| between consecutive values, [N + M - 1, P]
     return (gap * values.diff(dim=0)).sum(0)
+
+
+def _sorted_columns(x: Tensor) -> Tensor:
+    """Sort each column [N, P]; NumPy does this several times faster than torch."""
+    return torch.from_numpy(np.sort(x.t().contiguous().cpu().numpy(), axis=1)).t().to(x.device)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, num_projections: PositiveInt = 256, seed: int = 0) -> float:
