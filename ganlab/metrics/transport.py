@@ -16,18 +16,18 @@ MAX_PIVOTS = 10_000_000  # iteration limit of the network simplex, far more than
 
 
 def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
-    """W1 [P] of each column of a [N, P] and b [M, P]: the area between their distribution functions."""
-    if len(a) == len(b):
-        return (_sorted_columns(a) - _sorted_columns(b)).abs().mean(0)
-    values, order = torch.cat([a, b]).sort(0)
-    steps = torch.cat([a.new_full((len(a),), 1 / len(a)), b.new_full((len(b),), -1 / len(b))])
-    gap = steps[order].cumsum(0)[:-1].abs()  # |F_a - F_b| between consecutive values, [N + M - 1, P]
-    return (gap * values.diff(dim=0)).sum(0)
+    """W1 [P] of each column of a [N, P] and b [M, P]: the area between their quantile functions."""
+    n, m = len(a), len(b)
+    # Both functions are constant between these quantiles, which are in units of 1 / (n m)
+    quantiles = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()
+    first, widths = quantiles[:-1], quantiles.diff().double() / (n * m)
+    gaps = sorted_columns(a)[:, first // m] - sorted_columns(b)[:, first // n]
+    return (gaps.abs() @ widths.to(gaps)).to(a.device)
 
 
-def _sorted_columns(x: Tensor) -> Tensor:
-    """Sort each column [N, P]; NumPy does this several times faster than torch."""
-    return torch.from_numpy(np.sort(x.t().contiguous().cpu().numpy(), axis=1)).t().to(x.device)
+def sorted_columns(x: Tensor) -> Tensor:
+    """Return the sorted columns of x [N, P] as rows [P, N], on the CPU; NumPy sorts ten times faster than torch."""
+    return torch.from_numpy(np.sort(x.t().contiguous().cpu().numpy(), axis=1))
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, num_projections: PositiveInt = 256, seed: int = 0) -> float:
