@@ -70,9 +70,10 @@ class VectorizedSweep(Sweep):
         process.close()
         if exit_code == ConfigError.exit_code:
             return False
+        is_interrupted = bool(stop.number) or exit_code < 0  # killed members can continue, unlike one that kills itself
         for number, planned in enumerate(jobs, start=1):
             position = f"{number} of {len(jobs)}"
-            self.report(planned, time.monotonic() - began, exit_code, position, stopping=bool(stop.number))
+            self.report(planned, time.monotonic() - began, exit_code, position, stopping=is_interrupted)
         return True
 
 
