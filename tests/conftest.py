@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,15 @@ os.environ["HYDRA_DEPRECATION_WARNINGS_AS_ERRORS"] = "1"  # in the commands that
 torch.set_num_threads(1)
 
 
+@cache
+def config_of(*overrides: str) -> RunConfig:
+    """Like `run_config.compose`, which takes 0.1 s, but only once for the same overrides."""
+    return run_config.compose(overrides)
+
+
 def make_run(folder: Path, *overrides: str) -> Path:
     """Train a run in-process, as the command would, and return its folder."""
-    cfg = run_config.compose(["tracker=none", "metrics=none", *overrides])
+    cfg = config_of("tracker=none", "metrics=none", *overrides)
     save_config(cfg, folder)
     train(cfg, folder)
     return folder

@@ -43,9 +43,10 @@ SchedulerParameters=sched_interval=1,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
+SlurmdParameters=config_overrides
 KillWait=5
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 CPUs=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
 PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=20 Default=YES
 PartitionName=without_grace Nodes=ALL PriorityTier=1 GraceTime=0
 PartitionName=high Nodes=ALL PriorityTier=2 PreemptMode=OFF

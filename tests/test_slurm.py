@@ -6,11 +6,11 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_run
 from fork_server import Forked
 from slurm_cluster import cluster, missing
 
@@ -21,24 +21,25 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.j
 
 Start = Callable[..., Forked | subprocess.Popen[str]]
 
-RUN = ("trainer.steps=6000", "trainer.sample_every=null", "trainer.checkpoint_every=null", "seed=1")
+RUN = (
+    *("tracker=none", "metrics=none", "trainer.steps=6000", "trainer.sample_every=null"),
+    *("trainer.checkpoint_every=null", "seed=1"),
+)
 
 
 class Slurm:
-    """A sweep of one job, number 1 on the cluster, and Slurm's commands."""
+    """A sweep of one job on the cluster, and Slurm's commands."""
 
-    def __init__(self, environment: dict[str, str], start: Start, folder: Path) -> None:
-        self.environment, self.start = environment, start
-        self.run = folder / "sweep" / "0"
-
-    def submit(self, partition: str) -> None:
-        """Start the launcher, and wait until its job is training."""
+    def __init__(self, environment: dict[str, str], start: Start, folder: Path, partition: str) -> None:
+        self.environment, self.partition = environment, partition
+        self.run = folder / partition / "0"
         slurm = ("hydra/launcher=submitit_slurm", f"hydra.launcher.partition={partition}")
         limits = ("hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
-        job = ("tracker=none", "metrics=none", *RUN, "hydra.sweep.dir=sweep")
-        self.launcher = self.start("-m", *job, *slurm, *limits, **self.environment)
+        self.launcher = start("-m", *RUN, f"hydra.sweep.dir={partition}", *slurm, *limits, **environment)
+
+    def wait_for_training(self) -> None:
         self.wait_until(lambda: self.result.get("step", 0) > 0)
-        (self.number,) = self("squeue", "--noheader", "--format=%A").split()
+        (self.number,) = self("squeue", "--noheader", "--format=%A", f"--partition={self.partition}").split()
 
     def __call__(self, *command: str) -> str:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
@@ -46,7 +47,7 @@ class Slurm:
         return done.stdout
 
     @property
-    def job(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
         return dict(re.findall(r"(\w+)=(\S+)", self("scontrol", "show", "job", self.number)))
 
     @property
@@ -68,7 +69,7 @@ class Slurm:
         end = time.monotonic() + 120
         while not condition():
             assert self.launcher.poll() is None, self.launcher.communicate()
-            assert time.monotonic() < end, (self.job, self.result)
+            assert time.monotonic() < end, (self.facts, self.result)
             time.sleep(0.05)
 
 
@@ -80,49 +81,52 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 
 @pytest.fixture
-def slurm(environment: dict[str, str], start: Start, tmp_path: Path) -> Slurm:
-    return Slurm(environment, start, tmp_path)
+def submit(environment: dict[str, str], start: Start, tmp_path: Path) -> Callable[[str], Slurm]:
+    """Starts the launcher of a job in a partition."""
+    return partial(Slurm, environment, start, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run without a cluster."""
-    return make_run(tmp_path_factory.mktemp("alone") / "run", *RUN)
-
-
-@pytest.mark.parametrize("partition", ["low", "without_grace"])
-def test_a_preempted_job_is_saved_requeued_once_and_equals_an_undisturbed_run(
-    slurm: Slurm, partition: str, alone: Path
+def test_preempted_jobs_are_saved_requeued_once_and_equal_an_undisturbed_run(
+    submit: Callable[[str], Slurm], start: Start, tmp_path: Path
 ) -> None:
-    slurm.submit(partition)
+    jobs = [submit(partition) for partition in ("low", "without_grace")]  # at once: Slurm delays a requeued job by 6 s
+    for job in jobs:
+        job.wait_for_training()
     times = [time.monotonic()]
-    slurm("sbatch", "--partition=high", "--output=/dev/null", "--wrap=sleep 1")
-    stopped = slurm.wait_for("stopped", "done", "failed")
+    jobs[0]("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=true")
+    stopped = [job.wait_for("stopped", "done", "failed") for job in jobs]
     times.append(time.monotonic())
-    assert (stopped["status"], stopped["exit_code"]) == ("stopped", 143)
-    assert stopped["error"] == f"stopped by SIGTERM after step {stopped['step']} of 6000, saved"
-    resumed = slurm.wait_for("running", "done", "failed")
+    undisturbed = start(*RUN, "hydra.run.dir=alone")
+    for result in stopped:
+        assert (result["status"], result["exit_code"]) == ("stopped", 143)
+        assert result["error"] == f"stopped by SIGTERM after step {result['step']} of 6000, saved"
+    resumed = [job.wait_for("running", "done", "failed") for job in jobs]
     times.append(time.monotonic())
-    assert resumed["status"] == "running"
-    assert resumed["step"] >= stopped["step"]  # it may have logged again
-    output, errors = slurm.launcher.communicate(timeout=120)
+    for before, after in zip(stopped, resumed, strict=True):
+        assert after["status"] == "running"
+        assert after["step"] >= before["step"]  # it may have logged again
+    alone = tmp_path / "alone"
+    assert undisturbed.communicate(timeout=120)[1] == ""
+    outputs = [job.launcher.communicate(timeout=120) for job in jobs]
     times.append(time.monotonic())
     saved, resumed_after, done = (f"{end - times[0]:.1f} s" for end in times[1:])
     print(f"After preemption: saved in {saved}, resumed in {resumed_after}, done in {done}")
-    assert slurm.launcher.returncode == 0, (output, errors)
-    assert (slurm.result["status"], slurm.job["Restarts"]) == ("done", "1")
-    ends = re.findall(r"Run folder: sweep/0 \((\w+)\)", (slurm.run / "ganlab.log").read_text())
-    assert ends == ["stopped", "done"]
+    for job, output in zip(jobs, outputs, strict=True):
+        assert job.launcher.returncode == 0, output
+        assert (job.result["status"], job.facts["Restarts"]) == ("done", "1")
+        ends = re.findall(rf"Run folder: {job.partition}/0 \((\w+)\)", (job.run / "ganlab.log").read_text())
+        assert ends == ["stopped", "done"]
 
-    assert (alone / "metrics.jsonl").read_bytes() == (slurm.run / "metrics.jsonl").read_bytes()
-    states = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (alone, slurm.run)]
-    for player in ("generator", "discriminator"):
-        torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
+        assert (alone / "metrics.jsonl").read_bytes() == (job.run / "metrics.jsonl").read_bytes()
+        states = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (alone, job.run)]
+        for player in ("generator", "discriminator"):
+            torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
 
 
-def test_a_cancelled_job_is_saved_and_not_requeued(slurm: Slurm) -> None:
-    slurm.submit("low")
-    slurm("scancel", slurm.number)
-    slurm.wait_until(lambda: not slurm("squeue", "--noheader"))
-    assert (slurm.result["status"], slurm.result["exit_code"]) == ("stopped", 143)
-    assert (slurm.job["JobState"], slurm.job["Restarts"]) == ("CANCELLED", "0")
+def test_a_cancelled_job_is_saved_and_not_requeued(submit: Callable[[str], Slurm]) -> None:
+    job = submit("low")
+    job.wait_for_training()
+    job("scancel", job.number)
+    job.wait_until(lambda: not job("squeue", "--noheader"))
+    assert (job.result["status"], job.result["exit_code"]) == ("stopped", 143)
+    assert (job.facts["JobState"], job.facts["Restarts"]) == ("CANCELLED", "0")

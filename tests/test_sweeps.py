@@ -165,10 +165,10 @@ def test_a_signal_saves_the_running_jobs_and_the_same_command_continues(start: S
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process, and reads /proc")
 def test_the_number_of_open_files_of_a_sweep_does_not_grow_with_its_jobs(cold_start: Start, tmp_path: Path) -> None:
-    process = cold_start("-m", *TINY, "seed=range(12)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (24, 24))  # and all that it starts
+    process = cold_start("-m", *TINY, "seed=range(8)", "hydra.launcher.jobs=2", "sweep_dir=sweep")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (20, 20))  # and all that it starts
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, list(statuses(tmp_path / "sweep").values())) == (0, ["done"] * 12), errors
+    assert (process.returncode, list(statuses(tmp_path / "sweep").values())) == (0, ["done"] * 8), errors
 
 
 LONG_STEPS = """
@@ -179,7 +179,7 @@ from ganlab.losses import NonSaturating
 class Slow(NonSaturating):
     def generator(self, real, fake):
         Path(f"{os.getpid()}.stepping").touch()
-        time.sleep(2)
+        time.sleep(1)
         return super().generator(real, fake)
 """
 
@@ -247,6 +247,7 @@ def test_a_sweep_of_twelve_jobs_survives_a_failure_a_divergence_and_a_kill(start
     }.items():
         (experiments / f"{name}.yaml").write_text("# @package _global_\n" + OmegaConf.to_yaml(overrides))
     run = ("tracker=none", "trainer.steps=200", "trainer.sample_every=null", "trainer.checkpoint_every=1")
+    run += ("metrics.num=100", "metrics.num_real=100")
     grid = ("-m", "experiment=glob(try_*)", "seed=range(3)", "sweep_dir=sweep", "hydra.launcher.jobs=2")
     arguments = ("--config-dir", "my_conf", *grid, *run)
     sweep = tmp_path / "sweep"
@@ -286,6 +287,8 @@ import time
 from ganlab.trackers.tensorboard import TensorBoard
 
 class Slow(TensorBoard):
+    start_timeout = finish_timeout = 2.0
+
     def start(self, run):
         (run.folder / "starting").touch()
         time.sleep(60)
@@ -350,7 +353,7 @@ def test_a_preempted_job_of_a_slurm_array_is_requeued_and_continues(start: Start
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
-    run = ("trainer.steps=3000", "trainer.sample_every=null", "trainer.checkpoint_every=null")
+    run = ("trainer.steps=2000", "trainer.sample_every=null", "trainer.checkpoint_every=null")
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     process = start("-m", "tracker=none", "metrics=none", *run, *slurm, "seed=1,2", "hydra.sweep.dir=sweep", PATH=path)
     first = tmp_path / "sweep" / "0"
