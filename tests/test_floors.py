@@ -25,7 +25,7 @@ from ganlab.metrics.evaluator import EvaluateSamples, Evaluator, Sizes, sizes_wi
 from ganlab.metrics.extractors import Coordinates, Features
 from ganlab.runs.scores import Score
 
-REPETITIONS = {60: 12, 500: 6, 1000: 5, 10_000: 3}  # by number of examples
+REPETITIONS = {60: 16, 500: 8, 1000: 8, 10_000: 4}  # by number of examples
 
 
 class Given:
