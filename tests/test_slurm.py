@@ -89,7 +89,8 @@ def submit(environment: dict[str, str], start: Start, tmp_path: Path) -> Callabl
 def test_preempted_jobs_are_saved_requeued_once_and_equal_an_undisturbed_run(
     submit: Callable[[str], Slurm], start: Start, tmp_path: Path
 ) -> None:
-    jobs = [submit(partition) for partition in ("low", "without_grace")]  # at once, as Slurm delays a requeued job by some seconds
+    # At once, as Slurm delays a requeued job by some seconds
+    jobs = [submit(partition) for partition in ("low", "without_grace")]
     for job in jobs:
         job.wait_for_training()
     times = [time.monotonic()]
