@@ -276,7 +276,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
     plan = {"last_step": cadence.last_step, "evaluate_every": cadence.evaluate.steps, "main_metric": main_metric}
     if resume:
         trainer.restore()
-        run.restart(cfg.hash, plan)
+        run.resume(cfg.hash, plan)
     else:
         run.start(
             {

@@ -47,7 +47,7 @@ class Penalty(ABC):
     """A penalty on the discriminator.
 
     Attributes:
-        takes_gradient_of: the forward passes of which it takes the gradient, among `real` and `fake`.
+        takes_gradient_of: names of the forward passes whose gradient it uses, `real` and `fake`.
 
     Args:
         weight: coefficient in the formula; gamma or lambda in the papers.

@@ -23,6 +23,7 @@ from ganlab.training.step import TrainingStep
 TOLERANCE = 1e-8
 POINTS = ("experiment=circle_tutorial", "trainer.steps=50")
 IMAGES = ("dataset=digits", "trainer.batch_size=8", "trainer.steps=10")
+LINEAR = "++penalty.r1.schedule={_target_: ganlab.schedules.LinearDecay}"
 SMALL = ("model.generator.width=4", "model.discriminator.width=4")
 
 
@@ -127,13 +128,14 @@ def test_images(overrides: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_members_may_differ_in_numbers(tmp_path: Path) -> None:
-    common = (*POINTS, "optimizer=adam", "loss=non_saturating", "penalty=r1", "schedule=linear")
+    common = (*POINTS, "optimizer=adam", "loss=non_saturating", "penalty=r1", "schedule=linear", LINEAR)
     columns = {
         "optimizer.generator.lr": (0.001, 0.003, 0.01),
         "optimizer.generator.betas": ("[0.0,0.99]", "[0.5,0.9]", "[0.9,0.999]"),
         "optimizer.generator.weight_decay": (0.0, 0.1, 0.2),
         "optimizer.discriminator.lr": (0.005, 0.01, 0.001),
         "penalty.r1.weight": (0.1, 1.0, 10.0),
+        "++penalty.r1.schedule.end": (0.0, 0.5, 1.0),
         "loss.smoothing": (0.0, 0.1, 0.2),
         "schedule.end": (0.0, 0.1, 0.5),
         "trainer.ema_half_life": (100, 200, 300),

@@ -11,11 +11,11 @@ from ganlab.config.signatures import bare
 
 
 class OneOption:
-    """A group of which a config has one option."""
+    """A group from which a config selects one option."""
 
 
 class NamedOptions:
-    """A group of which a config may have several options, each under a name."""
+    """A group from which a config can select several options, each under a name."""
 
 
 class Schema:

@@ -127,7 +127,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.samples, self.figures):
             folder.mkdir(exist_ok=True)
 
-    def restart(self, config_hash: str, entries: Mapping[str, Any]) -> None:
+    def resume(self, config_hash: str, entries: Mapping[str, Any]) -> None:
         """Write to `result.json` that a reopened run is running again, with a config that may have changed.
 
         Args:

@@ -24,10 +24,10 @@ from ganlab.leaderboard.table import plural
 from ganlab.runs.folder import contains_run
 from ganlab.sweeps.jobs import is_done
 from ganlab.sweeps.plan import PlannedJob
-from ganlab.sweeps.processes import SIGNAL_POLL_SECONDS, Sweep, stop_with_parent
+from ganlab.sweeps.processes import SIGNAL_POLL_SECONDS, Sweep, accept_signals_of_launcher
 from ganlab.train import train_together
 from ganlab.training.memory import keep_freed_memory
-from ganlab.training.signals import StopSignal, block_stop_signals, unblock_stop_signals
+from ganlab.training.signals import StopSignal, block_stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,7 @@ def populations(planned: Iterable[PlannedJob], max_size: int) -> list[list[Plann
 
 def work(context: HydraContext, jobs: Sequence[PlannedJob], logging_config: DictConfig, until: float | None) -> None:
     """Train a population; the target of its process."""
-    unblock_stop_signals()
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches only the launcher, which forwards it
-    stop_with_parent()
+    accept_signals_of_launcher()
     keep_freed_memory()
     setup_globals()
     for job in jobs:

@@ -256,10 +256,7 @@ def work(
     Args:
         quiet: whether to redirect all output to the job's ganlab.log.
     """
-    unblock_stop_signals()
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)  # Ctrl-C reaches only the launcher, which forwards it
-    stop_with_parent()
+    accept_signals_of_launcher()
     if quiet:
         print_into(folder / "ganlab.log", config)
     setup_globals()
@@ -273,6 +270,14 @@ def work(
     if done.status is JobStatus.FAILED:
         log.error("The job failed", exc_info=done._return_value)
         sys.exit(1)
+
+
+def accept_signals_of_launcher() -> None:
+    """Let only the launcher stop this process: by a signal that it forwards, or by its death."""
+    unblock_stop_signals()
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # a terminal sends Ctrl-C to the group of the launcher
+    stop_with_parent()
 
 
 def stop_with_parent() -> None:

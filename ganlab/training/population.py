@@ -20,12 +20,12 @@ from torch._inductor.exc import InductorError
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
-from ganlab.augment import Augment
 from ganlab.errors import ConfigError
 from ganlab.game import Game
 from ganlab.models import spectral_norm
 from ganlab.rng import StepRNG
 from ganlab.schedules import Schedule
+from ganlab.training.running_means import mean
 from ganlab.training.stacked_data import StackedBatches, StackedNoise
 from ganlab.training.stacked_optimizers import StackedOptimizer
 from ganlab.training.step import TrainingStep
@@ -213,9 +213,9 @@ class Population:
         if self.averages is not None and decay is not None:
             self.averages.follow(self.generator, decay)
         return {
-            "loss_discriminator": _mean([d["adversarial"] for d in losses]),
+            "loss_discriminator": mean([d["adversarial"] for d in losses]),
             "loss_generator": generator_loss.detach(),
-            **{name: _mean([d[name] for d in losses]) for name in losses[0] if name not in ("total", "adversarial")},
+            **{name: mean([d[name] for d in losses]) for name in losses[0] if name not in ("total", "adversarial")},
         }
 
     @contextmanager
@@ -332,10 +332,6 @@ def repr_of(value: object) -> str:
     return repr(value) if attributes is None else f"{type(value).__name__} {repr_of(attributes)}"
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean(0)
-
-
 # Random numbers --------------------------------------------------------------------------------------------
 
 
@@ -376,7 +372,7 @@ def numbers_of(games: Sequence[Game]) -> Numbers:
         ConfigError: the games differ in something else.
     """
     first = games[0]
-    if any(not alike(game.augment, first.augment) for game in games):
+    if any(repr_of(game.augment) != repr_of(first.augment) for game in games):
         raise ConfigError("augment: must be the same for all members")
     if any(game.penalties.keys() != first.penalties.keys() for game in games):
         raise ConfigError("penalty: must be the same for all members")
@@ -396,19 +392,12 @@ def stacked_numbers(key: str, objects: Sequence[object]) -> dict[str, Tensor]:
         raise ConfigError(f"{key}: must be of the same class for all members")
     for name, value in vars(first).items():
         values = [vars(each)[name] for each in objects]
-        if all(alike(each, value) for each in values):
-            continue
+        if isinstance(value, Schedule) or all(each == value for each in values):
+            continue  # schedules are evaluated for each member, as factors
         if name == "interval" or not all(type(each) in (int, float) for each in values):
             raise ConfigError(f"{key}.{name}: must be the same for all members")
         stacked[name] = torch.tensor(values, dtype=torch.get_default_dtype())
     return stacked
-
-
-def alike(first: object, second: object) -> bool:
-    """Whether two values, or two schedules or augmentations, are equal."""
-    if isinstance(first, Schedule | Augment):
-        return type(first) is type(second) and vars(first) == vars(second)
-    return first == second
 
 
 def with_numbers(game: Game, numbers: Numbers) -> Game:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 from torch import nn
@@ -14,6 +14,7 @@ from ganlab.training.population import Population
 from ganlab.training.progress_bar import progress_bar
 from ganlab.training.running_means import StackedMeans
 from ganlab.training.signals import StopSignal
+from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
 
 STEPS_TO_COMPILE = 2000  # a step must run this often to make up for the time of its compilation
@@ -34,7 +35,10 @@ class PopulationTrainer:
     """
 
     def __init__(self, trainers: Sequence[Trainer], finish: Callable[[Trainer, GanlabError | None], None]) -> None:
-        if runs_convolutions_on_cpu(trainers[0]):
+        step = trainers[0].training_step
+        if step.device.type != "cpu":
+            raise ConfigError(f"device={step.device}: populations train on a CPU only")
+        if any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in modules_of(step)):
             raise ConfigError("model: stacked convolutions are slower than separate ones on a CPU")
         if trainers[0].watchdog.roll_backs:
             raise ConfigError(f"watchdog.roll_backs={trainers[0].watchdog.roll_backs}: members cannot go back alone")
@@ -87,9 +91,6 @@ class PopulationTrainer:
         self.finish(trainer, error)
 
 
-def runs_convolutions_on_cpu(trainer: Trainer) -> bool:
-    step, kinds = trainer.training_step, (nn.Conv2d, nn.ConvTranspose2d)
-    on_cpu = step.device.type == "cpu"
-    return on_cpu and any(
-        isinstance(m, kinds) for network in (step.generator, step.discriminator) for m in network.modules()
-    )
+def modules_of(step: TrainingStep) -> Iterator[nn.Module]:
+    yield from step.generator.modules()
+    yield from step.discriminator.modules()

@@ -36,7 +36,7 @@ NO_SCORES = Evaluation({}, ())
 
 
 class Recorder:
-    """Records a run in its folder, of which the trackers receive copies.
+    """Records a run in its folder, and sends copies to its trackers.
 
     Args:
         evaluator: None for no evaluation.

@@ -15,8 +15,8 @@ from ganlab.config.entries import STRICT
 
 
 def mean(values: Sequence[Tensor]) -> Tensor:
-    """Mean of scalars, detached from their graphs."""
-    return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean()
+    """Elementwise mean of tensors of one shape, detached from their graphs."""
+    return values[0].detach() if len(values) == 1 else torch.stack(tuple(values)).detach().mean(0)
 
 
 @with_config(STRICT)

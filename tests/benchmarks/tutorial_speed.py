@@ -18,8 +18,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from ganlab.build import build, instantiate
 from ganlab.config import run_config
 from ganlab.data.dataset import Dataset
+from ganlab.figures import NoPictures
 from ganlab.runs.folder import RunFolder
 from ganlab.training.signals import StopSignal
 
@@ -95,14 +94,6 @@ def tutorial(data: Tensor, which: str) -> Iterator[int]:
             optimizer_g.step()
         if epoch % EPOCHS[which] == 0:
             yield EPOCHS[which] * len(loader)
-
-
-class NoPictures:
-    def snapshot(self, *_: Any) -> None:
-        return None
-
-    def finish(self, *_: Any) -> dict[str, Path]:
-        return {}
 
 
 def ganlab(which: str) -> Iterator[int]:
