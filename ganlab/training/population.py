@@ -6,104 +6,38 @@ not depend on each other.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-from ganlab.errors import ConfigError
-from ganlab.game import Game
-from ganlab.models import spectral_norm
 from ganlab.rng import StepRNG
-from ganlab.schedules import Schedule
 from ganlab.training.running_means import mean
 from ganlab.training.stacked_data import StackedBatches, StackedNoise
+from ganlab.training.stacked_game import (
+    Distinct,
+    Draw,
+    Numbers,
+    Part,
+    RecordingRNG,
+    ReplayedRNG,
+    numbers_of,
+    with_numbers,
+)
+from ganlab.training.stacked_network import StackedNetwork
 from ganlab.training.stacked_optimizers import StackedOptimizer
 from ganlab.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]  # parameters and buffers by name
-Numbers = Mapping[str, Mapping[str, Tensor]]
-Part = TypeVar("Part")
-Value = TypeVar("Value")
-Draw = tuple[str, tuple[int, ...]]  # method of StepRNG, size
-
-
-class StackedNetwork:
-    """Networks of one architecture with their parameters and buffers stacked; those of each network become views.
-
-    Attributes:
-        flat: parameters of all networks [M, P].
-        parameters: the same as views [M, ...] by name, leaves of the autograd graph.
-        buffers: stacked buffers [M, ...] by name.
-    """
-
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        self.template = copy.deepcopy(networks[0])
-        named = [dict(network.named_parameters()) for network in networks]
-        self.shapes = {name: parameter.shape for name, parameter in named[0].items()}
-        self.flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in each.values()]) for each in named])
-        self.parameters = {name: part.requires_grad_() for name, part in self.split(self.flat).items()}
-        buffers = [dict(network.named_buffers()) for network in networks]
-        self.buffers = {name: torch.stack([each[name] for each in buffers]) for name in buffers[0]}
-        for index, network in enumerate(networks):
-            for name, parameter in network.named_parameters():
-                parameter.data = self.parameters[name].detach()[index]
-            for name, buffer in network.named_buffers():
-                buffer.data = self.buffers[name][index]
-        self.gradients = torch.zeros_like(self.flat)  # of the last update, after clipping
-        for name, gradients in self.split(self.gradients).items():
-            for gradient, each in zip(gradients, named, strict=True):
-                each[name].grad = gradient
-        self.norms = spectral_norm.named_norms(self.template)
-
-    @property
-    def state(self) -> dict[str, Tensor]:
-        return self.parameters | self.buffers
-
-    def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return views [M, ...] of a tensor [M, P] by the names of the parameters."""
-        sizes = [shape.numel() for shape in self.shapes.values()]
-        parts = zip(self.shapes.items(), flat.split(sizes, dim=1), strict=True)
-        return {name: part.view(len(flat), *shape) for (name, shape), part in parts}
-
-    def call(self, state: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        """Call one network, given its slices of `parameters` and `buffers`."""
-        output: Tensor = functional_call(self.template, dict(state), inputs)
-        return output
-
-    def gradient(self, losses: Tensor) -> Tensor:
-        """Return the gradient [M, P] of the losses [M] with respect to the parameters."""
-        gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
-        return torch.cat([gradient.flatten(1) for gradient in gradients], 1)
-
-    @torch.no_grad()
-    def follow(self, source: StackedNetwork, decay: Tensor) -> None:
-        """Update averages of other networks, as `AveragedGenerator.update` does; `decay` is [M, 1]."""
-        self.flat.lerp_(source.flat, 1 - decay)
-        for name, buffer in self.buffers.items():
-            if name.rpartition(".")[0].removesuffix(".0") not in self.norms:
-                buffer.copy_(source.buffers[name])
-        self.update_spectral_norms()
-
-    @torch.no_grad()
-    def update_spectral_norms(self) -> None:
-        """Update the singular vectors of spectral normalisation by one power iteration."""
-        for name, norm in self.norms.items():
-            vectors = [self.buffers[f"{name}.0.{side}"] for side in ("left", "right")]
-            updated = vmap(norm.iterated)(self.parameters[f"{name}.original"], vectors[0])
-            for vector, value in zip(vectors, updated, strict=True):
-                vector.copy_(value)
 
 
 class Inputs(NamedTuple):
@@ -302,112 +236,3 @@ class Population:
     def _column(self, objects: Distinct[Part], value_of: Callable[[Part], float]) -> Tensor:
         """Return a number of each member, [M, 1]."""
         return self.generator.flat.new_tensor(objects.map(value_of))[objects.index, None]
-
-
-class Distinct(Generic[Part]):
-    """The objects of all members without duplicates, so that each is evaluated once.
-
-    Args:
-        settings: returns what distinguishes an object.
-
-    Attributes:
-        index: position of each member's object among the distinct ones [M].
-    """
-
-    def __init__(self, objects: Sequence[Part], settings: Callable[[Part], object] = vars) -> None:
-        keys = [repr_of(settings(each)) for each in objects]
-        self.objects = dict(zip(keys, objects, strict=True))
-        positions = {key: position for position, key in enumerate(self.objects)}
-        self.index = torch.tensor([positions[key] for key in keys])
-
-    def map(self, function: Callable[[Part], Value]) -> list[Value]:
-        return [function(each) for each in self.objects.values()]
-
-
-def repr_of(value: object) -> str:
-    """Describe an object by its class and attributes, recursively."""
-    if isinstance(value, Mapping):
-        return repr({key: repr_of(part) for key, part in value.items()})
-    attributes = getattr(value, "__dict__", None)
-    return repr(value) if attributes is None else f"{type(value).__name__} {repr_of(attributes)}"
-
-
-# Random numbers --------------------------------------------------------------------------------------------
-
-
-class RecordingRNG:
-    """Records which random tensors one update asks for."""
-
-    def __init__(self, rng: StepRNG) -> None:
-        self.rng, self.draws = rng, list[Draw]()
-
-    def uniform(self, *size: int) -> Tensor:
-        self.draws.append(("uniform", size))
-        return self.rng.uniform(*size)
-
-    def normal(self, *size: int) -> Tensor:
-        self.draws.append(("normal", size))
-        return self.rng.normal(*size)
-
-
-class ReplayedRNG:
-    """Returns tensors that were sampled before, in the order of the calls."""
-
-    def __init__(self, draws: Sequence[Tensor]) -> None:
-        self.draws = iter(draws)
-
-    def uniform(self, *size: int) -> Tensor:
-        return next(self.draws)
-
-    normal = uniform
-
-
-# Numbers of the game in which members differ -----------------------------------------------------------------
-
-
-def numbers_of(games: Sequence[Game]) -> Numbers:
-    """Return the numbers in which losses and penalties differ, stacked [M]: key of the part -> attribute -> values.
-
-    Raises:
-        ConfigError: the games differ in something else.
-    """
-    first = games[0]
-    if any(repr_of(game.augment) != repr_of(first.augment) for game in games):
-        raise ConfigError("augment: must be the same for all members")
-    if any(game.penalties.keys() != first.penalties.keys() for game in games):
-        raise ConfigError("penalty: must be the same for all members")
-    parts: dict[str, list[object]] = {"loss": [game.loss for game in games]}
-    parts |= {f"penalty.{name}": [game.penalties[name] for game in games] for name in first.penalties}
-    return {key: numbers for key, part in parts.items() if (numbers := stacked_numbers(key, part))}
-
-
-def stacked_numbers(key: str, objects: Sequence[object]) -> dict[str, Tensor]:
-    """Stack the numbers in which objects of one class differ.
-
-    Raises:
-        ConfigError: they differ in class, or in something that is not a number.
-    """
-    first, stacked = objects[0], dict[str, Tensor]()
-    if any(type(each) is not type(first) for each in objects):
-        raise ConfigError(f"{key}: must be of the same class for all members")
-    for name, value in vars(first).items():
-        values = [vars(each)[name] for each in objects]
-        if isinstance(value, Schedule) or all(each == value for each in values):
-            continue  # schedules are evaluated for each member, as factors
-        if name == "interval" or not all(type(each) in (int, float) for each in values):
-            raise ConfigError(f"{key}.{name}: must be the same for all members")
-        stacked[name] = torch.tensor(values, dtype=torch.get_default_dtype())
-    return stacked
-
-
-def with_numbers(game: Game, numbers: Numbers) -> Game:
-    """Return the game with a member's own numbers."""
-
-    def own(key: str, part: Part) -> Part:
-        if key in numbers:
-            part = copy.copy(part)
-            vars(part).update(numbers[key])
-        return part
-
-    penalties = {name: own(f"penalty.{name}", penalty) for name, penalty in game.penalties.items()}
-    return replace(game, loss=own("loss", game.loss), penalties=penalties)
