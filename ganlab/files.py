@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ MAX_DIGITS = 40  # of a number; longer ones may take hours to convert or overflo
 # Raised by PyYAML on damaged files; the last four on tags with invalid values, such as `!!bool maybe`
 UNREADABLE = (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, ArithmeticError)
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
+
+SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class YamlLoader(SafeLoader):
@@ -60,6 +63,24 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+class YamlDumper(SafeDumper):
+    """PyYAML's safe dumper, which also quotes strings that only YAML 1.2 reads as numbers, such as `1e-3`."""
+
+    def represent_string(self, value: str) -> yaml.ScalarNode:
+        style = "'" if re.fullmatch(r"[-+]?[0-9_.]+([eE][-+]?[0-9_]+)?", value) else None
+        node: yaml.ScalarNode = self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+        return node
+
+
+YamlDumper.add_representer(str, YamlDumper.represent_string)
+
+
+def as_yaml(tree: Any) -> bytes:
+    """Format dictionaries, lists, strings, numbers, booleans and None as YAML, for `read_yaml` and for OmegaConf."""
+    text: str = yaml.dump(tree, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text.encode()
 
 
 def read_yaml(file: Path) -> Any:

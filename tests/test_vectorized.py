@@ -8,8 +8,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from conftest import make_run, results, wait_for_jobs
 from fork_server import Forked
 
@@ -49,6 +51,25 @@ def test_members_have_the_records_of_runs_trained_alone(ganlab: Command, tmp_pat
     assert (folder / "report.html").is_file()
     overrides = (folder / ".hydra" / "overrides.yaml").read_text().split()
     assert overrides.count("seed=1") == 1
+
+
+def test_members_have_the_files_that_hydra_writes_for_a_job(ganlab: Command, tmp_path: Path) -> None:
+    short = ("metrics=none", "trainer.steps=1", "seed=0,1", "optimizer.generator.lr=1e-3")
+    assert ganlab(*SWEEP, *short).returncode == 0
+    (tmp_path / "sweep").rename(tmp_path / "members")
+    by_processes = ["hydra/launcher=processes" if "launcher" in argument else argument for argument in SWEEP]
+    assert ganlab(*by_processes, *short).returncode == 0
+    for name in ("config.yaml", "overrides.yaml", "hydra.yaml"):
+        ours, hydras = ((tmp_path / sweep / "1" / ".hydra" / name).read_text() for sweep in ("members", "sweep"))
+        if name == "hydra.yaml":
+            ours, hydras = without_launcher(ours), without_launcher(hydras)
+        assert ours == hydras
+
+
+def without_launcher(text: str) -> Any:
+    settings = yaml.safe_load(text.replace("launcher=vectorized", "launcher=processes"))["hydra"]
+    del settings["launcher"], settings["runtime"]["choices"]["hydra/launcher"]
+    return settings
 
 
 def test_a_member_is_resumed_alone(ganlab: Command, tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
+from hydra._internal import config_loader_impl
 from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Override
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 
@@ -67,6 +69,15 @@ def is_basic_sweeper(sweeper: DictConfig) -> bool:
     executes the modules of its plugins again when it searches for plugins.
     """
     return issubclass(get_class(sweeper._target_), basic_sweeper.BasicSweeper)
+
+
+def describe_overrides(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Record the overrides of a job in its config, as Hydra does when it composes the config."""
+    task = [override for override in overrides if not override.is_hydra_override()]
+    config.hydra.overrides.task = [override.input_line for override in task]
+    if _IS_1_3:  # Hydra 1.4 has a resolver instead
+        settings = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(task, **settings)
 
 
 def raised_by_hydra(error: Exception) -> bool:

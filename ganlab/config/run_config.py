@@ -30,7 +30,7 @@ from ganlab.config.key_effects import effect_of, has_effect
 from ganlab.config.schema import GROUPS, NAMED_GROUPS, VALUES
 from ganlab.config.signatures import check_node, check_value, format_value
 from ganlab.errors import CheckpointError, ConfigError
-from ganlab.files import read_yaml, replace_file, values_in
+from ganlab.files import as_yaml, read_yaml, replace_file, values_in
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class RunConfig(ResolvedConfig):
     def save(self, folder: Path) -> None:
         """Write the config to a run's folder."""
         (folder / ".hydra").mkdir(exist_ok=True)  # Hydra creates it, but not for a run started from Python
-        replace_file(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._tree)).encode())
+        replace_file(folder / ".hydra" / "config.yaml", as_yaml(self._tree))
 
     def offline(self) -> RunConfig:
         """Return the config with online trackers set to offline: only the user decides what leaves this machine."""

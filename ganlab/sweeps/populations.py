@@ -7,19 +7,22 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import configure_log, run_job, setup_globals
-from hydra.types import HydraContext
-from omegaconf import DictConfig
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganlab.config import command_line
 from ganlab.config.ranges import PositiveInt
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.config.signatures import check_value
 from ganlab.config.stackable import without_stackable
 from ganlab.errors import ConfigError, GanlabError
+from ganlab.files import as_yaml
 from ganlab.leaderboard.table import plural
 from ganlab.runs.folder import contains_run
 from ganlab.sweeps.jobs import is_done
@@ -55,7 +58,10 @@ class VectorizedSweep(Sweep):
     def run_population(self, jobs: list[PlannedJob], stop: StopSignal, until: float | None) -> bool:
         """Train jobs as a population; return False if they cannot be stacked and have not started."""
         log.info("Training %s as one population", plural(len(jobs), "job"))
-        arguments = (self.context, jobs, self.config.hydra.hydra_logging, until)
+        for job in jobs:
+            record(job)
+        runs = {job.folder: job.config for job in jobs if not is_done(job.config, job.folder)}
+        arguments = (runs, self.config.hydra.hydra_logging, until)
         process = self.processes.Process(target=work, args=arguments, name=f"population {jobs[0].folder.name}")
         began, forwarded = time.monotonic(), False
         with block_stop_signals():
@@ -82,24 +88,33 @@ def populations(planned: Iterable[PlannedJob], max_size: int) -> list[list[Plann
     groups: dict[str, list[PlannedJob]] = {}
     for job in planned:
         try:
-            key = json.dumps(without_stackable(job.config.validate().plain()), sort_keys=True)
+            valid = job.config.validate()
         except GanlabError:  # its own process will say why
-            key = str(job.folder)
-        groups.setdefault(key, []).append(job)
+            groups[str(job.folder)] = [job]
+        else:
+            key = json.dumps(without_stackable(valid.plain()), sort_keys=True)
+            groups.setdefault(key, []).append(replace(job, config=valid))
     return [group[first : first + max_size] for group in groups.values() for first in range(0, len(group), max_size)]
 
 
-def work(context: HydraContext, jobs: Sequence[PlannedJob], logging_config: DictConfig, until: float | None) -> None:
+def record(job: PlannedJob) -> None:
+    """Write the record that Hydra keeps of a job to the job's folder, except the config, which the run writes."""
+    folder = job.folder / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_dict(job.hydra_config):
+        job.hydra_config.hydra.runtime.output_dir = str(job.folder.absolute())
+    settings = OmegaConf.to_container(job.hydra_config.hydra, enum_to_str=True)
+    (folder / "hydra.yaml").write_bytes(as_yaml({"hydra": settings}))
+    (folder / "overrides.yaml").write_bytes(as_yaml(list(job.hydra_config.hydra.overrides.task)))
+
+
+def work(runs: Mapping[Path, ResolvedConfig], logging_config: DictConfig, until: float | None) -> None:
     """Train a population; the target of its process."""
     accept_signals_of_launcher()
     keep_freed_memory()
-    setup_globals()
-    for job in jobs:
-        record(context, job)
     configure_log(logging_config, False)
     for name in ("ganlab.train", "ganlab.training.recorder"):  # a line for each member would hide the others
         logging.getLogger(name).setLevel(logging.WARNING)
-    runs = {job.folder: job.config for job in jobs if not is_done(job.config, job.folder)}
     resumed = [folder for folder in runs if contains_run(folder)]
     try:
         train_together(runs, resume=resumed, until=until)
@@ -108,15 +123,3 @@ def work(context: HydraContext, jobs: Sequence[PlannedJob], logging_config: Dict
         sys.exit(ConfigError.exit_code)
     except GanlabError as error:
         sys.exit(command_line.say(error))
-
-
-def record(context: HydraContext, job: PlannedJob) -> None:
-    """Have Hydra write its record of a job to the job's folder."""
-    run_job(
-        hydra_context=context,
-        task_function=lambda _: None,
-        config=job.hydra_config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        configure_logging=False,
-    )

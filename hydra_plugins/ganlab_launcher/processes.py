@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from ganlab.sweeps.processes import Sweep
 
 
 class Processes(Launcher):
@@ -28,10 +32,16 @@ class Processes(Launcher):
         self.rungs = OmegaConf.to_container(rungs) if OmegaConf.is_config(rungs) else rungs  # validated by Sweep
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from ganlab.sweeps.composition import SweepComposer
+
+        hydra_context.config_loader = SweepComposer(hydra_context.config_loader)  # the sweeper uses it too
+        halving = {"halving": self.halving, "rungs": self.rungs, "metric": self.metric}
+        self.sweep = self.create_sweep(hydra_context, task_function, config, self.jobs, self.cores, **halving)
+
+    def create_sweep(self, *arguments: Any, **keywords: Any) -> Sweep:
         from ganlab.sweeps.processes import Sweep
 
-        halving = {"halving": self.halving, "rungs": self.rungs, "metric": self.metric}
-        self.sweep = Sweep(hydra_context, task_function, config, self.jobs, self.cores, **halving)
+        return Sweep(*arguments, **keywords)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         return self.sweep.launch(job_overrides)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING, Any
 
 from hydra_plugins.ganlab_launcher.processes import Processes
+
+if TYPE_CHECKING:
+    from ganlab.sweeps.populations import VectorizedSweep
 
 
 class Vectorized(Processes):
@@ -17,12 +17,7 @@ class Vectorized(Processes):
         super().__init__(**keywords)
         self.max_population = max_population
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def create_sweep(self, *arguments: Any, **keywords: Any) -> VectorizedSweep:
         from ganlab.sweeps.populations import VectorizedSweep
 
-        halving = {"halving": self.halving, "rungs": self.rungs, "metric": self.metric}
-        self.sweep = VectorizedSweep(
-            *(hydra_context, task_function, config, self.jobs, self.cores),
-            **halving,
-            max_population=self.max_population,
-        )
+        return VectorizedSweep(*arguments, **keywords, max_population=self.max_population)
