@@ -10,11 +10,12 @@ import torch
 
 from ganlab.errors import DataError
 from ganlab.metrics.classes import inception_score
+from ganlab.metrics.features import same_dimensions
 from ganlab.metrics.frechet import frechet_distance
 from ganlab.metrics.kernel import Estimate, kernel_distance, mmd
 from ganlab.metrics.neighbours import neighbour_quality
 from ganlab.metrics.sample_pair import DatasetInfo, FeatureSet, SamplePair
-from ganlab.metrics.transport import sliced_wasserstein, wasserstein
+from ganlab.metrics.transport import wasserstein, wasserstein_of_sorted
 from ganlab.metrics.vendi import vendi_score
 from ganlab.runs.scores import Better
 
@@ -98,7 +99,8 @@ def _kernel(pair: SamplePair) -> Estimate:
 
 
 def _sliced(pair: SamplePair) -> float:
-    return sliced_wasserstein(pair.real.features, pair.fake.features)
+    same_dimensions(real=pair.real.features, fake=pair.fake.features)
+    return wasserstein_of_sorted(pair.real.sorted_projections, pair.fake.sorted_projections).mean().item()
 
 
 def _label_accuracy(pair: SamplePair) -> float:

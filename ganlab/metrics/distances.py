@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**25  # bytes of distances in memory at a time
+TREE_DIMENSIONS = 4  # up to which a k-d tree finds neighbours ten times faster than all distances
 
 
 def rows_per_block(x: Tensor, width: int) -> int:
@@ -51,6 +52,10 @@ def exact_squared(x: Tensor, y: Tensor) -> Tensor:
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
     """Distance [N] from each row of x [N, D] to the nearest row of y [M, D]."""
+    if x.shape[1] <= TREE_DIMENSIONS and x.device.type == "cpu":
+        from scipy.spatial import KDTree
+
+        return torch.from_numpy(KDTree(y.numpy()).query(x.numpy())[0]).to(x)
     origin = y.mean(0)  # centring reduces the rounding error
     # Allocated once, because small tensors between the blocks would fragment the heap
     found = torch.empty(len(x), dtype=torch.int64, device=x.device)

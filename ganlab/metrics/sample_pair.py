@@ -15,6 +15,7 @@ from ganlab.metrics.frechet import Moments
 from ganlab.metrics.memorisation import Memorisation, memorisation
 from ganlab.metrics.neighbours import NeighbourQuality, neighbour_quality
 from ganlab.metrics.plane import ManifoldQuality, MixtureQuality, manifold_quality, mixture_quality
+from ganlab.metrics.transport import sorted_projections
 
 BATCH = 4096  # examples per update of the moments
 
@@ -42,6 +43,11 @@ class FeatureSet:
         for part in self.features.split(BATCH):  # bounds the memory of their float64 copies
             moments.add(part)
         return moments
+
+    @cached_property
+    def sorted_projections(self) -> Tensor:
+        """Sorted random projections [P, N] for the sliced Wasserstein distance."""
+        return sorted_projections(self.features)
 
     @property
     def classified(self) -> Tensor:

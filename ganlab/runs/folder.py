@@ -204,7 +204,7 @@ class RunFolder:
         replace_file(self.path / RESULT, (json.dumps(self.result, indent=2) + "\n").encode())
 
     def keep_scores(self, scores: Mapping[str, Score], step: int) -> dict[str, str]:
-        """Write the scores of a step to `result.json`; metrics that this step did not measure keep earlier scores.
+        """Keep the scores of a step, which the next update writes; metrics that it lacks keep their earlier scores.
 
         Returns:
             The metrics whose protocol has changed, and the difference. Their curves restart at this step, which is
@@ -214,7 +214,8 @@ class RunFolder:
         changed = changed_protocols(before, scores)
         since = {**self.result.get("scores_since", {}), **dict.fromkeys(changed, step)}
         now = {name: score.plain() for name, score in scores.items()}
-        self.update(scores=now | {name: before[name] for name in before if name not in now}, scores_since=since)
+        self.result["scores"] = now | {name: before[name] for name in before if name not in now}
+        self.result["scores_since"] = since
         return changed
 
     def log(self, record: dict[str, Any]) -> None:

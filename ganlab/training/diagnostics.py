@@ -45,6 +45,16 @@ class Diagnostics:
         return values
 
 
+class MeasuredDiagnostics(Diagnostics):
+    """Diagnostics of a member of a population, which are measured together with those of the others."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def measure(self) -> dict[str, float]:
+        return self.values
+
+
 def _norm(parameters: Iterable[Tensor]) -> float:
     """Norm of the gradients left by the last update."""
     return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).item()

@@ -14,6 +14,7 @@ from ganlab.training.population import Population
 from ganlab.training.progress_bar import progress_bar
 from ganlab.training.running_means import StackedMeans
 from ganlab.training.signals import StopSignal
+from ganlab.training.stacked_diagnostics import StackedDiagnostics
 from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
 
@@ -45,6 +46,13 @@ class PopulationTrainer:
         self.training, self.finish = list(trainers), finish
         self.population = Population([trainer.training_step for trainer in trainers])
         self.means = StackedMeans([trainer.means for trainer in trainers])
+        self.diagnostics = StackedDiagnostics(
+            [trainer.recorder.diagnostics for trainer in trainers],
+            self.population.generator,
+            self.population.discriminator,
+        )
+        for trainer, measured in zip(trainers, self.diagnostics.measured, strict=True):
+            trainer.recorder.diagnostics = measured
 
     def train(self, stop: StopSignal, until: float | None = None) -> None:
         """Train from the current step to the last one; see `Trainer.train`. A run that diverges ends alone.
@@ -69,6 +77,7 @@ class PopulationTrainer:
                 if must_save or cadence.is_due(step):
                     saved_at = now if must_save else saved_at
                     self.means.lend()
+                    self.diagnostics.measure()
                     for trainer in list(self.training):
                         trainer.progress.step = step
                         trainer.progress.seconds = seconds_before[trainer] + now - started

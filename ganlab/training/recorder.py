@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +20,8 @@ from ganlab.training.cadence import Cadence
 from ganlab.training.diagnostics import Diagnostics
 
 log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_UPDATES = 0.5  # of the progress in `result.json`; a write may take longer than many steps
 
 
 class Evaluation(NamedTuple):
@@ -60,9 +64,10 @@ class Recorder:
         self.run, self.trackers, self.pictures = run, trackers, pictures
         self.evaluator, self.diagnostics, self.sampler = evaluator, diagnostics, sampler
         self.cadence, self.main_metric = cadence, main_metric
+        self._updated_at = -math.inf
 
     def evaluate(self, progress: Progress) -> Evaluation:
-        """Score the current generator and write the scores to `result.json`."""
+        """Score the current generator; `log` writes the scores."""
         if self.evaluator is None:
             return NO_SCORES
         before = self.evaluator.seconds
@@ -80,12 +85,16 @@ class Recorder:
         return Evaluation(scores, changed)
 
     def log(self, progress: Progress, metrics: Mapping[str, float], scores: Mapping[str, Score]) -> dict[str, Any]:
-        """Append a record of the metrics, diagnostics and scores to `metrics.jsonl`, and return it."""
+        """Append a record of the metrics, diagnostics and scores to `metrics.jsonl`, and return it.
+
+        `result.json` is updated too, if there are scores or the last update was some time ago.
+        """
         epoch = self.cadence.epoch(progress.step)
         numbers = {**metrics, **self.diagnostics.measure(), **{name: score.value for name, score in scores.items()}}
         record = {"step": progress.step, "epoch": epoch, **numbers}
         self.run.log(record)
-        self.update(progress)
+        if scores or time.monotonic() - self._updated_at > SECONDS_BETWEEN_UPDATES:
+            self.update(progress)
         self.trackers.log({"epoch": epoch, **numbers}, progress.step)
         return record
 
@@ -110,6 +119,7 @@ class Recorder:
 
     def update(self, progress: Progress, **entries: Any) -> None:
         """Write the progress and further entries to `result.json`."""
+        self._updated_at = time.monotonic()
         self.run.update(
             **entries,
             step=progress.step,
