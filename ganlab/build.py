@@ -39,6 +39,7 @@ from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Trackers
 from ganlab.training import devices
 from ganlab.training.arguments import TrainingArguments
+from ganlab.training.compiled_step import CompiledStep, should_compile
 from ganlab.training.diagnostics import Diagnostics
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
@@ -298,7 +299,8 @@ def build_training_step(
     if arguments.ema_half_life:
         images_per_step = arguments.batch_size * arguments.discriminator_steps
         average = AveragedGenerator(players.generator, arguments.ema_half_life, images_per_step, arguments.ema_ramp)
-    return TrainingStep(
+    compiles = should_compile(arguments.compile, players, batches.data.device, last_step)
+    return (CompiledStep if compiles else TrainingStep)(
         players=players,
         game=game,
         optimizers=instantiate(cfg, "optimizer", Optimizers),
@@ -310,4 +312,5 @@ def build_training_step(
         last_step=last_step,
         discriminator_steps=arguments.discriminator_steps,
         clip_gradient=arguments.clip_gradient,
+        compile=arguments.compile,
     )

@@ -204,9 +204,9 @@ def test_compiled_steps_equal_eager_ones(tmp_path: Path) -> None:
         Population([training_step(tmp_path / f"{kind} {index}", *of) for index, of in enumerate(each)])
         for kind in ("eager", "compiled")
     )
-    with compiled.compiled():
-        for step in range(100):
-            expected, found = eager(step), compiled(step)
+    compiled.compile()
+    for step in range(100):
+        expected, found = eager(step), compiled(step)
     assert max(distance(value, found[name]) for name, value in expected.items()) < 1e-5
     assert distance(eager.generator.flat, compiled.generator.flat) < 1e-5
 
@@ -222,7 +222,8 @@ def test_without_a_compiler_steps_run_as_before(
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     eager, other = (Population([training_step(tmp_path / name, *POINTS)]) for name in ("eager", "other"))
-    with other.compiled(), caplog.at_level("WARNING"):
+    other.compile()
+    with caplog.at_level("WARNING"):
         for step in range(3):
             expected, found = eager(step), other(step)
     assert max(distance(value, found[name]) for name, value in expected.items()) == 0

@@ -7,8 +7,8 @@ not depend on each other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -102,7 +102,7 @@ class Population:
         self._advance: Callable[..., dict[str, Tensor]] = self._eager_advance
         self._draw_sizes: dict[tuple[str, ...], list[Draw]] = {}
 
-    def __call__(self, step: int) -> dict[str, Tensor]:
+    def __call__(self, step: int, lr_factor: float = 1.0) -> dict[str, Tensor]:
         """Update both players of all members; see `TrainingStep.__call__`.
 
         Returns:
@@ -111,7 +111,7 @@ class Population:
         progress, num = step / self.last_step, self.discriminator_steps
         updates = [self._inputs(update, progress) for update in range(step * num, (step + 1) * num)]
         draws = self._draw("generator", step, updates[-1].real, updates[-1].labels, {})
-        factor = self._column(self.schedules, lambda schedule: schedule(progress))
+        factor = self._column(self.schedules, lambda schedule: lr_factor * schedule(progress))
         decay = None
         if self.averages is not None:
             decay = self._column(self.decays, lambda average: average.decay(step + 1) if average else 0.0)
@@ -152,26 +152,29 @@ class Population:
             **{name: mean([d[name] for d in losses]) for name in losses[0] if name not in ("total", "adversarial")},
         }
 
-    @contextmanager
-    def compiled(self) -> Iterator[None]:
-        """Context manager in which steps run as one compiled function, or as before if that is not possible."""
+    def compile(self) -> None:
+        """Run further steps as one compiled function, or as before if that is not possible."""
         compiled = torch.compile(self._eager_advance, fullgraph=True)
+        tracing = torch._dynamo.config.patch(trace_autograd_ops=True)  # the step takes gradients itself
+        log.info("Compiling the training step, which takes 10 to 30 s, or 3 s if it was compiled before")
+        started: float | None = time.monotonic()
 
         def advance(*inputs: Any) -> dict[str, Tensor]:
+            nonlocal started
             try:
-                return compiled(*inputs)
+                with tracing:
+                    losses = compiled(*inputs)
             except (TorchDynamoException, InductorError) as error:  # raised before anything is changed
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                log.warning("WARNING: the steps are not compiled, which makes them slower: %s", reason[:200])
+                log.warning("WARNING: the training step is not compiled, so it is slower: %s", reason[:200])
                 self._advance = self._eager_advance
                 return self._eager_advance(*inputs)
+            if started is not None:
+                log.info("Compiled the training step in %.1f s", time.monotonic() - started)
+                started = None
+            return losses
 
-        with torch._dynamo.config.patch(trace_autograd_ops=True):  # the step takes gradients itself
-            self._advance = advance
-            try:
-                yield
-            finally:
-                self._advance = self._eager_advance
+        self._advance = advance
 
     # The losses of one member, inside vmap ---------------------------------------------------------------------
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-
-from torch import nn
+from collections.abc import Callable, Sequence
 
 from ganlab.errors import ConfigError, Diverged, GanlabError, Stopped
+from ganlab.training.compiled_step import has_convolutions, should_compile
 from ganlab.training.population import Population
 from ganlab.training.progress_bar import progress_bar
 from ganlab.training.running_means import StackedMeans
 from ganlab.training.signals import StopSignal
 from ganlab.training.stacked_diagnostics import StackedDiagnostics
-from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
-
-STEPS_TO_COMPILE = 2000  # a step must run this often to make up for the time of its compilation
 
 
 class PopulationTrainer:
@@ -39,12 +34,14 @@ class PopulationTrainer:
         step = trainers[0].training_step
         if step.device.type != "cpu":
             raise ConfigError(f"device={step.device}: populations train on a CPU only")
-        if any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in modules_of(step)):
+        if has_convolutions(step.players):
             raise ConfigError("model: stacked convolutions are slower than separate ones on a CPU")
         if trainers[0].watchdog.roll_backs:
             raise ConfigError(f"watchdog.roll_backs={trainers[0].watchdog.roll_backs}: members cannot go back alone")
         self.training, self.finish = list(trainers), finish
         self.population = Population([trainer.training_step for trainer in trainers])
+        if should_compile(step.compile, step.players, step.device, step.last_step, len(trainers)):
+            self.population.compile()
         self.means = StackedMeans([trainer.means for trainer in trainers])
         self.diagnostics = StackedDiagnostics(
             [trainer.recorder.diagnostics for trainer in trainers],
@@ -67,8 +64,7 @@ class PopulationTrainer:
             trainer.recorder.sample(0)
         started = saved_at = time.monotonic()
         signal_number = None
-        compiled = self.population.compiled() if cadence.last_step >= STEPS_TO_COMPILE else nullcontext()
-        with compiled, progress_bar(step, cadence.last_step) as bar:
+        with progress_bar(step, cadence.last_step) as bar:
             while self.training and step < end and not signal_number:
                 self.means.add(self.population(step))
                 step += 1
@@ -98,8 +94,3 @@ class PopulationTrainer:
     def _end(self, trainer: Trainer, error: GanlabError | None) -> None:
         self.training.remove(trainer)
         self.finish(trainer, error)
-
-
-def modules_of(step: TrainingStep) -> Iterator[nn.Module]:
-    yield from step.generator.modules()
-    yield from step.discriminator.modules()

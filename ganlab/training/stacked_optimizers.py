@@ -36,8 +36,9 @@ class StackedOptimizer:
             raise ConfigError("optimizer: must be of the same class for all members")
         if kind not in UPDATES or any(len(optimizer.param_groups) > 1 for optimizer in optimizers):
             raise ConfigError(f"optimizer: {kind.__name__} cannot be stacked")
-        if any(group.get(option) for group in groups for option in UNSUPPORTED):
-            raise ConfigError(f"optimizer: {kind.__name__} cannot be stacked with {', '.join(UNSUPPORTED)}")
+        unsupported = next((option for option in UNSUPPORTED for group in groups if group.get(option)), None)
+        if unsupported:
+            raise ConfigError(f"optimizer: {kind.__name__} cannot be stacked with {unsupported}")
         self.formula, moments_of = UPDATES[kind]
         like = groups[0]["params"][0]
         self.hyperparameters = {

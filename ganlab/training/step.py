@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class TrainingStep:
         last_step: number of steps in the whole run, which schedules depend on.
         discriminator_steps: updates of the discriminator per step, each on a new batch.
         clip_gradient: maximum gradient norm of each player; None for no clipping.
+        compile: see `ganlab.training.compiled_step.should_compile`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TrainingStep:
         last_step: int,
         discriminator_steps: int = 1,
         clip_gradient: float | None = None,
+        compile: bool | Literal["auto"] = False,
     ) -> None:
         self.players, self.game = players, game
         self.generator, self.discriminator = players.generator, players.discriminator
@@ -69,6 +71,7 @@ class TrainingStep:
         self.average, self.batches, self.noise = average, batches, noise
         self.seed, self.device = seed, batches.data.device
         self.last_step, self.discriminator_steps, self.clip_gradient = last_step, discriminator_steps, clip_gradient
+        self.compile = compile
 
     def __call__(self, step: int, lr_factor: float = 1.0) -> dict[str, Tensor]:
         """Update both players, the generator on the last fake batch of the discriminator.

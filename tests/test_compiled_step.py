@@ -1,0 +1,99 @@
+"""Single runs with a compiled training step: equal to eager ones, resumed bit for bit, and chosen where worthwhile."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_run
+
+from ganlab.build import build
+from ganlab.config import run_config
+from ganlab.errors import ConfigError
+from ganlab.runs.checkpoints import read
+from ganlab.runs.folder import RunFolder
+from ganlab.train import train
+from ganlab.training.compiled_step import CompiledStep, has_convolutions, should_compile
+from ganlab.training.step import TrainingStep
+
+NEEDS_COMPILER = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="needs a C++ compiler"
+)
+CIRCLE = ("experiment=circle_tutorial", "trainer.ema_half_life=100")
+DIGITS = ("dataset=digits", "model=dcgan_small")
+
+
+def training_step(folder: Path, *overrides: str) -> TrainingStep:
+    return build(run_config.compose(["tracker=none", "metrics=none", *overrides]), RunFolder(folder)).training_step
+
+
+@NEEDS_COMPILER
+def test_a_compiled_step_equals_an_eager_one(tmp_path: Path) -> None:
+    same = (*CIRCLE, "penalty=[r1,r2]", "schedule=linear", "trainer.clip_gradient=1", "trainer.steps=100")
+    eager, compiled = (training_step(tmp_path / name, *same, f"trainer.compile={name}") for name in ("false", "true"))
+    assert (type(eager), type(compiled)) == (TrainingStep, CompiledStep)
+    for step in range(100):
+        expected, found = (each(step, lr_factor=0.5) for each in (eager, compiled))
+        assert expected.keys() == found.keys()
+    torch.testing.assert_close(list(found.values()), list(expected.values()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(compiled.generator.state_dict(), eager.generator.state_dict(), atol=1e-5, rtol=1e-5)
+
+
+@NEEDS_COMPILER
+def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    choices = (
+        *CIRCLE,
+        "metrics=none",
+        "trainer.compile=true",
+        "trainer.log_every=0.1",
+        "trainer.checkpoint_every=null",
+    )
+    with caplog.at_level("INFO"):
+        whole = make_run(tmp_path / "whole", *choices, "trainer.steps=60")
+    assert any(message.startswith("Compiled the training step in") for message in caplog.messages)
+    parts = make_run(tmp_path / "parts", *choices, "trainer.steps=30")
+    train(run_config.load(parts).override(["trainer.steps=60"]), parts, resume=True)
+    expected, found = (read(run / "checkpoints" / "last.pt") for run in (whole, parts))
+    for name in ("generator", "discriminator", "ema"):
+        for key, value in expected[name].items():
+            assert value.equal(found[name][key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "compiles"),
+    [
+        ((*CIRCLE, "trainer.steps=100000"), True),
+        ((*CIRCLE, "trainer.steps=1000"), False),
+        ((*CIRCLE, "trainer.steps=1000", "trainer.compile=true"), True),
+        ((*CIRCLE, "trainer.steps=100000", "trainer.compile=false"), False),
+        ((*DIGITS, "trainer.steps=100000"), False),
+    ],
+)
+def test_only_runs_that_become_faster_are_compiled(tmp_path: Path, overrides: tuple[str, ...], compiles: bool) -> None:
+    assert isinstance(training_step(tmp_path, *overrides), CompiledStep) is compiles
+
+
+def test_a_population_is_compiled_earlier_than_a_run(tmp_path: Path) -> None:
+    players = training_step(tmp_path, *CIRCLE).players
+    assert not has_convolutions(players)
+    cpu = torch.device("cpu")
+    assert not should_compile("auto", players, cpu, 10_000)
+    assert should_compile("auto", players, cpu, 10_000, num_runs=2)
+
+
+def test_steps_are_compiled_on_a_cpu_only(tmp_path: Path) -> None:
+    players, cuda = training_step(tmp_path, *CIRCLE).players, torch.device("cuda")
+    assert not should_compile("auto", players, cuda, 10**6)
+    with pytest.raises(ConfigError, match=r"trainer\.compile=true: needs device=cpu, not cuda"):
+        should_compile(True, players, cuda, 10**6)
+
+
+def test_a_step_that_cannot_be_compiled_runs_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    step = training_step(tmp_path, *CIRCLE, "optimizer=adam", "trainer.compile=true")
+    step.generator_optimizer.param_groups[0]["amsgrad"] = True  # as an optimizer of one's own may
+    with caplog.at_level("WARNING"):
+        assert "loss_generator" in step(0)
+    reason = "optimizer: Adam cannot be stacked with amsgrad"
+    assert caplog.messages == [f"WARNING: the training step is not compiled: {reason}"]
