@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import signal
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ganlab.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-MAX_PICTURED = 8  # members of a population that get pictures, which take longer than their training
 
 
 def train(
@@ -57,56 +56,83 @@ def train(
 
 
 def train_together(
-    runs: Mapping[Path, ResolvedConfig], *, resume: Collection[Path] = (), until: float | None = None
+    runs: Mapping[Path, ResolvedConfig],
+    *,
+    resume: Collection[Path] = (),
+    until: float | None = None,
+    max_size: int | None = None,
 ) -> None:
-    """Train several runs as one population, each in its folder and recorded as by `train`.
+    """Train several runs as populations, each in its folder and recorded as by `train`.
 
-    Runs that continue from different steps form a population for each step.
-
-    A run that fails before its first step, or diverges, ends without the others; its folder says why. Only the first
-    `MAX_PICTURED` runs get pictures.
+    Runs that continue from different steps form a population for each step. A run that fails before its first step, or
+    diverges, ends without the others; its folder says why.
 
     Args:
         resume: the folders of runs that continue.
         until: see `train`.
+        max_size: maximum number of runs in a population; None: as many as fit in half of the available memory.
 
     Raises:
         ConfigError: the runs differ in something that cannot be stacked; the message names it.
         Stopped: a signal arrived; all runs were saved.
     """
     from ganlab.build import Shared
-    from ganlab.figures import NoPictures
+
+    shared, waiting = Shared(), list(runs.items())
+    with StopSignal() as stop:
+        while waiting:
+            trainers: list[Trainer] = []
+            while waiting and len(trainers) != max_size:
+                folder, cfg = waiting.pop(0)
+                try:
+                    run = RunFolder(folder)
+                    trainers.append(begin(cfg, run, stop, resume=folder in resume, keep=True, shared=shared))
+                except Stopped:
+                    close(trainers)
+                    raise
+                except GanlabError as error:
+                    log.error("%s: %s", folder, error)
+                    continue
+                if max_size is None:
+                    max_size = largest_population(trainers[0], runs.values())
+            train_populations(trainers, stop, until)
+
+
+def largest_population(trainer: Trainer, configs: Collection[ResolvedConfig]) -> int:
+    """Return the number of runs whose population fits in half of the available memory."""
+    from ganlab.training.memory import available_memory
+    from ganlab.training.population import memory_per_member
+
+    step = trainer.training_step
+    size = memory_per_member(step)
+    if len({json.dumps(cfg.select("dataset"), sort_keys=True) for cfg in configs}) > 1:  # each has its own data
+        size += step.batches.data.nbytes
+    largest = max(1, available_memory() // 2 // size)
+    if largest < len(configs):
+        log.info("Populations of at most %d runs fit in memory, at %.1f MB each", largest, size / 1e6)
+    return largest
+
+
+def train_populations(trainers: Iterable[Trainer], stop: StopSignal, until: float | None) -> None:
+    """Train runs that have begun, those at the same step as a population."""
     from ganlab.training.population_trainer import PopulationTrainer
 
-    with StopSignal() as stop:
-        trainers, shared = [], Shared()
-        for folder, cfg in runs.items():
+    waiting = sorted(trainers, key=lambda trainer: trainer.progress.step)
+    try:
+        for _, group in itertools.groupby(waiting, lambda trainer: trainer.progress.step):
+            members = list(group)
+            population = PopulationTrainer(members, finish)
+            waiting = waiting[len(members) :]
             try:
-                run = RunFolder(folder)
-                trainers.append(begin(cfg, run, stop, resume=folder in resume, keep=True, shared=shared))
-            except Stopped:
-                close(trainers)
+                for trainer in members:
+                    start_trackers(trainer)
+                population.train(stop, until)
+            except BaseException as error:
+                for trainer in population.training:
+                    finish(trainer, as_ganlab_error(error))
                 raise
-            except GanlabError as error:
-                log.error("%s: %s", folder, error)
-        for trainer in trainers[MAX_PICTURED:]:
-            trainer.recorder.pictures = NoPictures()
-        waiting = sorted(trainers, key=lambda trainer: trainer.progress.step)
-        try:
-            for _, group in itertools.groupby(waiting, lambda trainer: trainer.progress.step):
-                members = list(group)
-                population = PopulationTrainer(members, finish)
-                waiting = waiting[len(members) :]
-                try:
-                    for trainer in members:
-                        start_trackers(trainer)
-                    population.train(stop, until)
-                except BaseException as error:
-                    for trainer in population.training:
-                        finish(trainer, as_ganlab_error(error))
-                    raise
-        finally:
-            close(waiting)  # they have not started, and can continue alone
+    finally:
+        close(waiting)  # they have not started, and can continue alone
 
 
 def close(trainers: Iterable[Trainer]) -> None:

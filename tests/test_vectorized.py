@@ -16,9 +16,12 @@ from conftest import make_run, results, wait_for_jobs
 from fork_server import Forked
 
 from ganlab import load_run
+from ganlab.build import build
 from ganlab.config import run_config
 from ganlab.config.stackable import without_stackable
 from ganlab.runs.folder import RunFolder
+from ganlab.train import largest_population
+from ganlab.training.population import memory_per_member
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., Forked | subprocess.Popen[str]]
@@ -35,7 +38,7 @@ def test_members_have_the_records_of_runs_trained_alone(ganlab: Command, tmp_pat
     short = ("trainer.steps=20", "trainer.log_every=0.1", "trainer.evaluate_every=0.1", *MEASURED)
     done = ganlab(*SWEEP, *short, "seed=0,1", "optimizer.generator.lr=0.001,0.01", "trainer.ema_half_life=100")
     assert done.returncode == 0, done.stderr
-    assert "Training 4 jobs as one population" in done.stdout
+    assert "Training 4 jobs together" in done.stdout
     assert "4 runs of 2 configurations" in done.stdout
     folder = tmp_path / "sweep" / "3"
     choices = ("seed=1", "optimizer.generator.lr=0.01", "trainer.ema_half_life=100", "metrics=default")
@@ -117,11 +120,23 @@ def test_a_member_that_diverges_ends_alone(ganlab: Command, tmp_path: Path) -> N
     assert results(tmp_path / "sweep")["1"]["step"] < 20
 
 
+def test_of_many_members_only_the_best_get_pictures(ganlab: Command, tmp_path: Path) -> None:
+    short = ("trainer.steps=20", "trainer.evaluate_every=0.1", "trainer.sample_every=0.1", *MEASURED)
+    done = ganlab(*SWEEP, *short, "seed=range(10)", "hydra.launcher.max_population=9")
+    assert done.returncode == 0, done.stderr
+    of_population = {job: result for job, result in results(tmp_path / "sweep").items() if job != "9"}
+    pictured = {job for job in of_population if (tmp_path / "sweep" / job / "figures" / "final.png").is_file()}
+    assert len(pictured) == 8
+    worst = max(of_population, key=lambda job: of_population[job]["best"]["value"])
+    assert pictured == of_population.keys() - {worst}
+    assert len(list((tmp_path / "sweep" / "9" / "samples").iterdir())) > 1  # the second population has one member
+
+
 def test_jobs_that_cannot_be_stacked_run_alone(ganlab: Command, tmp_path: Path) -> None:
     short = ("metrics=none", "trainer.steps=2", "seed=0,1")
     done = ganlab(*SWEEP, *short, "dataset=digits", "model=dcgan_small", "model.generator.width=4")
     assert (done.returncode, statuses(tmp_path / "sweep")) == (0, {"0": "done", "1": "done"}), done.stderr
-    assert "Not trained as one population: model: stacked convolutions are slower" in done.stdout
+    assert "Not trained together: model: stacked convolutions are slower" in done.stdout
 
 
 def test_halving_trains_the_survivors_as_a_population(ganlab: Command, tmp_path: Path) -> None:
@@ -130,9 +145,34 @@ def test_halving_trains_the_survivors_as_a_population(ganlab: Command, tmp_path:
     done = ganlab(*SWEEP, *short, *halving)
     assert done.returncode == 0, done.stderr
     assert sorted(statuses(tmp_path / "sweep").values()) == ["done", "done", "stopped", "stopped"]
-    assert done.stdout.count("as one population") == 2
+    assert done.stdout.count("jobs together") == 2
     for result in results(tmp_path / "sweep").values():  # the rung is the first evaluation at or after step 20
         assert result["step"] == {"done": 40, "stopped": 24}[result["status"]]
+
+
+CIRCLE = ("tracker=none", "metrics=none", "experiment=circle_tutorial")
+
+
+@pytest.mark.parametrize("override", ["model.generator.width=64", "trainer.batch_size=64", "penalty=r1"])
+def test_the_memory_of_a_member_grows_with_its_tensors(tmp_path: Path, override: str) -> None:
+    small, large = (
+        build(run_config.compose([*CIRCLE, *overrides]), RunFolder(tmp_path / name)).training_step
+        for name, overrides in {"small": (), "large": (override,)}.items()
+    )
+    weights = {name: value.clone() for name, value in small.generator.state_dict().items()}
+    assert memory_per_member(large) > memory_per_member(small) > sum(weight.nbytes for weight in weights.values())
+    assert all(value.equal(weights[name]) for name, value in small.generator.state_dict().items())
+    assert not small.generator_optimizer.state
+
+
+def test_a_population_is_as_large_as_fits_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config.compose([*CIRCLE])
+    trainer = build(config, RunFolder(tmp_path / "run"))
+    needed = memory_per_member(trainer.training_step)
+    monkeypatch.setattr("ganlab.training.memory.available_memory", lambda: 10 * needed)
+    assert largest_population(trainer, [config] * 3) == 5
+    other = run_config.compose([*CIRCLE, "dataset.num_examples=900"])
+    assert largest_population(trainer, [config, other]) < 5
 
 
 @pytest.mark.parametrize(

@@ -39,17 +39,17 @@ class VectorizedSweep(Sweep):
     """Runs the jobs of a sweep as populations; jobs that cannot be stacked run in processes of their own.
 
     Args:
-        max_population: maximum number of members, which bounds the memory.
+        max_population: maximum number of members, which bounds the memory; None uses half of the available memory.
         arguments: see `Sweep`.
     """
 
-    def __init__(self, *arguments: Any, max_population: PositiveInt = 512, **keywords: Any) -> None:
-        check_value("hydra.launcher.max_population", max_population, PositiveInt)
+    def __init__(self, *arguments: Any, max_population: PositiveInt | None = None, **keywords: Any) -> None:
+        check_value("hydra.launcher.max_population", max_population, PositiveInt | None)
         super().__init__(*arguments, **keywords)
         self.max_population = max_population
 
     def run(self, planned: list[PlannedJob], stop: StopSignal, until: float | None = None) -> None:
-        for jobs in populations(planned, self.max_population):
+        for jobs in populations(planned):
             if stop.number:
                 return
             if len(jobs) == 1 or not self.run_population(jobs, stop, until):
@@ -57,11 +57,11 @@ class VectorizedSweep(Sweep):
 
     def run_population(self, jobs: list[PlannedJob], stop: StopSignal, until: float | None) -> bool:
         """Train jobs as a population; return False if they cannot be stacked and have not started."""
-        log.info("Training %s as one population", plural(len(jobs), "job"))
+        log.info("Training %s together", plural(len(jobs), "job"))
         for job in jobs:
             record(job)
         runs = {job.folder: job.config for job in jobs if not is_done(job.config, job.folder)}
-        arguments = (runs, self.config.hydra.hydra_logging, until)
+        arguments = (runs, self.config.hydra.hydra_logging, until, self.max_population)
         process = self.processes.Process(target=work, args=arguments, name=f"population {jobs[0].folder.name}")
         began, forwarded = time.monotonic(), False
         with block_stop_signals():
@@ -83,7 +83,7 @@ class VectorizedSweep(Sweep):
         return True
 
 
-def populations(planned: Iterable[PlannedJob], max_size: int) -> list[list[PlannedJob]]:
+def populations(planned: Iterable[PlannedJob]) -> list[list[PlannedJob]]:
     """Group jobs that can train as one population, in the order of their first job."""
     groups: dict[str, list[PlannedJob]] = {}
     for job in planned:
@@ -94,7 +94,7 @@ def populations(planned: Iterable[PlannedJob], max_size: int) -> list[list[Plann
         else:
             key = json.dumps(without_stackable(valid.plain()), sort_keys=True)
             groups.setdefault(key, []).append(replace(job, config=valid))
-    return [group[first : first + max_size] for group in groups.values() for first in range(0, len(group), max_size)]
+    return list(groups.values())
 
 
 def record(job: PlannedJob) -> None:
@@ -108,8 +108,10 @@ def record(job: PlannedJob) -> None:
     (folder / "overrides.yaml").write_bytes(as_yaml(list(job.hydra_config.hydra.overrides.task)))
 
 
-def work(runs: Mapping[Path, ResolvedConfig], logging_config: DictConfig, until: float | None) -> None:
-    """Train a population; the target of its process."""
+def work(
+    runs: Mapping[Path, ResolvedConfig], logging_config: DictConfig, until: float | None, max_size: int | None
+) -> None:
+    """Train jobs together; the target of their process."""
     accept_signals_of_launcher()
     keep_freed_memory()
     configure_log(logging_config, False)
@@ -117,9 +119,9 @@ def work(runs: Mapping[Path, ResolvedConfig], logging_config: DictConfig, until:
         logging.getLogger(name).setLevel(logging.WARNING)
     resumed = [folder for folder in runs if contains_run(folder)]
     try:
-        train_together(runs, resume=resumed, until=until)
+        train_together(runs, resume=resumed, until=until, max_size=max_size)
     except ConfigError as error:
-        log.info("Not trained as one population: %s", error)
+        log.info("Not trained together: %s", error)
         sys.exit(ConfigError.exit_code)
     except GanlabError as error:
         sys.exit(command_line.say(error))

@@ -1,9 +1,14 @@
-"""Memory settings of a process that trains or evaluates."""
+"""Memory of a process that trains or evaluates: settings, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")  # the limits of a container
 
 
 def keep_freed_memory() -> None:
@@ -21,3 +26,19 @@ def keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_threshold = -1, -3
     for option in (m_trim_threshold, m_mmap_threshold):
         mallopt(option, 2**30)
+
+
+def available_memory() -> int:
+    """Bytes that can be allocated without swapping; on other systems than Linux, half of the memory there is."""
+    try:
+        kilobytes = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        kilobytes = None
+    if kilobytes is None:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2**32
+    available = int(kilobytes[1]) * 1024
+    try:
+        limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:
+        return available
+    return available if limit == "max" else min(available, int(limit) - int(used))

@@ -6,9 +6,10 @@ not depend on each other.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
+from ganlab.game import bind_label
 from ganlab.rng import StepRNG
 from ganlab.training.running_means import mean
 from ganlab.training.stacked_data import StackedBatches, StackedNoise
@@ -36,6 +39,8 @@ from ganlab.training.stacked_optimizers import StackedOptimizer
 from ganlab.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
+
+BYTES_OF_OBJECTS = 100_000  # of a member, besides its tensors
 
 State = Mapping[str, Tensor]  # parameters and buffers by name
 
@@ -239,3 +244,37 @@ class Population:
     def _column(self, objects: Distinct[Part], value_of: Callable[[Part], float]) -> Tensor:
         """Return a number of each member, [M, 1]."""
         return self.generator.flat.new_tensor(objects.map(value_of))[objects.index, None]
+
+
+class AllocatedBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations return, in a `with` block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += sum(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        return result
+
+
+def memory_per_member(step: TrainingStep) -> int:
+    """Upper bound of the bytes that a run needs as a member of a population, measured in its first losses.
+
+    It counts every intermediate result, of which only a part is in memory at the same time.
+    """
+    batch, noise = step.batches(0), step.noise(0)
+    rng, factors = StepRNG(step.seed, "discriminator", 0, step.device), step.game.penalty_factors(0, 0.0)
+    generator, discriminator = (bind_label(copy.deepcopy(n), batch.label) for n in (step.generator, step.discriminator))
+    with AllocatedBytes() as allocated:
+        fake = generator(noise)
+        loss = step.game.discriminator_loss(discriminator, batch.x, fake.detach(), rng, factors).total
+        (loss + step.game.generator_loss(discriminator, batch.x, fake, rng)).backward()
+    stacked = sum(tensor.nbytes for part in step.state.values() for tensor in tensors_of(part.state_dict()))
+    inputs = step.noise.block(0).nbytes + step.batches.order(0).nbytes
+    return allocated.count + 3 * stacked + inputs + BYTES_OF_OBJECTS
+
+
+def tensors_of(state: Any) -> Iterator[Tensor]:
+    yield from (leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor))

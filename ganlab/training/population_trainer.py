@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
 
 from ganlab.errors import ConfigError, Diverged, GanlabError, Stopped
+from ganlab.figures import NoPictures
 from ganlab.training.compiled_step import has_convolutions, should_compile
 from ganlab.training.population import Population
 from ganlab.training.progress_bar import progress_bar
@@ -15,9 +17,13 @@ from ganlab.training.signals import StopSignal
 from ganlab.training.stacked_diagnostics import StackedDiagnostics
 from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
 
+MAX_PICTURED = 8  # runs that get pictures, which take longer than their training
+
 
 class PopulationTrainer:
     """Trains several runs as a population.
+
+    Of more than `MAX_PICTURED` runs, only the best ones get pictures, of their last step.
 
     Args:
         trainers: one for each run, of the same cadence and at the same step.
@@ -42,6 +48,9 @@ class PopulationTrainer:
         self.population = Population([trainer.training_step for trainer in trainers])
         if should_compile(step.compile, step.players, step.device, step.last_step, len(trainers)):
             self.population.compile()
+        self.pictures = {trainer: trainer.recorder.pictures for trainer in trainers}
+        for trainer in trainers if len(trainers) > MAX_PICTURED else ():
+            trainer.recorder.pictures = NoPictures()
         self.means = StackedMeans([trainer.means for trainer in trainers])
         self.diagnostics = StackedDiagnostics(
             [trainer.recorder.diagnostics for trainer in trainers],
@@ -83,6 +92,9 @@ class PopulationTrainer:
                             self._end(trainer, error)
                     self.means.take_back()
                 bar.go_to(step)
+        for trainer in self._best() if len(self.pictures) > MAX_PICTURED else ():
+            trainer.recorder.pictures = self.pictures[trainer]
+            trainer.recorder.sample(step)
         for trainer in list(self.training):
             if trainer.is_done:
                 trainer.recorder.finish(trainer.progress)
@@ -90,6 +102,18 @@ class PopulationTrainer:
         if signal_number and step < cadence.last_step:
             name = signal.Signals(signal_number).name
             raise Stopped(f"stopped by {name} after step {step} of {cadence.last_step}, saved", signal_number)
+
+    def _best(self) -> list[Trainer]:
+        """The runs with the best scores that are done, at most `MAX_PICTURED`."""
+
+        def rank(trainer: Trainer) -> float:
+            best = trainer.recorder.run.result["best"]
+            if best is None:
+                return math.inf
+            value: float = best["value"]
+            return value if best["better"] == "lower" else -value
+
+        return sorted((trainer for trainer in self.training if trainer.is_done), key=rank)[:MAX_PICTURED]
 
     def _end(self, trainer: Trainer, error: GanlabError | None) -> None:
         self.training.remove(trainer)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Vectorized(Processes):
     """Trains the jobs of a sweep as populations; see `conf/hydra/launcher/vectorized.yaml`."""
 
-    def __init__(self, max_population: int = 512, **keywords: Any) -> None:
+    def __init__(self, max_population: int | None = None, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.max_population = max_population
 
