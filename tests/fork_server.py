@@ -2,7 +2,7 @@
 
 A command then starts in a tenth of the time. All else is as in a new interpreter: it has its own process, folder,
 environment, arguments and output, and nothing has run in it before. A process forked after importing torch is safe only
-on Linux; elsewhere, and where a test is about starting, `conftest.ColdProcess` starts an interpreter.
+on Linux; elsewhere, and where a test is about starting, `conftest.cold_start` starts an interpreter.
 """
 
 from __future__ import annotations
