@@ -34,6 +34,11 @@ os.environ["HYDRA_DEPRECATION_WARNINGS_AS_ERRORS"] = "1"  # in the commands that
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that mostly wait first, one after the other in one worker, while another uses both cores."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 def pytest_collection_finish() -> None:
     """Exempt everything imported so far from garbage collection, which takes a twentieth of the time otherwise."""
     gc.freeze()

@@ -181,6 +181,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
 # As subprocesses ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.waits
 @pytest.mark.skipif(not shutil.which("setsid"), reason="no setsid here, which gives a program a terminal of its own")
 @pytest.mark.parametrize("arguments", [(), ("-m", "seed=1,2", "sweep_dir=sweep")], ids=["run", "sweep"])
 def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_path: Path) -> None:
