@@ -158,6 +158,17 @@ def test_curves_rise_and_fall_with_their_values(tmp_path: Path) -> None:
         assert (ends[1] - ends[0]) * slope > 0.7 * np.ptp(row)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 0.00123, -0.0123, -0.123, -99.5, 1234.5, -9876.5, -1e6])
+def test_labels_of_the_curves_fit_for_values_of_any_size(scale: float, tmp_path: Path) -> None:
+    history = [
+        {"epoch": epoch, "loss_discriminator": scale * epoch, "loss_generator": scale, "accuracy": 0.5}
+        for epoch in range(1, 5)
+    ]
+    with Image.open(curves.draw(history, {"main_metric": None}, tmp_path / "curves.png")) as picture:
+        border = pixels(picture)[:, [0, 1, 2, -3, -2, -1]]
+    assert border.min() == 255
+
+
 def test_the_score_is_drawn_above_its_floor(tmp_path: Path) -> None:
     history = [
         {"epoch": epoch, "loss_discriminator": 1.0, "loss_generator": 1.0, "accuracy": 0.5, "kid": 4.0 / epoch}
