@@ -36,10 +36,15 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run each test outside a cluster, and restore the handlers of this process."""
+    """Run each test outside a cluster and with Python's handlers, and restore those of this process.
+
+    `nohup` ignores SIGHUP, and a shell ignores SIGINT in the background.
+    """
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     numbers = [*STOPPING, signal.SIGUSR2]
     before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number in numbers:
         signal.signal(number, before[number])
