@@ -2,7 +2,7 @@
 
 A command then starts in a tenth of the time. All else is as in a new interpreter: it has its own process, folder,
 environment, arguments and output, and nothing has run in it before. A process forked after importing torch is safe only
-on Linux; elsewhere, and where a test is about starting, `conftest.ColdProcess` starts an interpreter.
+on Linux; elsewhere, and where a test is about starting, `conftest.cold_start` starts an interpreter.
 """
 
 from __future__ import annotations
@@ -97,38 +97,38 @@ class Forked:
 
 
 def serve(requests: socket.socket) -> None:
-    """Fork a supervisor for each request, which forks the command, and reports its process id and exit code."""
-    while True:
-        message, fds, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 3)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG if message else 0)[0]:
-                pass
-        if not message:
-            return
-        if not os.fork():
-            requests.close()
-            supervise(message, *fds)
-        for fd in fds:
-            os.close(fd)
+    """Fork a process for each request; report its process id and, when it has ended, its exit code."""
+    running: dict[int, tuple[int, int]] = {}  # process, status; the keys become readable when the process ends
+    is_open = True
+    while is_open or running:
+        ready = select.select([*running, *([requests] if is_open else [])], [], [])[0]
+        for ended in running.keys() & set(ready):
+            pid, status = running.pop(ended)
+            report(status, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            os.close(ended)
+            os.close(status)
+        if requests in ready:
+            message, fds, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 3)
+            is_open = bool(message)
+            if message:
+                *streams, status = fds
+                pid = os.fork()
+                if not pid:
+                    requests.close()
+                    for fd in (status, *running, *(other for _, other in running.values())):
+                        os.close(fd)
+                    for number, fd in enumerate(streams, 1):
+                        os.dup2(fd, number)
+                        os.close(fd)
+                    run(*json.loads(message))
+                report(status, pid)
+                running[os.pidfd_open(pid)] = pid, status
+                for fd in streams:
+                    os.close(fd)
 
 
-def supervise(message: bytes, output: int, errors: int, status: int) -> NoReturn:
-    pid = os.fork()
-    if not pid:
-        os.close(status)
-        os.dup2(output, 1)
-        os.dup2(errors, 2)
-        os.close(output)
-        os.close(errors)
-        run(*json.loads(message))
-    os.write(status, pid.to_bytes(8, "little", signed=True))
-    os.close(output)
-    os.close(errors)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a test may signal all processes
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.write(status, code.to_bytes(8, "little", signed=True))
-    os._exit(0)
+def report(status: int, number: int) -> None:
+    os.write(status, number.to_bytes(8, "little", signed=True))
 
 
 def run(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> NoReturn:
@@ -138,7 +138,8 @@ def run(module: str, arguments: list[str], folder: str, environment: dict[str, s
     os.environ.update(environment)
     sys.argv[1:] = arguments
     sys.path[:1] = [folder, *environment["PYTHONPATH"].split(os.pathsep)]
-    fork_in_place_of_the_next_interpreter()
+    if any(argument == "-m" or argument.startswith("sweep=") for argument in arguments):  # a sweep starts a server
+        fork_in_place_of_the_next_interpreter()
     code: object = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ganlab.data.digits import Digits
 from ganlab.data.points import Circle
-from ganlab.figures import GENERATED, REAL, curves, images, report
+from ganlab.figures import GENERATED, REAL, curves, images, points, report
 from ganlab.runs.folder import RunFolder, read_result
 
 
@@ -56,17 +56,17 @@ def find_circle(picture: np.ndarray) -> tuple[np.ndarray, float]:
     return centre, radius
 
 
-def positions(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+def positions(picture: np.ndarray, generated: np.ndarray) -> np.ndarray:
     """Positions [N, 2] (row, column) where generated points in view belong, relative to the circle of the real ones."""
     centre, radius = find_circle(picture)
-    in_view = points[(np.abs(points) < 1).all(1)]
+    in_view = generated[(np.abs(generated) < 1).all(1)]
     assert len(in_view) > 100
     return (centre + radius / Circle().radius * in_view[:, ::-1] * (-1, 1)).round().astype(int)
 
 
-def assert_shows(picture: np.ndarray, points: np.ndarray) -> None:
+def assert_shows(picture: np.ndarray, generated: np.ndarray) -> None:
     dots = picture[..., 1] < 190  # the decision surface is lighter everywhere
-    assert dots[*positions(picture, points).T].mean() > 0.95  # small dots may be a pixel off
+    assert dots[*positions(picture, generated).T].mean() > 0.95  # small dots may be a pixel off
     assert dots.mean() < 0.3
 
 
@@ -86,6 +86,19 @@ def test_each_frame_shows_the_points_of_its_epoch(circle: Path) -> None:
         for number, snapshot in enumerate(snapshots(circle)):
             animation.seek(number)
             assert_shows(pixels(animation, 0.1), snapshot["points"])
+
+
+def test_a_plot_keeps_nothing_of_the_snapshot_before() -> None:
+    rng = np.random.default_rng(0)
+    real, *generated = rng.uniform(-1, 1, (3, 50, 2)).astype(np.float32)
+    surfaces = rng.uniform(0.4, 0.6, (2, 9, 9)).astype(np.float32) ** [[[1]], [[0.5]]]
+    first, second = (points.Snapshot(0, *arrays) for arrays in zip(generated, surfaces, strict=True))
+    used, new = (points.Plot(real, (-1, 1, -1, 1), side=1, size=3, alpha=0.6) for _ in range(2))
+    before = np.asarray(used.draw(first, "before"))
+    after = np.asarray(used.draw(second, "after"))
+    assert (before != after).any(axis=2).mean() > 0.5
+    np.testing.assert_array_equal(after, np.asarray(new.draw(second, "after")))
+    assert (after != np.asarray(new.draw(second, "another title"))).any()
 
 
 def test_the_final_figure_of_points_shows_the_samples_of_the_last_step(circle: Path) -> None:
@@ -143,6 +156,17 @@ def test_curves_rise_and_fall_with_their_values(tmp_path: Path) -> None:
         row, column = near(losses, colour).T
         ends = [np.median(row[column == at]) for at in (column.min(), column.max())]
         assert (ends[1] - ends[0]) * slope > 0.7 * np.ptp(row)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 0.00123, -0.0123, -0.123, -99.5, 1234.5, -9876.5, -1e6])
+def test_labels_of_the_curves_fit_for_values_of_any_size(scale: float, tmp_path: Path) -> None:
+    history = [
+        {"epoch": epoch, "loss_discriminator": scale * epoch, "loss_generator": scale, "accuracy": 0.5}
+        for epoch in range(1, 5)
+    ]
+    with Image.open(curves.draw(history, {"main_metric": None}, tmp_path / "curves.png")) as picture:
+        border = pixels(picture)[:, [0, 1, 2, -3, -2, -1]]
+    assert border.min() == 255
 
 
 def test_the_score_is_drawn_above_its_floor(tmp_path: Path) -> None:

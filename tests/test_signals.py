@@ -36,10 +36,15 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run each test outside a cluster, and restore the handlers of this process."""
+    """Run each test outside a cluster and with Python's handlers, and restore those of this process.
+
+    `nohup` ignores SIGHUP, and a shell ignores SIGINT in the background.
+    """
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     numbers = [*STOPPING, signal.SIGUSR2]
     before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number in numbers:
         signal.signal(number, before[number])
@@ -181,6 +186,7 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
 # As subprocesses ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.waits
 @pytest.mark.skipif(not shutil.which("setsid"), reason="no setsid here, which gives a program a terminal of its own")
 @pytest.mark.parametrize("arguments", [(), ("-m", "seed=1,2", "sweep_dir=sweep")], ids=["run", "sweep"])
 def test_a_terminal_that_closes_saves_and_stops(arguments: tuple[str, ...], tmp_path: Path) -> None:

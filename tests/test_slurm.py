@@ -17,7 +17,10 @@ from slurm_cluster import cluster, missing
 from ganlab.runs.folder import read_result
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.join(missing())} not found")
+pytestmark = [
+    pytest.mark.waits,
+    pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {', '.join(missing())} not found"),
+]
 
 Start = Callable[..., Forked | subprocess.Popen[str]]
 

@@ -346,6 +346,7 @@ setsid bash -c "while kill -0 $(cat "$here/../pids/$i"); do sleep 0.1; done; $he
 }
 
 
+@pytest.mark.waits
 def test_a_preempted_job_of_a_slurm_array_is_requeued_and_continues(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     (tmp_path / "bin").mkdir()

@@ -310,6 +310,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("silent_after", ["graphql", "wandb-history.jsonl"], ids=["at the start", "later"])
 def test_a_hanging_server_does_not_change_the_run(
     silent_after: str, ganlab: Command, tmp_path: Path, untracked: bytes
@@ -325,6 +326,7 @@ def test_a_hanging_server_does_not_change_the_run(
         assert_is_tracked_offline(tmp_path / "run")
 
 
+@pytest.mark.waits
 def test_an_unreachable_server_does_not_change_the_run(ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
     environment = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
     done = ganlab(*SHORT, "tracker.wandb.start_timeout=6", "hydra.run.dir=run", **environment)
@@ -348,19 +350,35 @@ def assert_is_tracked_offline(folder: Path) -> None:
     assert of_type(records, "exit")
 
 
-@pytest.mark.parametrize("code", ["import time; time.sleep(200)", "import time\ndef init(**_): time.sleep(200)"])
+@pytest.mark.waits
+@pytest.mark.parametrize(
+    ("code", "runner"),
+    [("import time; time.sleep(200)", "cold_ganlab"), ("import time\ndef init(**_): time.sleep(200)", "ganlab")],
+    ids=["when imported", "when started"],
+)
 def test_a_hanging_wandb_does_not_change_the_run(
-    code: str, cold_ganlab: Command, tmp_path: Path, untracked: bytes
+    code: str, runner: str, request: pytest.FixtureRequest, tmp_path: Path, untracked: bytes
 ) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(f"{code}\nclass Settings:\n    def __init__(self, **_): pass\n")
     path = f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"
-    done = cold_ganlab(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
+    command = request.getfixturevalue(runner)
+    done = command(*SHORT, "tracker.wandb.start_timeout=1", "hydra.run.dir=run", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "The tracker wandb did not start within 1 s; the run goes on without waiting for it." in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
 
 
+IMPATIENT = """
+from wandb import wandb_agent
+from wandb.cli.cli import cli
+
+wandb_agent.Agent.POLL_INTERVAL = 0.2  # instead of 5 s before each look at its processes
+cli()
+"""
+
+
+@pytest.mark.waits
 def test_an_agent_of_wandb_runs_the_sweep_file(cold_ganlab: Command, tmp_path: Path) -> None:
     """The run of the agent is in the agent's project and logs the metric that the sweep optimises."""
     sweep = yaml.safe_load((conf_dir() / "wandb_sweep.yaml").read_text())
@@ -368,11 +386,12 @@ def test_an_agent_of_wandb_runs_the_sweep_file(cold_ganlab: Command, tmp_path: P
     short = [*sweep["command"][:-1], "trainer.steps=6", sweep["command"][-1]]
     values = {key: {"value": of.get("min") or of["values"][-1]} for key, of in sweep["parameters"].items()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # of the interpreter that the agent starts
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
     with serving() as server:
         server.sweep = yaml.safe_dump(sweep | {"command": short})
         server.commands = [{"type": "run", "run_id": "theirs1", "program": sweep["program"], "args": values}]
         agent = ("agent", "--count", "1", "them/theirs/sweep1")
-        done = cold_ganlab(*agent, module="wandb", PATH=path, **server.environment)
+        done = cold_ganlab(*agent, module="impatient", PATH=path, **server.environment)
     assert (done.returncode, server.commands) == (0, []), done.stderr
     about = server.queries["UpsertBucket"]
     assert (about["name"], about["project"], about["entity"]) == ("theirs1", "theirs", "them")

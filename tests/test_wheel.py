@@ -11,6 +11,15 @@ from pathlib import Path
 from conftest import ROOT
 
 BUILD = "import hatchling.build, sys; print(hatchling.build.build_wheel(sys.argv[1]))"
+SCRIPT = """
+import sys
+from ganlab.__main__ import main
+from ganlab.config.conf_files import conf_dir
+
+print(conf_dir(), flush=True)
+sys.argv = ["ganlab", "--cfg", "job"]
+main()
+"""
 
 
 def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
@@ -27,8 +36,9 @@ def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
         command = [sys.executable, "-P", *arguments]
         return subprocess.run(command, cwd=tmp_path / "work", env=env, capture_output=True, text=True, check=False)
 
-    where = run("-c", "import ganlab.config.conf_files; print(ganlab.config.conf_files.conf_dir())")
-    assert where.stdout.strip() == str(installed / "ganlab" / "conf")
+    script = run("-c", SCRIPT)
+    assert script.stdout.startswith(f"{installed / 'ganlab' / 'conf'}\n")
+    assert "batch_size" in script.stdout
     assert (installed / "hydra_plugins" / "ganlab_launcher" / "processes.py").is_file()
     done = run("-m", "ganlab", "tracker=none", "trainer=smoke")
     assert done.returncode == 0, done.stderr
@@ -36,5 +46,3 @@ def test_wheel_runs_away_from_the_checkout(tmp_path: Path) -> None:
     assert sweep.returncode == 0, sweep.stderr
     page = (tmp_path / "work" / "sweep" / "leaderboard.html").read_text()
     assert "<style>" in page, "the page's own files are in the wheel"
-    script = run("-c", "import sys; sys.argv = ['ganlab', '--cfg', 'job']; from ganlab.__main__ import main; main()")
-    assert "batch_size" in script.stdout

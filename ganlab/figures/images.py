@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from ganlab.data.batches import to_model_range
 from ganlab.data.units import AffineUnits
-from ganlab.figures import animation, curves
+from ganlab.figures import animation, canvas, curves
 from ganlab.game import Players
 from ganlab.rng import make_rng
 from ganlab.runs.folder import RunFolder
 from ganlab.sampling import sample
 
 COLUMNS = ROWS = 6
-SIDE = 84  # pixels; approximate side of an enlarged small image
+SIDE = 84  # pixels; approximate side of a small image in a grid of samples
 GAP, BACKGROUND = 3, 110
 
 Bytes = NDArray[np.uint8]
@@ -33,18 +32,18 @@ def to_bytes(images: Tensor) -> Bytes:
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def grid(images: Bytes, columns: int = COLUMNS) -> Image.Image:
-    """Arrange images [N, H, W, C] in a grid; small images are enlarged without smoothing."""
+def grid(images: Bytes, columns: int = COLUMNS, side: int = SIDE) -> Image.Image:
+    """Arrange images [N, H, W, C] in a grid; those smaller than `side` are enlarged without smoothing."""
     count, height, width, channels = images.shape
-    scale = max(1, round(SIDE / max(height, width)))
+    scale = max(1, round(side / max(height, width)))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = height * scale + GAP, width * scale + GAP
     rows = -(-count // columns)
-    canvas = np.full((rows * height + GAP, min(columns, count) * width + GAP, channels), BACKGROUND, dtype=np.uint8)
+    pixels = np.full((rows * height + GAP, min(columns, count) * width + GAP, channels), BACKGROUND, dtype=np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * height + GAP, index % columns * width + GAP
-        canvas[top : top + height - GAP, left : left + width - GAP] = image
-    return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+        pixels[top : top + height - GAP, left : left + width - GAP] = image
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
 
 
 def save_each(images: Bytes, folder: Path) -> None:
@@ -97,13 +96,8 @@ class ImagePictures:
         }
 
     def _draw_before(self, generated: Bytes, file: Path) -> None:
-        figure = Figure(figsize=(5, 2.8), layout="constrained")
-        titles = ("real image", "untrained generator")
-        for axes, image, title in zip(figure.subplots(1, 2), (self.real[0], generated), titles, strict=True):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-            axes.set_title(title, fontsize=10)
-            axes.axis("off")
-        figure.savefig(file, dpi=110)
+        titles = {"real image": self.real[0], "untrained generator": generated}
+        canvas.row([_captioned(grid(image[None], side=3 * SIDE), title) for title, image in titles.items()]).save(file)
 
     def _animate(self, file: Path) -> Path:
         frames = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ganlab.data.units import AffineUnits
-from ganlab.figures import GENERATED, REAL, animation, curves
+from ganlab.figures import GENERATED, REAL, animation, canvas, curves
 from ganlab.game import Players
 from ganlab.runs.folder import RunFolder
 from ganlab.sampling import class_averaged_logits, sample
@@ -27,9 +26,11 @@ from ganlab.sampling import class_averaged_logits, sample
 NUM_SNAPSHOT, NUM_FINAL = 1000, 5000  # generated points in a snapshot and in the final figure
 RESOLUTION = 80  # grid points of the decision surface along each axis
 PANELS = 5
+FRAME_SIDE, FINAL_SIDE, MARGIN, TITLE = 3.1, 6.3, 0.05, 0.25  # inches
 SURFACE = LinearSegmentedColormap.from_list("surface", ["#f6c9b0", "#ffffff", "#b9d3ea"])  # fake, undecided, real
 
 Array = NDArray[np.float32]
+Extent = tuple[float, float, float, float]
 
 
 class Snapshot(NamedTuple):
@@ -54,7 +55,7 @@ def scatter(points: Array, file: Path) -> Path:
     axes.scatter(points[:, 0], points[:, 1], s=size, color=GENERATED, linewidths=0, alpha=0.6)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title(f"{len(points):,} generated points")
-    figure.savefig(file, dpi=110)
+    canvas.render(figure).save(file)
     return file
 
 
@@ -94,12 +95,19 @@ class PointPictures:
         self, history: Sequence[dict[str, Any]], generator: nn.Module, discriminator: nn.Module
     ) -> dict[str, Path]:
         snapshots = [self._read(file) for file in sorted(self.run.samples.glob("step_*.npz"))]
+        small = Plot(self.real, self.extent, FRAME_SIDE, size=3, alpha=0.6)
+        frames = [small.draw(snapshot, _caption(snapshot.epoch)) for snapshot in snapshots]
+        panels = [frames[i] for i in sorted({round(i) for i in np.linspace(0, len(frames) - 1, PANELS)})]
         final = self._take_snapshot(snapshots[-1].epoch, generator, NUM_FINAL)
-        figures = self.run.figures
+        title = f"{len(final.points):,} generated points after {final.epoch:.4g} epochs"
+        large = Plot(self.real, self.extent, FINAL_SIDE, size=7, alpha=0.25)
+        legend, figures = _legend(), self.run.figures
+        canvas.column([canvas.row(panels), legend]).save(figures / "training.png")
+        canvas.column([large.draw(final, title), legend]).save(figures / "final.png")
         return {
-            "final": self._draw_final(final, figures / "final.png"),
-            "training": self._draw_training(snapshots, figures / "training.png"),
-            "animation": self._animate(snapshots, figures / "training.gif"),
+            "final": figures / "final.png",
+            "training": figures / "training.png",
+            "animation": animation.save(frames, figures / "training.gif"),
             "curves": curves.draw(history, self.run.result, figures / "curves.png"),
         }
 
@@ -119,65 +127,49 @@ class PointPictures:
         with np.load(file) as arrays:
             return Snapshot(float(arrays["epoch"]), arrays["points"], arrays["surface"])
 
-    def _draw(self, axes: Axes, snapshot: Snapshot, size: float = 3, alpha: float = 0.6) -> None:
-        left, right, bottom, top = self.extent
+
+class Plot:
+    """A square plot of a snapshot. Drawing the next snapshot on it is faster than a new plot.
+
+    Args:
+        real: real points [N, 2].
+        extent: left, right, bottom and top limit.
+        side: width and height in inches, without the title.
+        size: area of a point.
+        alpha: opacity of the generated points.
+    """
+
+    def __init__(self, real: Array, extent: Extent, side: float, size: float, alpha: float) -> None:
+        self.figure = Figure(figsize=(side + 2 * MARGIN, side + MARGIN + TITLE))
+        width, height = self.figure.get_size_inches()
+        axes = self.figure.add_axes((MARGIN / width, MARGIN / height, side / width, side / height))
+        self.surface = axes.imshow(np.zeros((1, 1)), origin="lower", extent=extent, cmap=SURFACE,
+                                   interpolation="bilinear", aspect="auto")  # fmt: skip
+        axes.scatter(real[:, 0], real[:, 1], s=size, color=REAL, linewidths=0)
+        self.generated = axes.scatter([], [], s=size, color=GENERATED, linewidths=0, alpha=alpha)
+        self.title = self.figure.text(0.5, 1 - TITLE / 2 / height, "", ha="center", va="center", fontsize=10)
+        axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+
+    def draw(self, snapshot: Snapshot, title: str) -> Image.Image:
         spread = float(np.abs(snapshot.surface - 0.5).max())  # late in training only a few hundredths
-        axes.imshow(snapshot.surface, origin="lower", extent=self.extent, cmap=SURFACE,
-                    vmin=0.5 - spread, vmax=0.5 + spread, interpolation="bilinear")  # fmt: skip
-        axes.scatter(self.real[:, 0], self.real[:, 1], s=size, color=REAL, linewidths=0, label="real")
-        axes.scatter(
-            snapshot.points[:, 0],
-            snapshot.points[:, 1],
-            s=size,
-            color=GENERATED,
-            linewidths=0,
-            alpha=alpha,
-            label="generated",
-        )
-        axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
-
-    def _draw_final(self, final: Snapshot, file: Path) -> Path:
-        figure = Figure(figsize=(6.4, 7), layout="constrained")
-        axes = figure.subplots()
-        self._draw(axes, final, size=7, alpha=0.25)
-        axes.set_title(f"{len(final.points):,} generated points after {final.epoch:.4g} epochs")
-        _legend(figure)
-        figure.savefig(file, dpi=110)
-        return file
-
-    def _draw_training(self, snapshots: list[Snapshot], file: Path) -> Path:
-        chosen = [snapshots[i] for i in sorted({round(i) for i in np.linspace(0, len(snapshots) - 1, PANELS)})]
-        figure = Figure(figsize=(2.6 * len(chosen), 3.2), layout="constrained")
-        for axes, snapshot in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
-            self._draw(axes, snapshot)
-            axes.set_title("before training" if snapshot.epoch == 0 else f"epoch {snapshot.epoch:.4g}", fontsize=10)
-        _legend(figure)
-        figure.savefig(file, dpi=110)
-        return file
-
-    def _animate(self, snapshots: list[Snapshot], file: Path) -> Path:
-        figure = Figure(figsize=(4, 4.3), dpi=90, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        frames = []
-        for snapshot in snapshots:
-            axes.clear()
-            self._draw(axes, snapshot)
-            axes.set_title(f"epoch {snapshot.epoch:.4g}", fontsize=10)
-            canvas.draw()
-            frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
-        return animation.save(frames, file)
+        self.surface.set_data(snapshot.surface)
+        self.surface.set_clim(0.5 - spread, 0.5 + spread)
+        self.generated.set_offsets(snapshot.points)
+        self.title.set_text(title)
+        return canvas.render(self.figure)
 
 
-def _legend(figure: Figure) -> None:
-    kinds = {"real": REAL, "generated": GENERATED}
-    sides = {"discriminator leans real": SURFACE(1.0), "discriminator leans fake": SURFACE(0.0)}
-    dots = [Line2D([], [], color=colour, marker="o", linestyle="", label=label) for label, colour in kinds.items()]
-    areas = [Patch(color=colour, label=label) for label, colour in sides.items()]
-    figure.legend(
-        handles=[*dots, *areas],
-        loc="outside lower center",
-        ncols=4 if figure.get_figwidth() > 6 else 2,
-        frameon=False,
-        fontsize=9,
-    )
+def _caption(epoch: float) -> str:
+    return f"epoch {epoch:.4g}" if epoch else "before training"
+
+
+@cache
+def _legend() -> Image.Image:
+    """Draw the meaning of the colours, which is the same in all figures."""
+    dots = [Line2D([], [], color=colour, marker="o", linestyle="", label=label)
+            for label, colour in (("real", REAL), ("generated", GENERATED))]  # fmt: skip
+    areas = [Patch(color=SURFACE(side), label=f"discriminator leans {label}")
+             for label, side in (("real", 1.0), ("fake", 0.0))]  # fmt: skip
+    figure = Figure(figsize=(6.4, 0.4))
+    figure.legend(handles=[*dots, *areas], loc="center", ncols=4, frameon=False, fontsize=9)
+    return canvas.render(figure)
