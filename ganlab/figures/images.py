@@ -87,10 +87,11 @@ class ImagePictures:
         figures = self.run.figures
         grid(self.real).save(figures / "real.png")
         grid(to_bytes(sample(generator, self.z, self.label)), self.columns).save(figures / "final.png")
+        before = figures / "before.png"  # a run that is drawn at its end only has none
         return {
             "final": figures / "final.png",
             "real": figures / "real.png",
-            "before": figures / "before.png",
+            **({"before": before} if before.is_file() else {}),
             "animation": self._animate(figures / "training.gif"),
             "curves": curves.draw(history, self.run.result, figures / "curves.png"),
         }
