@@ -6,8 +6,10 @@ import ast
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from annotated_types import Ge
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
@@ -22,7 +24,7 @@ from ganlab.config.hydra_internals import is_basic_sweeper
 from ganlab.config.key_effects import declared_effects, effect_of
 from ganlab.config.run_config import ResolvedConfig, RunConfig
 from ganlab.config.schema import GROUPS, KEYS
-from ganlab.config.signatures import locate, parameters_of
+from ganlab.config.signatures import check_value, locate, parameters_of
 from ganlab.errors import ConfigError
 from ganlab.hydra_callbacks import RefuseBadConfig, continues_folder
 
@@ -168,3 +170,10 @@ class BasicSweeper:
 
 class MyLauncher:
     continues_folder = True
+
+
+def test_values_are_checked_against_annotations_that_cannot_be_hashed() -> None:
+    for _ in range(2):
+        check_value("key", 3, Annotated[int, Ge(1), ["a list"]])
+        with pytest.raises(ConfigError, match="key=0: must be greater than or equal to 1"):
+            check_value("key", 0, Annotated[int, Ge(1), ["a list"]])

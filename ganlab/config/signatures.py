@@ -7,20 +7,41 @@ default.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
 import re
 import typing
-from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, NoneType, UnionType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ganlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Result = TypeVar("Result")
 
 HYDRA_KEYS = {"_target_", "_partial_"}  # other special keys of Hydra would bypass this check
 
 VALUE_TYPES = (bool, int, float, str, bytes, NoneType, typing.Literal, list, tuple, dict, Sequence, Mapping)
+
+
+def cached(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
+    """Cache the results of a function of one argument, except for arguments that cannot be hashed."""
+    remembered = functools.cache(function)
+
+    @functools.wraps(function)
+    def call(argument: Any) -> Result:
+        try:
+            hash(argument)
+        except TypeError:
+            return function(argument)
+        return remembered(argument)
+
+    return call
 
 
 def check_node(key: str, node: Any) -> None:
@@ -132,7 +153,8 @@ def locate(key: str, target: str) -> Any:
         raise ConfigError(f"{key}._target_={target}: cannot be imported: {' '.join(str(error).split())}") from error
 
 
-def parameters_of(target: Any) -> dict[str, inspect.Parameter]:
+@cached
+def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a function or class with resolved annotations."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
@@ -140,7 +162,8 @@ def parameters_of(target: Any) -> dict[str, inspect.Parameter]:
     except (NameError, TypeError):  # annotations in third-party code may resolve only in a type checker
         hints = {}
     signature = inspect.signature(target)
-    return {n: p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()}
+    resolved = {n: p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()}
+    return MappingProxyType(resolved)
 
 
 def check_value(key: str, value: Any, annotation: Any) -> None:
@@ -149,18 +172,14 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     Raises:
         ConfigError: the value does not match.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+    from pydantic import ValidationError
 
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return
-    rules = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    validator = _validator(annotation)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=rules)
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        return  # an annotation in third-party code; its constructor validates the value
-    try:
-        adapter.validate_python(value)
+        if validator is not None:
+            validator.validate_python(value)
     except ValidationError as error:
         details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
@@ -170,6 +189,19 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         if details[0]["type"] in ("list_type", "sequence_str"):
             allowed = f"must be a list, like [{given}]"
         raise ConfigError(f"{key}{where}={given}: {allowed.replace(' after validation', '')}{optional}") from error
+
+
+@cached
+def _validator(annotation: Any) -> TypeAdapter[Any] | None:
+    """Return the validator of an annotation; None for one in third-party code that pydantic does not know."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+    rules = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        return TypeAdapter(annotation, config=rules)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return None
 
 
 def format_value(value: Any) -> str:

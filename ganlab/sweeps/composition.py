@@ -20,6 +20,8 @@ class SweepComposer:
     The first of these jobs is composed by Hydra. The others are copies of its config with their own values, which takes
     a tenth of the time. All that is not a plain value, such as the choice of an option, is left to Hydra.
 
+    Sweepers compose each job to see whether it is valid, before the launcher does: both get the same object.
+
     Args:
         loader: Hydra's config loader, which does everything but `load_sweep_config`.
     """
@@ -27,6 +29,7 @@ class SweepComposer:
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._validated: dict[tuple[str, ...], DictConfig] = {}
         self._parser = OverridesParser.create()
 
     def __reduce__(self) -> tuple[type[SweepComposer], tuple[ConfigLoader]]:
@@ -42,6 +45,13 @@ class SweepComposer:
             master_config: the config of the sweep; the same one in every call.
             sweep_overrides: all overrides of the job.
         """
+        job = tuple(sweep_overrides)
+        if job in self._validated:
+            return self._validated.pop(job)
+        self._validated[job] = config = self._compose(master_config, sweep_overrides)
+        return config
+
+    def _compose(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         overrides = self._parser.parse_overrides(sweep_overrides)
         values = [override for override in overrides if sets_value(override)]
         key = tuple(str(o.key_or_group if o in values else o.input_line) for o in overrides)

@@ -58,8 +58,6 @@ class Plan:
         resolved = ResolvedConfig.of(config)
         found = self._take_earlier(resolved.hash)
         with open_dict(config):
-            for key, value in resolved.plain().items():  # Hydra records the values that the job trains with
-                config[key] = value
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.job.num, config.hydra.job.id = self.next_number, str(self.next_number)
             if found:

@@ -27,7 +27,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganlab.config.environment import environment
 from ganlab.config.hydra_internals import is_basic_sweeper
@@ -168,6 +168,9 @@ class Sweep:
         quiet = self.num_parallel > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, format_overrides(planned.overrides))
+        with open_dict(planned.hydra_config):
+            for key, value in planned.config.plain().items():  # Hydra records the values that the job trains with
+                planned.hydra_config[key] = value
         task = partial(self.task, config=planned.config, until=until)  # type: ignore[call-arg]
         arguments = (self.context, task, planned.hydra_config, planned.folder, quiet)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
