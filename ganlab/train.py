@@ -6,15 +6,17 @@ import itertools
 import logging
 import os
 import signal
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganlab.config import run_config
 from ganlab.config.run_config import ResolvedConfig
-from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
-from ganlab.runs.folder import RunFolder
+from ganlab.errors import CheckpointError, DataError, GanlabError, OperationalError, ProcessLost, Stopped
+from ganlab.runs.folder import RunFolder, read_result
+from ganlab.training.memory import keep_freed_memory
 from ganlab.training.signals import StopSignal
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SECONDS_TO_RECORD_LOSS = 20.0  # that rank 0 has to record that another process was lost
 MAX_PICTURED = 8  # members of a population that get pictures, which take longer than their training
 
 
@@ -113,6 +116,53 @@ def close(trainers: Iterable[Trainer]) -> None:
     """Unlock the folders of runs that have not started."""
     for trainer in trainers:
         trainer.recorder.run.close()
+
+
+def follow() -> int:
+    """Train as rank 0 commands, without a run folder, and return the exit code of rank 0.
+
+    Raises:
+        DataError: the data differ from those of rank 0.
+        ProcessLost: another process has died, and rank 0 cannot report it.
+    """
+    from ganlab.build import Shared, build_core
+    from ganlab.training.data_parallel import Action, load_state, process_group
+
+    logging.disable(logging.WARNING)  # rank 0 logs the same
+    keep_freed_memory()
+    description: dict[str, Any] = {}
+    with process_group() as parallel, StopSignal() as stop:
+        try:
+            while True:
+                command, content = parallel.receive(stop.number)
+                if command.action is Action.BUILD:
+                    description = content
+                    _, examples, *_, training_step = build_core(ResolvedConfig(content["config"]).validate(), Shared())
+                    if examples.fingerprint != content["data"]:
+                        raise DataError(f"rank {parallel.rank}: dataset: differs from that of rank 0")
+                elif command.action is Action.LOAD:
+                    load_state(training_step.state, content)
+                elif command.action is Action.STEP:
+                    training_step(command.number, command.lr_factor)
+                else:
+                    return command.number
+        except ProcessLost as error:
+            if not description:
+                raise
+            folder = Path(description["folder"])
+            if record_loss(folder, error, ResolvedConfig(description["config"])):
+                raise ProcessLost(f"{error}; continue with resume={os.path.relpath(folder)}") from error
+            return error.exit_code
+
+
+def record_loss(folder: Path, error: ProcessLost, cfg: ResolvedConfig) -> bool:
+    """Record in its folder that a run has failed, if rank 0 has died; return whether this process has recorded it."""
+    deadline = time.monotonic() + SECONDS_TO_RECORD_LOSS
+    while read_result(folder).get("status") == "running" and time.monotonic() < deadline:
+        with suppress(CheckpointError):  # rank 0 is alive, and will record it
+            return RunFolder(folder).fail(str(error), error.exit_code, cfg.identity)
+        time.sleep(0.1)
+    return False
 
 
 def begin(

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import glob
+import logging
+import os
+import warnings
+
 import torch
 
 from ganlab.errors import ConfigError
+from ganlab.training import torchrun
+
+log = logging.getLogger(__name__)
+
+GPU_FILES = "/dev/nvidia[0-9]*"  # one for each GPU whose driver is loaded
 
 
 def resolve(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `mps`; `auto` prefers a GPU.
+    """Return the device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; `auto` prefers a GPU.
+
+    Each of the processes that torchrun has started on this machine gets its own GPU.
 
     Raises:
         ConfigError: this machine has no such device.
     """
-    is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in is_available.items() if available)
-    if not is_available[name]:
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (name != kind and not (kind == "cuda" and index.isdecimal())):
+        raise ConfigError(f"device={name}: must be 'auto', 'cpu', 'cuda', 'cuda:N' for GPU number N, or 'mps'")
+    with warnings.catch_warnings():  # see `warn_of_broken_cuda`
+        warnings.simplefilter("ignore")
+        is_available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        kind = next(kind for kind, available in is_available.items() if available)
+    if not is_available[kind]:
         allowed = " or ".join(f"device={kind}" for kind, available in is_available.items() if available)
-        raise ConfigError(f"device={name}: no {name.upper()} device found; use {allowed}")
-    return torch.device(name)
+        raise ConfigError(f"device={name}: no {kind.upper()} device found; use {allowed}")
+    local_rank = torchrun.local_rank()
+    if local_rank is not None and (index or kind == "mps"):
+        raise ConfigError(f"device={name}: cannot be shared by several processes; use device=cuda or device=cpu")
+    if kind != "cuda" or (local_rank is None and not index):
+        return torch.device(kind)
+    number, num_gpus = int(index) if local_rank is None else local_rank, torch.cuda.device_count()
+    if number >= num_gpus:
+        source = f"process {number} of this machine" if local_rank is not None else f"cuda:{number}"
+        raise ConfigError(f"device={name}: there is no GPU for {source}; found {num_gpus}, numbered from 0")
+    return torch.device("cuda", number)
+
+
+def warn_of_broken_cuda(name: str, device: torch.device) -> None:
+    """Warn if `auto` has selected the CPU of a machine with a GPU that PyTorch cannot use.
+
+    Args:
+        name: the device in the config.
+        device: the device that was selected.
+    """
+    if name != "auto" or device.type != "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.is_available()
+    files = sorted(glob.glob(GPU_FILES))
+    if caught or files:
+        reason = caught[0].message if caught else f"PyTorch finds no GPU, but {files[0]} exists"
+        log.warning("WARNING: device=auto: training on the CPU, because CUDA does not work: %s", reason)

@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ganlab.errors import Stopped
+from ganlab.training import torchrun
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ class StopSignal:
     """Context manager that stores the first stop signal in `number`; the training loop stops after the current step.
 
     A second signal acts immediately, except where one request may arrive as several signals: in a job of a sweep or a
-    cluster, and for SIGHUP, which both the shell and the kernel send when a terminal closes. Outside the main thread
-    no signal is caught, as Python allows no handlers there.
+    cluster, in a process of torchrun, and for SIGHUP, which both the shell and the kernel send when a terminal closes.
+    Outside the main thread no signal is caught, as Python allows no handlers there.
     """
 
     def __init__(self) -> None:
@@ -100,7 +101,8 @@ class StopSignal:
         self._previous: dict[signal.Signals, Any] = {}
         self._raises = False
         on_cluster = requeue_signal() is not None or "SLURM_JOB_ID" in os.environ
-        self._ignores_second = on_cluster or multiprocessing.parent_process() is not None
+        in_sweep = multiprocessing.parent_process() is not None
+        self._ignores_second = on_cluster or in_sweep or torchrun.is_data_parallel()
 
     def __enter__(self) -> StopSignal:
         if current_thread() is main_thread():
