@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
 import warnings
 
 import torch
 
 from ganlab.errors import ConfigError
 from ganlab.training import torchrun
+from ganlab.training.gpus import gpu_files, visible_gpus
 
 log = logging.getLogger(__name__)
-
-GPU_FILES = "/dev/nvidia[0-9]*"  # one for each GPU whose driver is loaded
 
 
 def resolve(name: str) -> torch.device:
@@ -55,12 +52,12 @@ def warn_of_broken_cuda(name: str, device: torch.device) -> None:
         name: the device in the config.
         device: the device that was selected.
     """
-    if name != "auto" or device.type != "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    if name != "auto" or device.type != "cpu" or not visible_gpus():
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.is_available()
-    files = sorted(glob.glob(GPU_FILES))
-    if caught or files:
-        reason = caught[0].message if caught else f"PyTorch finds no GPU, but {files[0]} exists"
-        log.warning("WARNING: device=auto: training on the CPU, because CUDA does not work: %s", reason)
+    reasons = [" ".join(str(warning.message).split()) for warning in caught]
+    reasons += [f"PyTorch finds no GPU, but {file} exists" for file in gpu_files()]
+    if reasons:
+        log.warning("WARNING: device=auto: using the CPU, as CUDA does not work here: %s", reasons[0])
