@@ -1,12 +1,14 @@
-"""Signals that stop a run, and requeueing of jobs on a cluster."""
+"""Signals that stop a run, and requeueing and exit codes of jobs on a cluster."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
@@ -50,6 +52,22 @@ def requeue() -> None:
         signal.signal(other, signal.SIG_IGN)  # Slurm signals every process, and the commands below inherit this
     if not is_completing():
         handler(number, None)
+
+
+def report_to_cluster(exit_code: int) -> None:
+    """On a cluster, end this process with an exit code, so that the scheduler also lists the job as failed.
+
+    The process ends once submitit has stored the job's objective: its launcher needs one for each job, as it raises an
+    error for a job without one and forgets the others.
+    """
+    if requeue_signal() is not None:
+        atexit.register(_exit, exit_code)
+
+
+def _exit(exit_code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(exit_code)  # a SystemExit here would not change the exit code
 
 
 def is_completing() -> bool:
