@@ -155,8 +155,8 @@ class Slow(NonSaturating):
 class Failing(NonSaturating):
     num_calls = 0
 
-    def __init__(self, fails: bool) -> None:
-        super().__init__()
+    def __init__(self, fails: bool, smoothing: float) -> None:
+        super().__init__(smoothing)
         self.fails = fails
 
     def discriminator(self, real, fake):
@@ -183,8 +183,8 @@ def test_a_job_at_its_time_limit_is_saved_requeued_and_equals_an_undisturbed_run
 ) -> None:
     (tmp_path / "mine.py").write_text(OWN_LOSS)
     (tmp_path / "slow").touch()
-    own = ("loss._target_=mine.Slow", "~loss.smoothing")
-    job = submit("low", *own, "hydra.launcher.timeout_min=10")
+    own = "loss._target_=mine.Slow"
+    job = submit("low", own, "hydra.launcher.timeout_min=10")
     job.wait_for_training()
     job(
         "scontrol", "update", f"JobId={job.number}", "TimeLimit=1"
@@ -193,7 +193,7 @@ def test_a_job_at_its_time_limit_is_saved_requeued_and_equals_an_undisturbed_run
     job("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
     (tmp_path / "slow").unlink()
     assert (stopped["status"], stopped["exit_code"]) == ("stopped", 128 + signal.SIGUSR2)
-    run_alone(start, *own)
+    run_alone(start, own)
     output = job.launcher.communicate(timeout=120)
     assert job.launcher.returncode == 0, output
     assert job.facts["Restarts"] == "1"
@@ -206,8 +206,8 @@ def test_a_failing_job_has_failed_in_slurm_too_and_can_continue(
     submit: Callable[..., Slurm], start: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(OWN_LOSS)
-    own, short = ("loss._target_=mine.Failing", "~loss.smoothing"), "trainer.steps=1000"
-    sweep = submit("low", *own, short, "+loss.fails=true,false", "trainer.checkpoint_every=1")
+    own = ("loss._target_=mine.Failing", "trainer.steps=1000", "trainer.checkpoint_every=1")
+    sweep = submit("low", *own, "+loss.fails=true,false")
     errors = sweep.launcher.communicate(timeout=120)[1]
     assert sweep.launcher.returncode == 1, errors
     assert "No space left on device" in errors
@@ -218,7 +218,7 @@ def test_a_failing_job_has_failed_in_slurm_too_and_can_continue(
     assert statuses == ["failed", "done"]
     (tmp_path / "mended").touch()
     assert start("resume=low/0", "trust=[mine]").communicate(timeout=120)[1] == ""
-    run_alone(start, *own, short, "+loss.fails=true", "trainer.checkpoint_every=1")
+    run_alone(start, *own, "+loss.fails=true")
     assert_equal_to_undisturbed(tmp_path / "low" / "0", tmp_path / "alone")
 
 
@@ -229,7 +229,8 @@ def test_a_sweep_outlives_a_killed_controller(
     sweep.wait_for_training()
     sweep.wait_until(lambda: read_result(tmp_path / "low" / "1").get("step", 0) > 0)
     kill_controller(environment)
-    sweep.wait_for("done", "failed")
+    step = sweep.result["step"]
+    sweep.wait_until(lambda: sweep.result["step"] > step)
     assert not (tmp_path / "low" / "2").exists()
     restart_controller(environment)
     output = sweep.launcher.communicate(timeout=120)
