@@ -123,7 +123,7 @@ def follow() -> int:
 
     Raises:
         DataError: the data differ from those of rank 0.
-        ProcessLost: another process has died, and rank 0 cannot report it.
+        ProcessLost: another process has died, and no other process reports it.
     """
     from ganlab.build import Shared, build_core
     from ganlab.training.data_parallel import Action, load_state, process_group
@@ -147,22 +147,26 @@ def follow() -> int:
                 else:
                     return command.number
         except ProcessLost as error:
-            if not description:
-                raise
-            folder = Path(description["folder"])
-            if record_loss(folder, error, ResolvedConfig(description["config"])):
-                raise ProcessLost(f"{error}; continue with resume={os.path.relpath(folder)}") from error
-            return error.exit_code
+            if description:
+                report_loss(error, Path(description["folder"]), ResolvedConfig(description["config"]))
+                return error.exit_code
+            raise
 
 
-def record_loss(folder: Path, error: ProcessLost, cfg: ResolvedConfig) -> bool:
-    """Record in its folder that a run has failed, if rank 0 has died; return whether this process has recorded it."""
+def report_loss(error: ProcessLost, folder: Path, cfg: ResolvedConfig) -> None:
+    """Record the loss of rank 0 in the folder of the run. Rank 0 itself records the loss of another process.
+
+    Raises:
+        ProcessLost: this process is the one that reports the loss.
+    """
     deadline = time.monotonic() + SECONDS_TO_RECORD_LOSS
-    while read_result(folder).get("status") == "running" and time.monotonic() < deadline:
-        with suppress(CheckpointError):  # rank 0 is alive, and will record it
-            return RunFolder(folder).fail(str(error), error.exit_code, cfg.identity)
+    while (status := read_result(folder).get("status")) == "running" and time.monotonic() < deadline:
+        with suppress(CheckpointError):  # rank 0 is alive and uses the folder
+            if RunFolder(folder).fail(str(error), error.exit_code, cfg.identity):
+                raise ProcessLost(f"{error}; continue with resume={os.path.relpath(folder)}") from error
         time.sleep(0.1)
-    return False
+    if status is None:  # the folder is on another machine
+        raise error
 
 
 def begin(
