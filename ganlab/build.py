@@ -326,7 +326,8 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         run.start(
             {
                 **cfg.identity,
-                "provenance": shared.get("provenance", lambda: provenance(device)),
+                "provenance": shared.get("provenance", lambda: provenance(device))
+                | {"processes": training_step.parallel.num_processes},
                 "dataset": origin,
                 **plan,
             }

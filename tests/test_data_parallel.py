@@ -128,6 +128,8 @@ def test_only_rank_0_writes_and_a_signal_to_any_rank_stops_all_after_the_same_st
     result = read_result(tmp_path / "run")
     assert errors == f"ganlab: stopped by SIGTERM after step {result['step']} of 100000, saved\n"
     assert output.count("Run folder: run") == 2
+    assert "1,000 examples on cpu, 3 processes, 100,000 steps of 12;" in output
+    assert result["provenance"]["processes"] == 3
     assert (result["status"], result["exit_code"], first.returncode) == ("stopped", 143, 143)
     for other in others:
         assert other.communicate(timeout=60) == ("", "")
@@ -216,6 +218,22 @@ def test_what_several_processes_cannot_train_is_refused_in_one_line(
     assert second.communicate(timeout=60) == ("", "")
     assert (first.returncode, second.returncode) == (2, 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_with_different_data_are_refused(start_all: Start, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "from ganlab.data.mixtures import Ring8\n"
+        "class Mine(Ring8):\n"
+        "    def load(self):\n"
+        "        self.seed = int(os.environ['RANK'])\n"
+        "        return super().load()\n"
+    )
+    first, second = start_all(2, *QUICK, "dataset=ring8", "dataset._target_=mine.Mine", "hydra.run.dir=run")
+    assert second.communicate(timeout=60)[1] == "ganlab: rank 1: dataset: differs from that of rank 0\n"
+    assert first.communicate(timeout=60)[1] == "ganlab: another process of this run was lost\n"
+    assert (first.returncode, second.returncode) == (1, 2)
+    assert read_result(tmp_path / "run")["status"] == "failed"
 
 
 def test_batch_statistics_are_warned_of(start_all: Start) -> None:

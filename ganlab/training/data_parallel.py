@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ganlab.errors import ConfigError, ProcessLost
+from ganlab.errors import ConfigError, OperationalError, ProcessLost
 from ganlab.rng import StepRNG
 from ganlab.runs.checkpoints import Stateful
 
@@ -215,10 +215,17 @@ def current() -> SingleProcess:
 
 @contextmanager
 def process_group() -> Iterator[DataParallel]:
-    """Context manager that joins the processes which torchrun has started."""
+    """Context manager that joins the processes which torchrun has started.
+
+    Raises:
+        OperationalError: the processes cannot connect.
+    """
     global _current
-    with noticing_lost_processes():
+    try:
         dist.init_process_group(timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OperationalError(f"the processes of torchrun cannot connect: {reason}") from error
     _current = parallel = DataParallel()
     try:
         yield parallel

@@ -136,8 +136,10 @@ class TrainingStep:
             sum(p.numel() for p in parameters)
             for parameters in (self.generator_parameters, self.discriminator_parameters)
         )
+        num = self.parallel.num_processes
+        processes = f", {num} processes" if num > 1 else ""
         return (
-            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
+            f"{len(self.batches.data):,} examples on {self.device}{processes}, {self.last_step:,} steps of "
             f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
         )
 
