@@ -17,7 +17,8 @@ from ganlab.config.terminal import LogFormatter
 from ganlab.errors import ConfigError
 from ganlab.hydra_callbacks import ExitCode, RefuseBadConfig, task
 from ganlab.runs.folder import RunFolder
-from ganlab.train import train
+from ganlab.train import follow, train
+from ganlab.training import torchrun
 from ganlab.training.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,23 @@ def main() -> None:
     if not sys.flags.safe_path:  # python -P
         sys.path.append("")  # the current directory comes last: user modules must not shadow installed packages
     arguments = sys.argv[1:]
-    resumed = any(argument.startswith("resume=") for argument in arguments)
-    if resumed:
-        sys.exit(command_line.run(lambda: resume(arguments), arguments))
-    sys.exit(command_line.run(launch, [in_sweep_folder(argument) for argument in arguments]))
+    sys.exit(command_line.run(train_with_others, []) if torchrun.is_data_parallel() else start(arguments))
+
+
+def train_with_others() -> None:
+    """Run the command on rank 0, while the other processes that torchrun has started follow it."""
+    if torchrun.rank() > 0:
+        sys.exit(follow())
+    from ganlab.training import data_parallel
+
+    sys.exit(data_parallel.lead(lambda: start(sys.argv[1:])))
+
+
+def start(arguments: list[str]) -> int:
+    """Start or continue a run, or start a sweep; return the exit code."""
+    if any(argument.startswith("resume=") for argument in arguments):
+        return command_line.run(lambda: resume(arguments), arguments)
+    return command_line.run(launch, [in_sweep_folder(argument) for argument in arguments])
 
 
 def launch() -> None:

@@ -51,7 +51,7 @@ class DiffAugment(Augment):
 
 def change_color(x: Tensor, rng: StepRNG) -> Tensor:
     """Shift brightness by up to 1/2, scale saturation by up to 2 and contrast by a factor in [1/2, 3/2)."""
-    brightness, saturation, contrast = rng.uniform(3, len(x), 1, 1, 1)
+    brightness, saturation, contrast = (rng.uniform(len(x), 1, 1, 1) for _ in range(3))
     x = x + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * (saturation * 2)
@@ -63,7 +63,7 @@ def translate(x: Tensor, fraction: float, rng: StepRNG) -> Tensor:
     """Shift each image by whole pixels, at most `fraction` of each side."""
     size = x.shape[2:]
     max_shift = [round(side * fraction) for side in size]
-    shift = rng.uniform(2, len(x))
+    shift = [rng.uniform(len(x)) for _ in size]
     rows, columns = (
         torch.arange(side, device=x.device) + torch.floor(s * (2 * limit + 1))[:, None].long()
         for side, limit, s in zip(size, max_shift, shift, strict=True)
@@ -76,7 +76,7 @@ def translate(x: Tensor, fraction: float, rng: StepRNG) -> Tensor:
 def cut_out(x: Tensor, fraction: float, rng: StepRNG) -> Tensor:
     """Set to 0 a square of each image whose centre is uniform over the image."""
     height, width = x.shape[2:]
-    center = rng.uniform(2, len(x), 1)
-    rows = (torch.arange(height, device=x.device) + 0.5 - center[0] * height).abs() <= fraction * height / 2  # [B, H]
-    columns = (torch.arange(width, device=x.device) + 0.5 - center[1] * width).abs() <= fraction * width / 2
+    row, column = rng.uniform(len(x), 1), rng.uniform(len(x), 1)
+    rows = (torch.arange(height, device=x.device) + 0.5 - row * height).abs() <= fraction * height / 2  # [B, H]
+    columns = (torch.arange(width, device=x.device) + 0.5 - column * width).abs() <= fraction * width / 2
     return x * ~(rows[:, None, :, None] & columns[:, None, None, :])

@@ -6,8 +6,9 @@ The objects receive the values they use, never the config.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -17,7 +18,7 @@ from ganlab.augment import Augment
 from ganlab.config.hydra_internals import instantiate_checked
 from ganlab.config.run_config import RunConfig
 from ganlab.data.batches import Batches, check_batch_size
-from ganlab.data.dataset import Dataset, Description
+from ganlab.data.dataset import Dataset, Description, Examples
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.figures.images import ImagePictures
 from ganlab.figures.points import PointPictures
@@ -37,9 +38,11 @@ from ganlab.runs.provenance import provenance
 from ganlab.sampling import Sampler, evaluating
 from ganlab.schedules import Schedule
 from ganlab.trackers import Tracker, Trackers
-from ganlab.training import devices
+from ganlab.training import data_parallel, devices
 from ganlab.training.arguments import TrainingArguments
+from ganlab.training.cadence import Cadence
 from ganlab.training.compiled_step import CompiledStep, should_compile
+from ganlab.training.data_parallel import SINGLE_PROCESS, SingleProcess, has_batch_statistics
 from ganlab.training.diagnostics import Diagnostics
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
@@ -47,6 +50,8 @@ from ganlab.training.recorder import Recorder
 from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
 from ganlab.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind")
 
@@ -80,6 +85,7 @@ def check(cfg: RunConfig) -> None:
     if dataset.num_examples is not None:
         check_batch_size(cfg.select("trainer.batch_size"), dataset.num_examples)
     players = build_players(cfg, dataset)
+    data_parallel.current().check_batch_size(cfg.select("trainer.batch_size"), players.pack)
     check_batch_norm(players.discriminator, build_game(cfg, players.pack).penalties)
     instantiate(cfg, "schedule", Schedule)
     instantiate(cfg, "metrics", Metrics).check()
@@ -99,9 +105,9 @@ def check_optimizers(cfg: RunConfig) -> None:
             raise ConfigError(f"optimizer.{player}: {' '.join(str(error).split())}") from error
 
 
-def build_game(cfg: RunConfig, pack: int = 1) -> Game:
+def build_game(cfg: RunConfig, pack: int = 1, parallel: SingleProcess = SINGLE_PROCESS) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in cfg.select("penalty")}
-    return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack)
+    return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack, parallel.gather)
 
 
 def check_batch_norm(discriminator: nn.Module, penalties: Mapping[str, Penalty]) -> None:
@@ -205,6 +211,57 @@ class Shared:
         return made
 
 
+def warn_of_batch_statistics(training_step: TrainingStep) -> None:
+    """Warn if a network computes statistics over a batch that several processes divide, as batch normalization does."""
+    parallel = training_step.parallel
+    if parallel.num_processes == 1:
+        return
+    real, label = training_step.batches(0)
+    labels = () if label is None else (label,)
+    inputs = {"generator": training_step.noise(0), "discriminator": packed(real, training_step.players.pack)}
+    for player, batch in inputs.items():
+        if has_batch_statistics(getattr(training_step, player), parallel, batch, *labels):
+            log.warning(
+                "WARNING: the %s uses statistics of the batch, which each process computes over its own 1/%d of it: "
+                "the result depends on the number of processes",
+                *(player, parallel.num_processes),
+            )
+
+
+class Core(NamedTuple):
+    """What every process of a run builds: the data, and the training step."""
+
+    dataset: Dataset
+    examples: Examples
+    arguments: TrainingArguments
+    cadence: Cadence
+    training_step: TrainingStep
+
+
+def build_core(cfg: RunConfig, shared: Shared) -> Core:
+    parallel = data_parallel.current()
+    device = devices.resolve(cfg.device)
+    devices.warn_of_broken_cuda(cfg.device, device)
+    dataset = instantiate(cfg, "dataset", Dataset)
+    dataset.check()
+    players = build_players(cfg, dataset)
+    game = build_game(cfg, players.pack, parallel)
+    check_batch_norm(players.discriminator, game.penalties)
+    for network in (players.generator, players.discriminator):
+        network.to(device)
+        if len(dataset.shape) == 3:  # a third faster than channels first on the CPU
+            network.to(memory_format=torch.channels_last)
+
+    examples = shared.get(["examples", cfg.select("dataset")], dataset.load)
+    arguments = instantiate(cfg, "trainer", TrainingArguments)
+    parallel.check_batch_size(arguments.batch_size, players.pack)
+    labels = examples.labels.to(device) if players.num_classes else None
+    batches = Batches(examples.data.to(device), arguments.batch_size, cfg.seed, labels, examples.flip)
+    cadence = arguments.cadence(batches.per_epoch)
+    training_step = build_training_step(cfg, arguments, players, game, batches, cadence.last_step, parallel)
+    return Core(dataset, examples, arguments, cadence, training_step)
+
+
 def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Shared | None = None) -> Trainer:
     """Build the trainer of a run, and start or resume the record in its folder.
 
@@ -217,19 +274,8 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
     shared = shared or Shared()
-    device = devices.resolve(cfg.device)
-    dataset = instantiate(cfg, "dataset", Dataset)
-    dataset.check()
-    players = build_players(cfg, dataset)
-    game = build_game(cfg, players.pack)
-    check_batch_norm(players.discriminator, game.penalties)
-    is_image = len(dataset.shape) == 3
-    for network in (players.generator, players.discriminator):
-        network.to(device)
-        if is_image:  # a third faster than channels first on the CPU
-            network.to(memory_format=torch.channels_last)
-
-    examples = shared.get(["examples", cfg.select("dataset")], dataset.load)
+    dataset, examples, arguments, cadence, training_step = build_core(cfg, shared)
+    players, batches, device = training_step.players, training_step.batches, training_step.device
     origin = {
         "name": dataset.name,
         "source": examples.source,
@@ -240,12 +286,11 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         run.reopen()
         if run.result["dataset"] != origin:
             raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {origin}")
+    warn_of_batch_statistics(training_step)
+    training_step.parallel.build(
+        {"config": cfg.plain(), "data": examples.fingerprint, "folder": str(run.path.absolute())}
+    )
 
-    arguments = instantiate(cfg, "trainer", TrainingArguments)
-    labels = examples.labels.to(device) if players.num_classes else None
-    batches = Batches(examples.data.to(device), arguments.batch_size, cfg.seed, labels, examples.flip)
-    cadence = arguments.cadence(batches.per_epoch)
-    training_step = build_training_step(cfg, arguments, players, game, batches, cadence.last_step)
     average = training_step.average
     sampled, weights = (average.module, "ema") if average else (players.generator, "raw")
 
@@ -255,7 +300,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         lambda: metrics.evaluator(dataset, examples, players.num_classes, device),
     )
     main_metric = metrics.best or (evaluator.main_metric if evaluator else None)
-    pictures = ImagePictures if is_image else PointPictures
+    pictures = ImagePictures if len(dataset.shape) == 3 else PointPictures
     recorder = Recorder(
         run=run,
         trackers=build_trackers(cfg),
@@ -282,7 +327,8 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         run.start(
             {
                 **cfg.identity,
-                "provenance": shared.get("provenance", lambda: provenance(device)),
+                "provenance": shared.get("provenance", lambda: provenance(device))
+                | {"processes": training_step.parallel.num_processes},
                 "dataset": origin,
                 **plan,
             }
@@ -293,17 +339,26 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
 
 
 def build_training_step(
-    cfg: RunConfig, arguments: TrainingArguments, players: Players, game: Game, batches: Batches, last_step: int
+    cfg: RunConfig,
+    arguments: TrainingArguments,
+    players: Players,
+    game: Game,
+    batches: Batches,
+    last_step: int,
+    parallel: SingleProcess,
 ) -> TrainingStep:
     average = None
     if arguments.ema_half_life:
         images_per_step = arguments.batch_size * arguments.discriminator_steps
         average = AveragedGenerator(players.generator, arguments.ema_half_life, images_per_step, arguments.ema_ramp)
-    compiles = should_compile(arguments.compile, players, batches.data.device, last_step)
+    compiles = should_compile(
+        arguments.compile, players, batches.data.device, last_step, num_processes=parallel.num_processes
+    )
     return (CompiledStep if compiles else TrainingStep)(
         players=players,
         game=game,
         optimizers=instantiate(cfg, "optimizer", Optimizers),
+        parallel=parallel,
         schedule=instantiate(cfg, "schedule", Schedule),
         batches=batches,
         noise=Noise(players.latent, players.latent_dim, arguments.batch_size, cfg.seed, batches.data.device),

@@ -11,7 +11,11 @@ class GanlabError(Exception):
 
 
 class OperationalError(GanlabError):
-    """Operational failure: disk, memory or network."""
+    """Operational failure: disk, memory, network or a lost process."""
+
+
+class ProcessLost(OperationalError):
+    """Another process of a data parallel run has died."""
 
 
 class Refused(GanlabError):

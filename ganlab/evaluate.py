@@ -40,7 +40,7 @@ def evaluate(
     seeds: SmallCount = 1,
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    device: str = "auto",
     out: str | None = None,
     trust: Sequence[str] = (),
     overrides: Sequence[str] = (),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganlab.augment import Augment, NoAugment
 from ganlab.losses import Loss
 from ganlab.models.latents import Latent, Normal
-from ganlab.penalties import Discriminator, ForwardPass, Penalty
+from ganlab.penalties import Discriminator, ForwardPass, Gather, Penalty, whole_batch
 from ganlab.rng import StepRNG, make_rng
 
 
@@ -75,12 +75,17 @@ class DiscriminatorLoss:
 
 @dataclass(frozen=True)
 class Game:
-    """Losses of both players, from an adversarial loss, penalties on the discriminator and an augmentation."""
+    """Losses of both players, from an adversarial loss, penalties on the discriminator and an augmentation.
+
+    Attributes:
+        gather: concatenates the logits or penalties of the shards on which several processes train.
+    """
 
     loss: Loss
     penalties: Mapping[str, Penalty]
     augment: Augment = field(default_factory=NoAugment)
     pack: int = 1
+    gather: Gather = whole_batch
 
     def discriminator_loss(
         self,
@@ -98,17 +103,18 @@ class Game:
         """
         differentiated = {side for name in penalty_factors for side in self.penalties[name].takes_gradient_of}
         real, fake = self._prepare(real, rng), self._prepare(fake, rng)
-        on_real = ForwardPass(discriminator, real, keeps_graph="real" in differentiated)
-        on_fake = ForwardPass(discriminator, fake, keeps_graph="fake" in differentiated)
-        adversarial = self.loss.discriminator(on_real.logit, on_fake.logit).mean()
+        on_real = ForwardPass(discriminator, real, keeps_graph="real" in differentiated, gather=self.gather)
+        on_fake = ForwardPass(discriminator, fake, keeps_graph="fake" in differentiated, gather=self.gather)
+        real_logit, fake_logit = self.gather(on_real.logit, on_fake.logit)
+        adversarial = self.loss.discriminator(real_logit, fake_logit).mean()
         penalties = {
-            name: penalty(discriminator, on_real, on_fake, rng).mean() * penalty_factors[name]
+            name: self.gather(penalty(discriminator, on_real, on_fake, rng))[0].mean() * penalty_factors[name]
             if name in penalty_factors
             else torch.zeros_like(adversarial)
             for name, penalty in self.penalties.items()
         }
         total = sum(penalties.values(), start=adversarial)
-        stats = discriminator_stats(on_real.logit, on_fake.logit, self.loss.boundary)
+        stats = discriminator_stats(real_logit, fake_logit, self.loss.boundary)
         return DiscriminatorLoss(total, adversarial, penalties, stats)
 
     def penalty_factors(self, update: int, progress: float) -> dict[str, float]:
@@ -123,11 +129,11 @@ class Game:
 
     def generator_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         """Compute the generator's loss on fake examples and the real ones paired with them, each [B, ...]; a scalar."""
-        fake_logit = discriminator(self._prepare(fake, rng))
+        (fake_logit,) = self.gather(discriminator(self._prepare(fake, rng)))
         real_logit = None
         if self.loss.generator_sees_real:
             with torch.no_grad():  # real logits do not depend on the generator
-                real_logit = discriminator(self._prepare(real, rng))
+                (real_logit,) = self.gather(discriminator(self._prepare(real, rng)))
         return self.loss.generator(real_logit, fake_logit).mean()
 
     def _prepare(self, x: Tensor, rng: StepRNG) -> Tensor:

@@ -20,6 +20,7 @@ from ganlab.errors import ConfigError, GanlabError
 from ganlab.runs.folder import RunFolder, contains_run
 from ganlab.sweeps import jobs
 from ganlab.train import train
+from ganlab.training import torchrun
 from ganlab.training.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ class RefuseBadConfig(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         def check_all() -> None:
+            if torchrun.is_data_parallel():
+                raise ConfigError(
+                    "-m: torchrun trains a single run on several processes; start sweeps without torchrun, and use "
+                    "hydra.launcher.jobs=N to train N jobs at the same time"
+                )
             refuse_lists(config.hydra.overrides.task)
             self._claim(Path(config.hydra.sweep.dir), must_be_unused=not continues_folder(config))
 

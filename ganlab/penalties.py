@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,21 +14,30 @@ from ganlab.rng import StepRNG
 from ganlab.schedules import Constant, Schedule
 
 Discriminator = Callable[[Tensor], Tensor]
+Gather = Callable[..., Sequence[Tensor]]
+
+
+def whole_batch(*shards: Tensor) -> Sequence[Tensor]:
+    """Return the batches of a single process, which trains on all examples."""
+    return shards
 
 
 class ForwardPass:
     """Forward pass of the discriminator on a batch, which the loss and the penalties share.
 
     Args:
-        x: the batch [B, ...].
+        x: the batch [B, ...], or the shard of it that this process trains on.
         keeps_graph: whether to prepare for `gradient`, which then needs no second forward pass.
+        gather: concatenates the shards of all processes.
 
     Attributes:
         logit: logits [B].
     """
 
-    def __init__(self, discriminator: Discriminator, x: Tensor, keeps_graph: bool = False) -> None:
-        self.discriminator, self.x = discriminator, x
+    def __init__(
+        self, discriminator: Discriminator, x: Tensor, keeps_graph: bool = False, gather: Gather = whole_batch
+    ) -> None:
+        self.discriminator, self.x, self.gather = discriminator, x, gather
         self._pull_back: Callable[[Tensor], tuple[Tensor]] | None = None
         if keeps_graph:
             self.logit, self._pull_back = torch.func.vjp(discriminator, x)  # type: ignore[misc]  # two values
@@ -41,6 +50,11 @@ class ForwardPass:
             return gradients(self.discriminator, self.x)
         (gradient,) = self._pull_back(torch.ones_like(self.logit))
         return gradient.flatten(1)
+
+    def std(self) -> Tensor:
+        """Return the standard deviation over all numbers of the whole batch, a scalar."""
+        (x,) = self.gather(self.x)
+        return x.std(correction=0)
 
 
 class Penalty(ABC):
@@ -135,7 +149,7 @@ class DRAGAN(Penalty):
         self.noise = noise
 
     def __call__(self, discriminator: Discriminator, real: ForwardPass, fake: ForwardPass, rng: StepRNG) -> Tensor:
-        perturbed = real.x + self.noise * real.x.std(correction=0) * rng.normal(*real.x.shape)
+        perturbed = real.x + self.noise * real.std() * rng.normal(*real.x.shape)
         return self.weight * (gradient_norm(discriminator, perturbed) - 1).square()
 
 

@@ -38,7 +38,7 @@ def seeded(seed: int, stream: str) -> Iterator[None]:
 class StepRNG:
     """Random tensors for one update, besides its batch and latents: sampled on the CPU, returned on the device.
 
-    Values depend on the order of the calls.
+    Values depend on the order of the calls. The first dimension is that of the batch.
     """
 
     def __init__(self, seed: int, stream: str, index: int, device: torch.device) -> None:
@@ -49,10 +49,10 @@ class StepRNG:
     def _rng(self) -> torch.Generator:
         return make_rng(*self._source)
 
-    def uniform(self, *size: int) -> Tensor:
+    def uniform(self, num: int, *size: int) -> Tensor:
         """Sample from the uniform distribution on [0, 1)."""
-        return torch.rand(size, generator=self._rng).to(self.device)
+        return torch.rand(num, *size, generator=self._rng).to(self.device)
 
-    def normal(self, *size: int) -> Tensor:
+    def normal(self, num: int, *size: int) -> Tensor:
         """Sample from the standard normal distribution."""
-        return torch.randn(size, generator=self._rng).to(self.device)
+        return torch.randn(num, *size, generator=self._rng).to(self.device)

@@ -23,13 +23,13 @@ def sample(
     weights: Literal["ema", "raw"] | None = None,
     checkpoint: str = "last",
     label: str | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    device: str = "auto",
     trust: Sequence[str] = (),
 ) -> None:
     """Sample a trained generator.
 
     python -m ganlab.sample run=FOLDER [num=36] [seed=0] [out=samples.png] [weights=ema|raw] [checkpoint=best|last|STEP]
-                            [label=CLASS] [device=auto|cpu|cuda|mps] ['trust=[my_module]']
+                            [label=CLASS] [device=auto|cpu|cuda|cuda:N|mps] ['trust=[my_module]']
 
     out      .npy: float32, images [num, C, H, W] in [0, 1] or points [num, D]; .png: a grid of images or a scatter
              plot of points; anything else: a folder with one PNG per image.

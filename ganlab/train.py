@@ -7,15 +7,17 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ganlab.config import run_config
 from ganlab.config.run_config import ResolvedConfig
-from ganlab.errors import CheckpointError, GanlabError, OperationalError, Stopped
-from ganlab.runs.folder import RunFolder
+from ganlab.errors import CheckpointError, DataError, GanlabError, OperationalError, ProcessLost, Stopped
+from ganlab.runs.folder import RunFolder, read_result
+from ganlab.training.memory import keep_freed_memory
 from ganlab.training.signals import StopSignal
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ganlab.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+
+SECONDS_TO_RECORD_LOSS = 20.0  # that rank 0 has to record that another process was lost
 
 
 def train(
@@ -139,6 +143,57 @@ def close(trainers: Iterable[Trainer]) -> None:
     """Unlock the folders of runs that have not started."""
     for trainer in trainers:
         trainer.recorder.run.close()
+
+
+def follow() -> int:
+    """Train as rank 0 commands, without a run folder, and return the exit code of rank 0.
+
+    Raises:
+        DataError: the data differ from those of rank 0.
+        ProcessLost: another process has died, and no other process reports it.
+    """
+    from ganlab.build import Shared, build_core
+    from ganlab.training.data_parallel import Action, load_state, process_group
+
+    logging.disable(logging.WARNING)  # rank 0 logs the same
+    keep_freed_memory()
+    description: dict[str, Any] = {}
+    with process_group() as parallel, StopSignal() as stop:
+        try:
+            while True:
+                command, content = parallel.receive(stop.number)
+                if command.action is Action.BUILD:
+                    description = content
+                    _, examples, *_, training_step = build_core(ResolvedConfig(content["config"]).validate(), Shared())
+                    if examples.fingerprint != content["data"]:
+                        raise DataError(f"rank {parallel.rank}: dataset: differs from that of rank 0")
+                elif command.action is Action.LOAD:
+                    load_state(training_step.state, content)
+                elif command.action is Action.STEP:
+                    training_step(command.number, command.lr_factor)
+                else:
+                    return command.number
+        except ProcessLost as error:
+            if description:
+                report_loss(error, Path(description["folder"]), ResolvedConfig(description["config"]))
+                return error.exit_code
+            raise
+
+
+def report_loss(error: ProcessLost, folder: Path, cfg: ResolvedConfig) -> None:
+    """Record the loss of rank 0 in the folder of the run. Rank 0 itself records the loss of another process.
+
+    Raises:
+        ProcessLost: this process is the one that reports the loss.
+    """
+    deadline = time.monotonic() + SECONDS_TO_RECORD_LOSS
+    while (status := read_result(folder).get("status")) == "running" and time.monotonic() < deadline:
+        with suppress(CheckpointError):  # rank 0 is alive and uses the folder
+            if RunFolder(folder).fail(str(error), error.exit_code, cfg.identity):
+                raise ProcessLost(f"{error}; continue with resume={os.path.relpath(folder)}") from error
+        time.sleep(0.1)
+    if status is None:  # the folder is on another machine
+        raise error
 
 
 def begin(

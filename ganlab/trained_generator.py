@@ -93,6 +93,7 @@ class TrainedGenerator:
         check_structure(f"{path}: ", entries, {name: generator.state_dict()})
         restore_network(generator, content[name])
         torch_device = devices.resolve(device)
+        devices.warn_of_broken_cuda(device, torch_device)
         generator.to(torch_device).eval().register_forward_hook(partial(refuse_nonfinite, path))
         classes = description.classes if players.num_classes else ()
         return cls(players, classes, description.units, chosen, content["progress"]["step"], torch_device)

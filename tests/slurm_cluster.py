@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
         wait_until(lambda: accepts(values["ports"][2]), folder)
         call("sacctmgr", "--immediate", "add", "cluster", "test")
         start("slurmctld", "-D", "-c")
+        daemons.callback(end_controller, environment)
         start("slurmd", "-D")
         wait_until(lambda: "idle" in call("sinfo", "--noheader", "--format=%T", check=False), folder)
         try:
@@ -120,6 +122,24 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
             call("scancel", "--signal=KILL", f"--user={getuser()}")
             call("scancel", f"--user={getuser()}")
             wait_until(lambda: not call("squeue", "--noheader"), folder)
+
+
+def kill_controller(environment: dict[str, str]) -> None:
+    os.kill(_pid_of_controller(environment), signal.SIGKILL)
+
+
+def restart_controller(environment: dict[str, str]) -> None:
+    """Start the controller again after a crash; it recovers its state."""
+    subprocess.run(["slurmctld"], env=environment, check=True, timeout=60)
+
+
+def end_controller(environment: dict[str, str]) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(_pid_of_controller(environment), signal.SIGTERM)
+
+
+def _pid_of_controller(environment: dict[str, str]) -> int:
+    return int(Path(environment["SLURM_CONF"]).with_name("slurmctld.pid").read_text())
 
 
 def end(process: subprocess.Popen) -> None:

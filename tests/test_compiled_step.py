@@ -90,6 +90,13 @@ def test_steps_are_compiled_on_a_cpu_only(tmp_path: Path) -> None:
         should_compile(True, players, cuda, 10**6)
 
 
+def test_steps_are_compiled_in_one_process_only(tmp_path: Path) -> None:
+    players, cpu = training_step(tmp_path, *CIRCLE).players, torch.device("cpu")
+    assert not should_compile("auto", players, cpu, 10**6, num_processes=2)
+    with pytest.raises(ConfigError, match=r"trainer\.compile=true: needs one process, not 2"):
+        should_compile(True, players, cpu, 10**6, num_processes=2)
+
+
 def test_a_step_that_cannot_be_compiled_runs_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     step = training_step(tmp_path, *CIRCLE, "optimizer=adam", "trainer.compile=true")
     step.generator_optimizer.param_groups[0]["amsgrad"] = True  # as an optimizer of one's own may

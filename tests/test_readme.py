@@ -35,7 +35,7 @@ from ganlab.sweeps.processes import Sweep
 
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = ("python", "python3", "pip", "ganlab", "wandb", "tensorboard")
+PROGRAMS = ("python", "python3", "pip", "ganlab", "torchrun", "wandb", "tensorboard")
 COMMAND = re.compile(rf"(\.venv/bin/\w+|eval|({'|'.join(PROGRAMS)})[\w.]*) ")
 PIECE = re.compile(r"(-m |')?[~+]?[\w./]+=[^= ]")
 
@@ -98,6 +98,9 @@ NOT_RUN = {
     "wandb sweep conf/wandb_sweep.yaml": ACCOUNT,
     "wandb agent": ACCOUNT,
     "python -P": "an option of the commands above",
+    "torchrun --nproc-per-node=4 -m ganlab dataset=cifar10 model=r3gan_small trainer.batch_size=256": (
+        "test_data_parallel.py runs torchrun"
+    ),
     "tensorboard --logdir outputs": "a server that runs until it is stopped",
     "python tests/benchmarks/recipes.py circle": BENCHMARK,
     "python tests/benchmarks/recipes.py ring8": BENCHMARK,
@@ -109,6 +112,7 @@ GOES_WITH = {
     "dataset.root=FOLDER": "dataset=mnist",
     "dataset.cache=FOLDER": "dataset=image_folder",
     "'dataset.digits=[3,5]'": "dataset=mnist",
+    "hydra.launcher.array_parallelism=16": "hydra/launcher=submitit_slurm",
 }
 NOT_COMPOSED = {
     "hydra/launcher=ray": "Ray needs an environment of its own",

@@ -183,6 +183,18 @@ def test_a_job_that_slurm_has_cancelled_or_requeued_is_not_requeued(
     assert read_result(tmp_path / "run")["status"] == "stopped"
 
 
+@pytest.mark.parametrize(("handler", "expected"), [("print", 3), ("signal.SIG_DFL", 0)], ids=["cluster", "elsewhere"])
+def test_the_exit_code_of_a_job_reaches_the_cluster_after_its_result(handler: str, expected: int) -> None:
+    code = (
+        "import signal; from ganlab.training.signals import report_to_cluster\n"
+        f"signal.signal(signal.SIGUSR2, {handler})\n"
+        "report_to_cluster(3)\n"
+        "print('the result')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (expected, "the result\n", "")
+
+
 # As subprocesses ---------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from fork_server import Forked
-from slurm_cluster import cluster, missing
+from slurm_cluster import cluster, kill_controller, missing, restart_controller, wait_until
 
 from ganlab.runs.folder import read_result
 
@@ -33,16 +34,19 @@ RUN = (
 class Slurm:
     """A sweep of one job on the cluster, and Slurm's commands."""
 
-    def __init__(self, environment: dict[str, str], start: Start, folder: Path, partition: str) -> None:
+    def __init__(
+        self, environment: dict[str, str], start: Start, folder: Path, partition: str, *overrides: str
+    ) -> None:
         self.environment, self.partition = environment, partition
         self.run = folder / partition / "0"
         slurm = ("hydra/launcher=submitit_slurm", f"hydra.launcher.partition={partition}")
         limits = ("hydra.launcher.timeout_min=60", "hydra.launcher.max_num_timeout=3")
-        self.launcher = start("-m", *RUN, f"hydra.sweep.dir={partition}", *slurm, *limits, **environment)
+        arguments = (*RUN, f"hydra.sweep.dir={partition}", *slurm, *limits, *overrides)
+        self.launcher = start("-m", *arguments, **environment)
 
     def wait_for_training(self) -> None:
         self.wait_until(lambda: self.result.get("step", 0) > 0)
-        (self.number,) = self("squeue", "--noheader", "--format=%A", f"--partition={self.partition}").split()
+        self.number, *_ = self("squeue", "--noheader", "--format=%A", f"--partition={self.partition}").split()
 
     def __call__(self, *command: str) -> str:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
@@ -84,7 +88,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 
 @pytest.fixture
-def submit(environment: dict[str, str], start: Start, tmp_path: Path) -> Callable[[str], Slurm]:
+def submit(environment: dict[str, str], start: Start, tmp_path: Path) -> Callable[..., Slurm]:
     """Starts the launcher of a job in a partition."""
     return partial(Slurm, environment, start, tmp_path)
 
@@ -120,11 +124,7 @@ def test_preempted_jobs_are_saved_requeued_once_and_equal_an_undisturbed_run(
         assert (job.result["status"], job.facts["Restarts"]) == ("done", "1")
         ends = re.findall(rf"Run folder: {job.partition}/0 \((\w+)\)", (job.run / "ganlab.log").read_text())
         assert ends == ["stopped", "done"]
-
-        assert (alone / "metrics.jsonl").read_bytes() == (job.run / "metrics.jsonl").read_bytes()
-        states = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (alone, job.run)]
-        for player in ("generator", "discriminator"):
-            torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
+        assert_equal_to_undisturbed(job.run, alone)
 
 
 def test_a_cancelled_job_is_saved_and_not_requeued(submit: Callable[[str], Slurm]) -> None:
@@ -134,3 +134,109 @@ def test_a_cancelled_job_is_saved_and_not_requeued(submit: Callable[[str], Slurm
     job.wait_until(lambda: not job("squeue", "--noheader"))
     assert (job.result["status"], job.result["exit_code"]) == ("stopped", 143)
     assert (job.facts["JobState"], job.facts["Restarts"]) == ("CANCELLED", "0")
+
+
+# A loss that keeps a run from ending while the file `slow` exists, or fails once in a job of seed 1.
+OWN_LOSS = """
+import time
+from pathlib import Path
+
+from ganlab.losses import NonSaturating
+
+
+class Slow(NonSaturating):
+    def discriminator(self, real, fake):
+        if Path("slow").exists():
+            time.sleep(0.02)
+        return super().discriminator(real, fake)
+
+
+class Failing(NonSaturating):
+    num_calls = 0
+
+    def __init__(self, fails: bool, smoothing: float) -> None:
+        super().__init__(smoothing)
+        self.fails = fails
+
+    def discriminator(self, real, fake):
+        self.num_calls += 1
+        if self.num_calls == 300 and self.fails and not Path("mended").exists():
+            raise OSError("No space left on device")
+        return super().discriminator(real, fake)
+"""
+
+
+def assert_equal_to_undisturbed(run: Path, alone: Path) -> None:
+    assert (alone / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    states = [torch.load(each / "checkpoints" / "last.pt", weights_only=True) for each in (alone, run)]
+    for player in ("generator", "discriminator"):
+        torch.testing.assert_close(*(state[player] for state in states), rtol=0, atol=0)
+
+
+def run_alone(start: Start, *overrides: str) -> None:
+    assert start(*RUN, *overrides, "hydra.run.dir=alone").communicate(timeout=120)[1] == ""
+
+
+def test_a_job_at_its_time_limit_is_saved_requeued_and_equals_an_undisturbed_run(
+    submit: Callable[..., Slurm], start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN_LOSS)
+    (tmp_path / "slow").touch()
+    own = "loss._target_=mine.Slow"
+    job = submit("low", own, "hydra.launcher.timeout_min=10")
+    job.wait_for_training()
+    job(
+        "scontrol", "update", f"JobId={job.number}", "TimeLimit=1"
+    )  # Slurm warns 2 minutes before, looking twice a minute
+    stopped = job.wait_for("stopped", "done", "failed")
+    job("scontrol", "update", f"JobId={job.number}", "TimeLimit=10")
+    (tmp_path / "slow").unlink()
+    assert (stopped["status"], stopped["exit_code"]) == ("stopped", 128 + signal.SIGUSR2)
+    run_alone(start, own)
+    output = job.launcher.communicate(timeout=120)
+    assert job.launcher.returncode == 0, output
+    assert job.facts["Restarts"] == "1"
+    logs = "".join(file.read_text() for file in tmp_path.glob("low/.submitit/*/*.err"))
+    assert "this job is timed-out" in logs
+    assert_equal_to_undisturbed(job.run, tmp_path / "alone")
+
+
+def test_a_failing_job_has_failed_in_slurm_too_and_can_continue(
+    submit: Callable[..., Slurm], start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN_LOSS)
+    own = ("loss._target_=mine.Failing", "trainer.steps=1000", "trainer.checkpoint_every=1")
+    sweep = submit("low", *own, "+loss.fails=true,false")
+    errors = sweep.launcher.communicate(timeout=120)[1]
+    assert sweep.launcher.returncode == 1, errors
+    assert "No space left on device" in errors
+    accounting = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=State,ExitCode")
+    number = next(tmp_path.glob("low/.submitit/*_0")).name.removesuffix("_0")
+    wait_until(lambda: sweep(*accounting, f"--jobs={number}").split() == ["FAILED|1:0", "COMPLETED|0:0"], tmp_path)
+    statuses = [read_result(tmp_path / "low" / number)["status"] for number in ("0", "1")]
+    assert statuses == ["failed", "done"]
+    (tmp_path / "mended").touch()
+    assert start("resume=low/0", "trust=[mine]").communicate(timeout=120)[1] == ""
+    run_alone(start, *own, "+loss.fails=true")
+    assert_equal_to_undisturbed(tmp_path / "low" / "0", tmp_path / "alone")
+
+
+def test_a_sweep_outlives_a_killed_controller(
+    submit: Callable[..., Slurm], environment: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    sweep = submit("low", "seed=1,2,3", "trainer.steps=3000")  # the third waits for one of the two cores
+    sweep.wait_for_training()
+    sweep.wait_until(lambda: read_result(tmp_path / "low" / "1").get("step", 0) > 0)
+    kill_controller(environment)
+    step = sweep.result["step"]
+    sweep.wait_until(lambda: sweep.result["step"] > step)
+    assert not (tmp_path / "low" / "2").exists()
+    restart_controller(environment)
+    output = sweep.launcher.communicate(timeout=120)
+    assert sweep.launcher.returncode == 0, output
+    run_alone(start, "trainer.steps=3000")
+    assert_equal_to_undisturbed(tmp_path / "low" / "0", tmp_path / "alone")
+    for number in ("0", "1", "2"):
+        run = tmp_path / "low" / number
+        assert re.findall(r"Run folder: \S+ \((\w+)\)", (run / "ganlab.log").read_text()) == ["done"]
+        assert read_result(run)["step"] == 3000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from typing import Literal
 
 from ganlab.config.effects import Adjustable, Fixed, NoEffect
 from ganlab.config.ranges import Seed
@@ -36,7 +35,7 @@ class Schema:
     metrics: NoEffect[OneOption]
     tracker: NoEffect[NamedOptions]
     seed: Fixed[Seed]
-    device: Adjustable[Literal["auto", "cpu", "cuda", "mps"]]
+    device: Adjustable[str]  # ganlab.training.devices validates it
 
 
 KEYS = typing.get_type_hints(Schema, include_extras=True)

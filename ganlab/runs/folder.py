@@ -149,11 +149,14 @@ class RunFolder:
             raise CheckpointError(f"{self.path}/{source}: has seed {seed}, but {RESULT} has {self.result['seed']}")
         check_same_run(f"{self.path}/{source}", config_hash, self.result["config_hashes"])
 
-    def fail(self, error: str, exit_code: int, entries: dict[str, Any]) -> None:
+    def fail(self, error: str, exit_code: int, entries: dict[str, Any]) -> bool:
         """Record the failure of a run whose process could not, unless `result.json` already says how the run ended.
 
         Args:
             entries: entries of `result.json` for a run that never started.
+
+        Returns:
+            Whether the failure was recorded.
 
         Raises:
             CheckpointError: another process is using the folder.
@@ -165,8 +168,10 @@ class RunFolder:
         never_began = {"status": "running", **begun, **entries}
         try:
             self.result = read_result(self.path) or never_began
-            if self.result["status"] in ("running", "stopped"):
-                self.update(status="failed", error=error, exit_code=exit_code)
+            if self.result["status"] not in ("running", "stopped"):
+                return False
+            self.update(status="failed", error=error, exit_code=exit_code)
+            return True
         finally:
             self.close()
 

@@ -22,7 +22,7 @@ from ganlab.errors import CheckpointError, GanlabError, Stopped
 from ganlab.runs.folder import RESULT, contains_run, read_result, status_of
 from ganlab.runs.hydra_record import read_hydra_record
 from ganlab.train import train
-from ganlab.training.signals import requeue
+from ganlab.training.signals import report_to_cluster, requeue
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def run_in_sweep(cfg: ResolvedConfig, folder: Path, sweeper: DictConfig, until: 
         raise SystemExit(command_line.say(error)) from error
     except GanlabError as error:
         log.error("%s", error, exc_info=error if error.__cause__ else None)
+        report_to_cluster(error.exit_code)
     score = objective(folder, sweeper.get("direction"))
     if until is None and math.isinf(score) and not is_basic_sweeper(sweeper):
         log.warning("The run has no score; the sweeper receives an infinitely bad one")

@@ -41,6 +41,7 @@ from ganlab.sweeps.jobs import format_overrides, objective
 from ganlab.sweeps.plan import ALWAYS_LISTED, STATES, Plan, PlannedJob
 from ganlab.sweeps.preflight import refuse_if_all_invalid
 from ganlab.sweeps.rungs import Rungs
+from ganlab.training.gpus import visible_gpus
 from ganlab.training.signals import StopSignal, block_stop_signals, unblock_stop_signals
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ class RunningJob:
 
     Attributes:
         began: start time from `time.monotonic`.
+        gpu: the only GPU that the job can use; None if it can use all.
     """
 
     planned: PlannedJob
     process: BaseProcess
     began: float
+    gpu: str | None
 
 
 class Sweep:
@@ -104,6 +107,7 @@ class Sweep:
         num_threads = threads(jobs, cores)
         # For the processes: libraries read it when they are loaded
         self.environment = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
+        self.gpus = visible_gpus()
         self.processes = processes()
 
     def launch(self, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -153,7 +157,7 @@ class Sweep:
         waiting, running, forwarded = list(planned), list[RunningJob](), False
         while running or (waiting and not stop.number):
             while waiting and len(running) < self.num_parallel and not stop.number:
-                running.append(self.start(waiting.pop(0), until))
+                running.append(self.start(waiting.pop(0), until, self.gpu_of_next([job.gpu for job in running])))
             wait([job.process.sentinel for job in running], timeout=SIGNAL_POLL_SECONDS)
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
@@ -164,7 +168,11 @@ class Sweep:
                 for job in running:
                     os.kill(job.process.pid, stop.number)  # type: ignore[arg-type]
 
-    def start(self, planned: PlannedJob, until: float | None) -> RunningJob:
+    def gpu_of_next(self, busy: Sequence[str | None]) -> str | None:
+        """Return the GPU with the fewest running jobs; None if there are not several to choose from."""
+        return min(self.gpus, key=busy.count) if len(self.gpus) > 1 else None
+
+    def start(self, planned: PlannedJob, until: float | None, gpu: str | None) -> RunningJob:
         quiet = self.num_parallel > 1
         if not quiet:
             log.info("#%s: %s", planned.folder.name, format_overrides(planned.overrides))
@@ -172,12 +180,14 @@ class Sweep:
             for key, value in planned.config.plain().items():  # Hydra records the values that the job trains with
                 planned.hydra_config[key] = value
         task = partial(self.task, config=planned.config, until=until)  # type: ignore[call-arg]
-        arguments = (self.context, task, planned.hydra_config, planned.folder, quiet)
+        if planned.config.select("device") not in ("auto", "cuda"):
+            gpu = None
+        arguments = (self.context, task, planned.hydra_config, planned.folder, quiet, gpu)
         process = self.processes.Process(target=work, args=arguments, name=f"job {planned.folder.name}")
         began = time.monotonic()
         with block_stop_signals(), environment(**self.environment):
             process.start()
-        return RunningJob(planned, process, began)
+        return RunningJob(planned, process, began, gpu)
 
     def end(self, job: RunningJob, position: str, *, stopping: bool) -> None:
         """Release the process of an ended job and report the job."""
@@ -253,13 +263,17 @@ def work(
     config: DictConfig,
     folder: Path,
     quiet: bool,
+    gpu: str | None,
 ) -> None:
     """Run one job; the target of its process.
 
     Args:
         quiet: whether to redirect all output to the job's ganlab.log.
+        gpu: the only GPU that the job can use; None if it can use all.
     """
     accept_signals_of_launcher()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # the server that forked this process has another environment
     if quiet:
         print_into(folder / "ganlab.log", config)
     setup_globals()

@@ -54,7 +54,13 @@ class CompiledStep(TrainingStep):
 
 
 def should_compile(
-    setting: bool | Literal["auto"], players: Players, device: torch.device, last_step: int, num_runs: int = 1
+    setting: bool | Literal["auto"],
+    players: Players,
+    device: torch.device,
+    last_step: int,
+    *,
+    num_runs: int = 1,
+    num_processes: int = 1,
 ) -> bool:
     """Whether the training step of a run, or of several together, becomes a compiled function.
 
@@ -63,13 +69,16 @@ def should_compile(
             small networks but not convolutions.
 
     Raises:
-        ConfigError: the setting is true, and the device is not a CPU.
+        ConfigError: the setting is true, and the device is not a CPU, or several processes train the run.
     """
     if setting is True and device.type != "cpu":
         raise ConfigError(f"trainer.compile=true: needs device=cpu, not {device.type}; use trainer.compile=auto")
+    if setting is True and num_processes > 1:
+        raise ConfigError(f"trainer.compile=true: needs one process, not {num_processes}; use trainer.compile=auto")
     if setting == "auto":
         enough = STEPS_TO_COMPILE_ONE if num_runs == 1 else STEPS_TO_COMPILE_MANY
-        return device.type == "cpu" and last_step >= enough and not has_convolutions(players)
+        is_possible = device.type == "cpu" and num_processes == 1 and not has_convolutions(players)
+        return is_possible and last_step >= enough
     return setting
 
 

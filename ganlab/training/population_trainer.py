@@ -46,7 +46,7 @@ class PopulationTrainer:
             raise ConfigError(f"watchdog.roll_backs={trainers[0].watchdog.roll_backs}: members cannot go back alone")
         self.training, self.finish = list(trainers), finish
         self.population = Population([trainer.training_step for trainer in trainers])
-        if should_compile(step.compile, step.players, step.device, step.last_step, len(trainers)):
+        if should_compile(step.compile, step.players, step.device, step.last_step, num_runs=len(trainers)):
             self.population.compile()
         self.pictures = {trainer: trainer.recorder.pictures for trainer in trainers}
         for trainer in trainers if len(trainers) > MAX_PICTURED else ():

@@ -1,12 +1,14 @@
-"""Signals that stop a run, and requeueing of jobs on a cluster."""
+"""Signals that stop a run, and requeueing and exit codes of jobs on a cluster."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
@@ -14,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ganlab.errors import Stopped
+from ganlab.training import torchrun
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,22 @@ def requeue() -> None:
         signal.signal(other, signal.SIG_IGN)  # Slurm signals every process, and the commands below inherit this
     if not is_completing():
         handler(number, None)
+
+
+def report_to_cluster(exit_code: int) -> None:
+    """On a cluster, end this process with an exit code, so that the scheduler also lists the job as failed.
+
+    The process ends once submitit has stored the job's objective: its launcher needs one for each job, as it raises an
+    error for a job without one and forgets the others.
+    """
+    if requeue_signal() is not None:
+        atexit.register(_exit, exit_code)
+
+
+def _exit(exit_code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(exit_code)  # a SystemExit here would not change the exit code
 
 
 def is_completing() -> bool:
@@ -91,8 +110,8 @@ class StopSignal:
     """Context manager that stores the first stop signal in `number`; the training loop stops after the current step.
 
     A second signal acts immediately, except where one request may arrive as several signals: in a job of a sweep or a
-    cluster, and for SIGHUP, which both the shell and the kernel send when a terminal closes. Outside the main thread
-    no signal is caught, as Python allows no handlers there.
+    cluster, in a process of torchrun, and for SIGHUP, which both the shell and the kernel send when a terminal closes.
+    Outside the main thread no signal is caught, as Python allows no handlers there.
     """
 
     def __init__(self) -> None:
@@ -100,7 +119,8 @@ class StopSignal:
         self._previous: dict[signal.Signals, Any] = {}
         self._raises = False
         on_cluster = requeue_signal() is not None or "SLURM_JOB_ID" in os.environ
-        self._ignores_second = on_cluster or multiprocessing.parent_process() is not None
+        in_sweep = multiprocessing.parent_process() is not None
+        self._ignores_second = on_cluster or in_sweep or torchrun.is_data_parallel()
 
     def __enter__(self) -> StopSignal:
         if current_thread() is main_thread():

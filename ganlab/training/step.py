@@ -17,6 +17,7 @@ from ganlab.optimizers import Optimizers, check_num_updates, check_optimizer_sta
 from ganlab.rng import StepRNG
 from ganlab.runs.checkpoints import Stateful, restore_network
 from ganlab.schedules import Schedule
+from ganlab.training.data_parallel import SINGLE_PROCESS, SingleProcess
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
 from ganlab.training.running_means import mean
@@ -28,6 +29,7 @@ class TrainingStep:
     `training_step(step)` depends only on `step`, the seed, and the current weights and state of the optimizers.
 
     Args:
+        parallel: divides the batch among processes.
         schedule: factor on both learning rates.
         batches, noise: real examples and latents of each update of the discriminator.
         average: moving average of the generator's weights; None if no average is kept.
@@ -44,6 +46,7 @@ class TrainingStep:
         players: Players,
         game: Game,
         optimizers: Optimizers,
+        parallel: SingleProcess,
         schedule: Schedule,
         batches: Batches,
         noise: Noise,
@@ -54,7 +57,7 @@ class TrainingStep:
         clip_gradient: float | None = None,
         compile: bool | Literal["auto"] = False,
     ) -> None:
-        self.players, self.game = players, game
+        self.players, self.game, self.parallel = players, game, parallel
         self.generator, self.discriminator = players.generator, players.discriminator
         self.generator_parameters = list(self.generator.parameters())
         self.discriminator_parameters = list(self.discriminator.parameters())
@@ -87,17 +90,17 @@ class TrainingStep:
         self._set_learning_rates(lr_factor * self.schedule(progress))
         losses = []
         for update in range(step * self.discriminator_steps, (step + 1) * self.discriminator_steps):
-            real, label = self.batches(update)
-            fake = bind_label(self.generator, label)(self.noise(update))
+            real, label, noise = self._shards(update)
+            fake = bind_label(self.generator, label)(noise)
             discriminator = bind_label(self.discriminator, label)
 
             rng, factors = self._rng("discriminator", update), self.game.penalty_factors(update, progress)
             d = self.game.discriminator_loss(discriminator, real, fake.detach(), rng, factors)
-            optimizer_step(d.total, self.discriminator_parameters, self.discriminator_optimizer, self.clip_gradient)
+            self._update(d.total, self.discriminator_parameters, self.discriminator_optimizer)
             losses.append(d)
 
         generator_loss = self.game.generator_loss(discriminator, real, fake, self._rng("generator", step))
-        optimizer_step(generator_loss, self.generator_parameters, self.generator_optimizer, self.clip_gradient)
+        self._update(generator_loss, self.generator_parameters, self.generator_optimizer)
 
         if self.average:
             self.average.update(self.generator, step + 1)
@@ -108,8 +111,16 @@ class TrainingStep:
             **{f"penalty_{name}": mean([d.penalties[name] for d in losses]) for name in d.penalties},
         }
 
+    def _shards(self, update: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return this process's share of the real examples, their labels and the latents of an update."""
+        (real, label), shard = self.batches(update), self.parallel.shard
+        return shard(real), None if label is None else shard(label), shard(self.noise(update))
+
     def _rng(self, player: str, update: int) -> StepRNG:
-        return StepRNG(self.seed, player, update, self.device)
+        return self.parallel.rng(self.seed, player, update, self.device)
+
+    def _update(self, loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+        optimizer_step(loss, parameters, optimizer, self.clip_gradient, self.parallel)
 
     def _set_learning_rates(self, factor: float) -> None:
         for optimizer, base_lrs in self.base_lrs.items():
@@ -128,8 +139,10 @@ class TrainingStep:
             sum(p.numel() for p in parameters)
             for parameters in (self.generator_parameters, self.discriminator_parameters)
         )
+        num = self.parallel.num_processes
+        processes = f", {num} processes" if num > 1 else ""
         return (
-            f"{len(self.batches.data):,} examples on {self.device}, {self.last_step:,} steps of "
+            f"{len(self.batches.data):,} examples on {self.device}{processes}, {self.last_step:,} steps of "
             f"{self.batches.batch_size}; generator {generator:,} parameters, discriminator {discriminator:,}"
         )
 
@@ -189,12 +202,17 @@ class TrainingStep:
 
 
 def optimizer_step(
-    loss: Tensor, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, clip: float | None = None
+    loss: Tensor,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip: float | None = None,
+    parallel: SingleProcess = SINGLE_PROCESS,
 ) -> None:
     """Compute the gradient with respect to `parameters` only, and take one optimizer step."""
     for parameter in parameters:
         parameter.grad = None
     loss.backward(inputs=parameters)  # autograd.grad may return gradients in another memory layout
+    parallel.add_gradients(parameters)
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ganlab.config.entries import check_equal, check_keys, check_state, check_structure
-from ganlab.errors import CheckpointError, ConfigError, Diverged, Stopped
+from ganlab.errors import CheckpointError, ConfigError, Diverged, ProcessLost, Stopped
 from ganlab.game import DiscriminatorStats
 from ganlab.runs.checkpoints import FORMAT, Checkpoints, Metadata, Stateful, check_metadata, read
 from ganlab.runs.progress import Progress
@@ -56,6 +56,7 @@ class Trainer:
         watchdog: Watchdog,
     ) -> None:
         self.training_step, self.cadence, self.recorder = training_step, cadence, recorder
+        self.parallel = training_step.parallel
         self.checkpoints, self.watchdog = checkpoints, watchdog
         self.progress, self.means = Progress(), RunningMeans()
         self._saved_at = 0.0  # training time of the last checkpoint, in seconds
@@ -76,19 +77,20 @@ class Trainer:
 
         Raises:
             Diverged: a loss or weight is not finite, or the watchdog stopped a collapsed run.
+            ProcessLost: another process of the run has died; the state was saved.
             Stopped: a signal arrived; the state was saved.
         """
         progress, cadence = self.progress, self.cadence
         end = cadence.last_step if until is None else cadence.evaluate.first_due(until)
         if progress.step == 0:
             self.recorder.sample(0)
+        self.parallel.load(self.training_step.state)
         started = time.monotonic() - progress.seconds
         with progress_bar(progress.step, cadence.last_step) as bar:
             while progress.step < end:
-                self.means.add(self.training_step(progress.step, lr_factor=0.5**progress.roll_backs))
-                progress.step += 1
+                self._train_step(lr_factor=0.5**progress.roll_backs)
                 progress.seconds = time.monotonic() - started
-                signal_number = stop.number  # snapshot: later signals wait one step
+                signal_number = stop.number or self.parallel.signal_number  # snapshot: later signals wait one step
                 try:
                     self.follow_up(bar, must_save=bool(signal_number) or progress.step == end)
                 except Diverged as error:
@@ -99,6 +101,16 @@ class Trainer:
         progress.seconds = time.monotonic() - started
         if self.is_done:
             self.recorder.finish(progress)
+
+    def _train_step(self, lr_factor: float) -> None:
+        step = self.progress.step
+        try:
+            with self.parallel.step(step, lr_factor, self.training_step.state):
+                self.means.add(self.training_step(step, lr_factor))
+        except ProcessLost as error:
+            self._save_last()
+            raise ProcessLost(f"{error} after step {step} of {self.cadence.last_step}, saved") from error
+        self.progress.step += 1
 
     def follow_up(self, bar: ProgressBar | None, must_save: bool) -> None:
         """Evaluate, log, sample and save, where due after the current step.
@@ -203,6 +215,7 @@ class Trainer:
             reason = f"no checkpoint at or before step {self.watchdog.good_step} to roll back to"
             raise Diverged(f"{error}; {reason}") from error
         self._restore_from(str(good))
+        self.parallel.load(self.training_step.state)
         progress.step, progress.roll_backs = good, progress.roll_backs + 1  # the time that was undone still counts
         self.checkpoints.rewind(good)
         self.recorder.rewind(good)
