@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -50,12 +51,16 @@ def exact_squared(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().sum(-1)
 
 
-def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """Distance [N] from each row of x [N, D] to the nearest row of y [M, D]."""
+def nearest(x: Tensor, y: Tensor, limit: float = math.inf) -> Tensor:
+    """Distance [N] from each row of x [N, D] to the nearest row of y [M, D].
+
+    Args:
+        limit: distances from here on may be returned as infinity, which saves time.
+    """
     if x.shape[1] <= TREE_DIMENSIONS and x.device.type == "cpu":
         from scipy.spatial import KDTree
 
-        return torch.from_numpy(KDTree(y.numpy()).query(x.numpy())[0]).to(x)
+        return torch.from_numpy(KDTree(y.numpy()).query(x.numpy(), distance_upper_bound=limit)[0]).to(x)
     origin = y.mean(0)  # centring reduces the rounding error
     # Allocated once, because small tensors between the blocks would fragment the heap
     found = torch.empty(len(x), dtype=torch.int64, device=x.device)

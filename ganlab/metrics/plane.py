@@ -90,7 +90,7 @@ def manifold_quality(samples: Tensor, manifold: Tensor, tolerance: float = 0.05)
     """
     samples, manifold = checked(samples, "samples"), checked(manifold, "manifold")
     same_dimensions(samples=samples, manifold=manifold)
-    to_manifold, to_samples = nearest(samples, manifold), nearest(manifold, samples)
+    to_manifold, to_samples = nearest(samples, manifold), nearest(manifold, samples, limit=tolerance)
     return ManifoldQuality(
         distance=to_manifold.mean().item(),
         near=(to_manifold < tolerance).double().mean().item(),
