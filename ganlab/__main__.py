@@ -28,11 +28,11 @@ def main() -> None:
     if not sys.flags.safe_path:  # python -P
         sys.path.append("")  # the current directory comes last: user modules must not shadow installed packages
     arguments = sys.argv[1:]
-    sys.exit(command_line.run(train_with_others, []) if torchrun.is_data_parallel() else start(arguments))
+    sys.exit(command_line.run(start_in_torchrun, []) if torchrun.is_data_parallel() else start(arguments))
 
 
-def train_with_others() -> None:
-    """Run the command on rank 0, while the other processes that torchrun has started follow it."""
+def start_in_torchrun() -> None:
+    """Run the command on rank 0; the other processes of torchrun carry out its commands."""
     if torchrun.rank() > 0:
         sys.exit(follow())
     from ganlab.training import data_parallel

@@ -41,8 +41,8 @@ from ganlab.trackers import Tracker, Trackers
 from ganlab.training import data_parallel, devices
 from ganlab.training.arguments import TrainingArguments
 from ganlab.training.cadence import Cadence
-from ganlab.training.compiled_step import CompiledStep, should_compile
-from ganlab.training.data_parallel import SINGLE_PROCESS, SingleProcess, has_batch_statistics
+from ganlab.training.compiled_step import CompiledStep
+from ganlab.training.data_parallel import SINGLE_PROCESS, TrainingProcess, has_batch_statistics
 from ganlab.training.diagnostics import Diagnostics
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
@@ -105,7 +105,7 @@ def check_optimizers(cfg: RunConfig) -> None:
             raise ConfigError(f"optimizer.{player}: {' '.join(str(error).split())}") from error
 
 
-def build_game(cfg: RunConfig, pack: int = 1, parallel: SingleProcess = SINGLE_PROCESS) -> Game:
+def build_game(cfg: RunConfig, pack: int = 1, parallel: TrainingProcess = SINGLE_PROCESS) -> Game:
     penalties = {name: instantiate(cfg, f"penalty.{name}", Penalty) for name in cfg.select("penalty")}
     return Game(instantiate(cfg, "loss", Loss), penalties, instantiate(cfg, "augment", Augment), pack, parallel.gather)
 
@@ -222,14 +222,14 @@ def warn_of_batch_statistics(training_step: TrainingStep) -> None:
     for player, batch in inputs.items():
         if has_batch_statistics(getattr(training_step, player), parallel, batch, *labels):
             log.warning(
-                "WARNING: the %s uses statistics of the batch, which each process computes over its own 1/%d of it: "
+                "WARNING: the %s uses statistics of the batch, but each of the %d processes has only its share: "
                 "the result depends on the number of processes",
                 *(player, parallel.num_processes),
             )
 
 
-class Core(NamedTuple):
-    """What every process of a run builds: the data, and the training step."""
+class Replica(NamedTuple):
+    """What each process of a run builds: the data and the training step."""
 
     dataset: Dataset
     examples: Examples
@@ -238,7 +238,8 @@ class Core(NamedTuple):
     training_step: TrainingStep
 
 
-def build_core(cfg: RunConfig, shared: Shared) -> Core:
+def build_replica(cfg: RunConfig, shared: Shared) -> Replica:
+    """Build what each process of a run needs, without a run folder."""
     parallel = data_parallel.current()
     device = devices.resolve(cfg.device)
     devices.warn_of_broken_cuda(cfg.device, device)
@@ -259,7 +260,7 @@ def build_core(cfg: RunConfig, shared: Shared) -> Core:
     batches = Batches(examples.data.to(device), arguments.batch_size, cfg.seed, labels, examples.flip)
     cadence = arguments.cadence(batches.per_epoch)
     training_step = build_training_step(cfg, arguments, players, game, batches, cadence.last_step, parallel)
-    return Core(dataset, examples, arguments, cadence, training_step)
+    return Replica(dataset, examples, arguments, cadence, training_step)
 
 
 def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Shared | None = None) -> Trainer:
@@ -274,7 +275,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         ganlab.errors.CheckpointError: there is no checkpoint to resume from, or it does not fit.
     """
     shared = shared or Shared()
-    dataset, examples, arguments, cadence, training_step = build_core(cfg, shared)
+    dataset, examples, arguments, cadence, training_step = build_replica(cfg, shared)
     players, batches, device = training_step.players, training_step.batches, training_step.device
     origin = {
         "name": dataset.name,
@@ -287,7 +288,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         if run.result["dataset"] != origin:
             raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {origin}")
     warn_of_batch_statistics(training_step)
-    training_step.parallel.build(
+    training_step.parallel.send_build(
         {"config": cfg.plain(), "data": examples.fingerprint, "folder": str(run.path.absolute())}
     )
 
@@ -345,16 +346,13 @@ def build_training_step(
     game: Game,
     batches: Batches,
     last_step: int,
-    parallel: SingleProcess,
+    parallel: TrainingProcess,
 ) -> TrainingStep:
     average = None
     if arguments.ema_half_life:
         images_per_step = arguments.batch_size * arguments.discriminator_steps
         average = AveragedGenerator(players.generator, arguments.ema_half_life, images_per_step, arguments.ema_ramp)
-    compiles = should_compile(
-        arguments.compile, players, batches.data.device, last_step, num_processes=parallel.num_processes
-    )
-    return (CompiledStep if compiles else TrainingStep)(
+    return (CompiledStep if arguments.compile else TrainingStep)(
         players=players,
         game=game,
         optimizers=instantiate(cfg, "optimizer", Optimizers),

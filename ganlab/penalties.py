@@ -18,7 +18,7 @@ Gather = Callable[..., Sequence[Tensor]]
 
 
 def whole_batch(*shards: Tensor) -> Sequence[Tensor]:
-    """Return the batches of a single process, which trains on all examples."""
+    """Return the shards as they are: that of a single process is the whole batch."""
     return shards
 
 
@@ -52,7 +52,7 @@ class ForwardPass:
         return gradient.flatten(1)
 
     def std(self) -> Tensor:
-        """Return the standard deviation over all numbers of the whole batch, a scalar."""
+        """Return the standard deviation of all elements of the whole batch; a scalar."""
         (x,) = self.gather(self.x)
         return x.std(correction=0)
 

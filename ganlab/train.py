@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import signal
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_RECORD_LOSS = 20.0  # that rank 0 has to record that another process was lost
+MAX_SECONDS_TO_RECORD = 20.0  # how long the other ranks wait for rank 0 to record a lost process
 
 
 def train(
@@ -78,9 +77,10 @@ def train_together(
 
     Raises:
         ConfigError: the runs differ in something that cannot be stacked; the message names it.
-        Stopped: a signal arrived; all runs were saved.
+        Stopped: a signal arrived; all runs that had begun were saved.
     """
     from ganlab.build import Shared
+    from ganlab.training.population import largest_population
 
     shared, waiting = Shared(), list(runs.items())
     with StopSignal() as stop:
@@ -98,23 +98,8 @@ def train_together(
                     log.error("%s: %s", folder, error)
                     continue
                 if max_size is None:
-                    max_size = largest_population(trainers[0], runs.values())
+                    max_size = largest_population(trainers[0].training_step, runs.values())
             train_populations(trainers, stop, until)
-
-
-def largest_population(trainer: Trainer, configs: Collection[ResolvedConfig]) -> int:
-    """Return the number of runs whose population fits in half of the available memory."""
-    from ganlab.training.memory import available_memory
-    from ganlab.training.population import memory_per_member
-
-    step = trainer.training_step
-    size = memory_per_member(step)
-    if len({json.dumps(cfg.select("dataset"), sort_keys=True) for cfg in configs}) > 1:  # each has its own data
-        size += step.batches.data.nbytes
-    largest = max(1, available_memory() // 2 // size)
-    if largest < len(configs):
-        log.info("Populations of at most %d runs fit in memory, at %.1f MB each", largest, size / 1e6)
-    return largest
 
 
 def train_populations(trainers: Iterable[Trainer], stop: StopSignal, until: float | None) -> None:
@@ -146,13 +131,13 @@ def close(trainers: Iterable[Trainer]) -> None:
 
 
 def follow() -> int:
-    """Train as rank 0 commands, without a run folder, and return the exit code of rank 0.
+    """Carry out the commands of rank 0, and return its exit code. Only rank 0 has a run folder.
 
     Raises:
         DataError: the data differ from those of rank 0.
-        ProcessLost: another process has died, and no other process reports it.
+        ProcessLost: another process has died, and this one must report it.
     """
-    from ganlab.build import Shared, build_core
+    from ganlab.build import Shared, build_replica
     from ganlab.training.data_parallel import Action, load_state, process_group
 
     logging.disable(logging.WARNING)  # rank 0 logs the same
@@ -164,9 +149,12 @@ def follow() -> int:
                 command, content = parallel.receive(stop.number)
                 if command.action is Action.BUILD:
                     description = content
-                    _, examples, *_, training_step = build_core(ResolvedConfig(content["config"]).validate(), Shared())
+                    _, examples, *_, training_step = build_replica(
+                        ResolvedConfig(content["config"]).validate(), Shared()
+                    )
                     if examples.fingerprint != content["data"]:
-                        raise DataError(f"rank {parallel.rank}: dataset: differs from that of rank 0")
+                        difference = f"rank {parallel.rank} has other data than rank 0"
+                        raise DataError(f"dataset: {difference}; every machine needs the same files")
                 elif command.action is Action.LOAD:
                     load_state(training_step.state, content)
                 elif command.action is Action.STEP:
@@ -175,18 +163,18 @@ def follow() -> int:
                     return command.number
         except ProcessLost as error:
             if description:
-                report_loss(error, Path(description["folder"]), ResolvedConfig(description["config"]))
+                report_lost_process(error, Path(description["folder"]), ResolvedConfig(description["config"]))
                 return error.exit_code
             raise
 
 
-def report_loss(error: ProcessLost, folder: Path, cfg: ResolvedConfig) -> None:
-    """Record the loss of rank 0 in the folder of the run. Rank 0 itself records the loss of another process.
+def report_lost_process(error: ProcessLost, folder: Path, cfg: ResolvedConfig) -> None:
+    """Record in the run's folder that rank 0 was lost. If another process was lost, rank 0 records it.
 
     Raises:
-        ProcessLost: this process is the one that reports the loss.
+        ProcessLost: this process made the record, so it reports the error; or the folder is on another machine.
     """
-    deadline = time.monotonic() + SECONDS_TO_RECORD_LOSS
+    deadline = time.monotonic() + MAX_SECONDS_TO_RECORD
     while (status := read_result(folder).get("status")) == "running" and time.monotonic() < deadline:
         with suppress(CheckpointError):  # rank 0 is alive and uses the folder
             if RunFolder(folder).fail(str(error), error.exit_code, cfg.identity):

@@ -15,11 +15,11 @@ from ganlab.data.batches import to_model_range
 from ganlab.figures import NoPictures
 from ganlab.training.step import TrainingStep
 
-build_core, train_step = build.build_core, TrainingStep.__call__
+build_replica, train_step = build.build_replica, TrainingStep.__call__
 
 
-def build_core_in_double_precision(*arguments: Any) -> build.Core:
-    core = build_core(*arguments)
+def build_core_in_double_precision(*arguments: Any) -> build.Replica:
+    core = build_replica(*arguments)
     core.training_step.batches.data = to_model_range(core.training_step.batches.data).double()
     return core
 
@@ -33,7 +33,7 @@ def diverge_once(training_step: TrainingStep, step: int, lr_factor: float) -> di
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
-    build.build_core = build_core_in_double_precision
+    build.build_replica = build_core_in_double_precision
     build.PointPictures = build.ImagePictures = lambda *_: NoPictures()
     if "watchdog=roll_back" in sys.argv:
         TrainingStep.__call__ = diverge_once

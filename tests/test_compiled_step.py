@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from ganlab.errors import ConfigError
 from ganlab.runs.checkpoints import read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
-from ganlab.training.compiled_step import CompiledStep, has_convolutions, should_compile
+from ganlab.training.compiled_step import CompiledStep, should_compile
 from ganlab.training.step import TrainingStep
 
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -62,44 +63,50 @@ def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(
-    ("overrides", "compiles"),
+    ("overrides", "is_compiled"),
     [
         ((*CIRCLE, "trainer.steps=100000"), True),
         ((*CIRCLE, "trainer.steps=1000"), False),
         ((*CIRCLE, "trainer.steps=1000", "trainer.compile=true"), True),
         ((*CIRCLE, "trainer.steps=100000", "trainer.compile=false"), False),
+        ((*CIRCLE, "trainer.steps=100000", "model.generator.width=1024", "trainer.batch_size=64"), False),
         ((*DIGITS, "trainer.steps=100000"), False),
     ],
 )
-def test_only_runs_that_become_faster_are_compiled(tmp_path: Path, overrides: tuple[str, ...], compiles: bool) -> None:
-    assert isinstance(training_step(tmp_path, *overrides), CompiledStep) is compiles
+def test_only_runs_that_become_faster_are_compiled(
+    tmp_path: Path, overrides: tuple[str, ...], is_compiled: bool
+) -> None:
+    step = training_step(tmp_path, *overrides)
+    assert (isinstance(step, CompiledStep) and step.is_compiled) is is_compiled
 
 
 def test_a_population_is_compiled_earlier_than_a_run(tmp_path: Path) -> None:
-    players = training_step(tmp_path, *CIRCLE).players
-    assert not has_convolutions(players)
-    cpu = torch.device("cpu")
-    assert not should_compile("auto", players, cpu, 10_000)
-    assert should_compile("auto", players, cpu, 10_000, num_runs=2)
+    step = training_step(tmp_path, *CIRCLE, "trainer.steps=10000")
+    assert not should_compile(step)
+    assert should_compile(step, num_runs=2)
 
 
 def test_steps_are_compiled_on_a_cpu_only(tmp_path: Path) -> None:
-    players, cuda = training_step(tmp_path, *CIRCLE).players, torch.device("cuda")
-    assert not should_compile("auto", players, cuda, 10**6)
+    step = training_step(tmp_path, *CIRCLE, "trainer.steps=100000")
+    step.device = torch.device("cuda")
+    assert not should_compile(step)
+    step.compile = True
     with pytest.raises(ConfigError, match=r"trainer\.compile=true: needs device=cpu, not cuda"):
-        should_compile(True, players, cuda, 10**6)
+        should_compile(step)
 
 
 def test_steps_are_compiled_in_one_process_only(tmp_path: Path) -> None:
-    players, cpu = training_step(tmp_path, *CIRCLE).players, torch.device("cpu")
-    assert not should_compile("auto", players, cpu, 10**6, num_processes=2)
+    step = training_step(tmp_path, *CIRCLE, "trainer.steps=100000")
+    step.parallel = SimpleNamespace(num_processes=2)
+    assert not should_compile(step)
+    step.compile = True
     with pytest.raises(ConfigError, match=r"trainer\.compile=true: needs one process, not 2"):
-        should_compile(True, players, cpu, 10**6, num_processes=2)
+        should_compile(step)
 
 
 def test_a_step_that_cannot_be_compiled_runs_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     step = training_step(tmp_path, *CIRCLE, "optimizer=adam", "trainer.compile=true")
-    step.generator_optimizer.param_groups[0]["amsgrad"] = True  # as an optimizer of one's own may
+    step.generator_optimizer.param_groups[0]["amsgrad"] = True  # as a user-defined optimizer may
     with caplog.at_level("WARNING"):
         assert "loss_generator" in step(0)
     reason = "optimizer: Adam cannot be stacked with amsgrad"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ganlab.config.hydra_internals import initialize_hydra
 from ganlab.sweeps.composition import SweepComposer
 
-OVERRIDES = [  # those of each group are given to the same key
+OVERRIDES = [  # a job takes one override of each line
     ("experiment=circle_tutorial", "experiment=ring8"),
     ("seed=0", "seed=7", "seed=null", "seed='1e3'"),
     ("optimizer.generator.lr=1e-3", "optimizer.generator.lr=2", "optimizer.generator={lr: 3}"),

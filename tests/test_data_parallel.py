@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ganlab.errors import ProcessLost
 from ganlab.runs.folder import read_result
-from ganlab.training.data_parallel import DataParallel, process_group
+from ganlab.training.data_parallel import DataParallelProcess, process_group
 
 TOLERANCE = 1e-9
 QUICK = ("tracker=none", "metrics=none", "trainer.sample_every=null")
@@ -163,14 +163,14 @@ def test_a_step_that_a_lost_process_interrupts_is_undone(
     (port,) = free_ports(1)
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
         monkeypatch.setenv(name, value)
-    add_gradients, sums = DataParallel.add_gradients, itertools.count(1)
+    add_gradients, sums = DataParallelProcess.add_gradients, itertools.count(1)
 
-    def lose_a_process(parallel: DataParallel, parameters: Sequence[Tensor]) -> None:
+    def lose_a_process(parallel: DataParallelProcess, parameters: Sequence[Tensor]) -> None:
         add_gradients(parallel, parameters)
         if next(sums) == 4 + num_sums:  # in the third step
             raise ProcessLost("lost")
 
-    monkeypatch.setattr(DataParallel, "add_gradients", lose_a_process)
+    monkeypatch.setattr(DataParallelProcess, "add_gradients", lose_a_process)
     with process_group(), pytest.raises(ProcessLost, match="lost after step 2 of 5, saved"):
         make_run(tmp_path / "interrupted", *choices, "trainer.steps=5")
     torch.testing.assert_close(weights(tmp_path / "interrupted"), weights(saved), rtol=0, atol=0)
@@ -202,8 +202,11 @@ def test_torchrun_ends_within_seconds_of_the_loss_of_a_rank_and_no_step_is_lost(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainer.batch_size=15"], "trainer.batch_size=15: must be divisible by the 2 processes"),
-        (["trainer.batch_size=6", "model.pack=2"], "trainer.batch_size=6: must be divisible by the 2 processes"),
+        (["trainer.batch_size=15"], "trainer.batch_size=15: must be a multiple of 2, for 2 processes"),
+        (
+            ["trainer.batch_size=6", "model.pack=2"],
+            "trainer.batch_size=6: must be a multiple of 4, for 2 processes and model.pack=2",
+        ),
         (["-m", "seed=1,2"], "-m: torchrun trains a single run"),
     ],
     ids=["batch", "pack", "sweep"],
@@ -230,7 +233,10 @@ def test_processes_with_different_data_are_refused(start_all: Start, tmp_path: P
         "        return super().load()\n"
     )
     first, second = start_all(2, *QUICK, "dataset=ring8", "dataset._target_=mine.Mine", "hydra.run.dir=run")
-    assert second.communicate(timeout=60)[1] == "ganlab: rank 1: dataset: differs from that of rank 0\n"
+    assert (
+        second.communicate(timeout=60)[1]
+        == "ganlab: dataset: rank 1 has other data than rank 0; every machine needs the same files\n"
+    )
     assert first.communicate(timeout=60)[1] == "ganlab: another process of this run was lost\n"
     assert (first.returncode, second.returncode) == (1, 2)
     assert read_result(tmp_path / "run")["status"] == "failed"

@@ -32,7 +32,7 @@ def test_a_gpu_is_selected_by_its_number(name: str, device: str, two_gpus: None)
 def test_several_processes_train_on_cpus_only(name: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigError, match=f"device={name}: several processes train a run on CPUs only"):
+    with pytest.raises(ConfigError, match=f"device={name}: torchrun trains on CPUs only"):
         devices.resolve(name)
     assert devices.resolve("cpu") == torch.device("cpu")
 
@@ -44,7 +44,7 @@ def test_an_unknown_device_is_refused(name: str) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_refused(two_gpus: None) -> None:
-    with pytest.raises(ConfigError, match="device=cuda:2: there is no GPU for cuda:2; found 2, numbered from 0"):
+    with pytest.raises(ConfigError, match="device=cuda:2: no such GPU; must be at most cuda:1"):
         devices.resolve("cuda:2")
 
 
@@ -89,7 +89,7 @@ def test_auto_warns_if_it_uses_the_cpu_because_cuda_is_broken(
     assert caplog.messages == []
     devices.warn_of_broken_cuda("auto", cpu)
     (message,) = caplog.messages
-    assert message.startswith(f"WARNING: device=auto: using the CPU, as CUDA does not work here: {reason}")
+    assert message.startswith(f"WARNING: device=auto: using the CPU, because CUDA does not work: {reason}")
     assert "\n" not in message
 
 

@@ -98,7 +98,7 @@ NOT_RUN = {
     "wandb sweep conf/wandb_sweep.yaml": ACCOUNT,
     "wandb agent": ACCOUNT,
     "python -P": "an option of the commands above",
-    "torchrun --nproc-per-node=4 -m ganlab dataset=cifar10 model=r3gan_small trainer.batch_size=256": (
+    "torchrun --nproc-per-node=4 -m ganlab dataset=cifar10 model=r3gan_small trainer.batch_size=256 device=cpu": (
         "test_data_parallel.py runs torchrun"
     ),
     "tensorboard --logdir outputs": "a server that runs until it is stopped",

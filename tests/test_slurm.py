@@ -136,7 +136,8 @@ def test_a_cancelled_job_is_saved_and_not_requeued(submit: Callable[[str], Slurm
     assert (job.facts["JobState"], job.facts["Restarts"]) == ("CANCELLED", "0")
 
 
-# A loss that keeps a run from ending while the file `slow` exists, or fails once in a job of seed 1.
+# `Slow` delays a run while the file `slow` exists. `Failing` raises an error at its 300th call if `fails` is set, until
+# the file `mended` exists.
 OWN_LOSS = """
 import time
 from pathlib import Path

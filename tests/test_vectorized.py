@@ -20,8 +20,7 @@ from ganlab.build import build
 from ganlab.config import run_config
 from ganlab.config.stackable import without_stackable
 from ganlab.runs.folder import RunFolder
-from ganlab.train import largest_population
-from ganlab.training.population import memory_per_member
+from ganlab.training.population import largest_population, memory_per_member
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., Forked | subprocess.Popen[str]]
@@ -136,7 +135,7 @@ def test_jobs_that_cannot_be_stacked_run_alone(ganlab: Command, tmp_path: Path) 
     short = ("metrics=none", "trainer.steps=2", "seed=0,1")
     done = ganlab(*SWEEP, *short, "dataset=digits", "model=dcgan_small", "model.generator.width=4")
     assert (done.returncode, statuses(tmp_path / "sweep")) == (0, {"0": "done", "1": "done"}), done.stderr
-    assert "Not trained together: model: stacked convolutions are slower" in done.stdout
+    assert "Not trained together: model: convolutions and large networks are slower when stacked" in done.stdout
 
 
 def test_halving_trains_the_survivors_as_a_population(ganlab: Command, tmp_path: Path) -> None:
@@ -169,10 +168,10 @@ def test_a_population_is_as_large_as_fits_in_memory(tmp_path: Path, monkeypatch:
     config = run_config.compose([*CIRCLE])
     trainer = build(config, RunFolder(tmp_path / "run"))
     needed = memory_per_member(trainer.training_step)
-    monkeypatch.setattr("ganlab.training.memory.available_memory", lambda: 10 * needed)
-    assert largest_population(trainer, [config] * 3) == 5
+    monkeypatch.setattr("ganlab.training.population.available_memory", lambda: 10 * needed)
+    assert largest_population(trainer.training_step, [config] * 3) == 5
     other = run_config.compose([*CIRCLE, "dataset.num_examples=900"])
-    assert largest_population(trainer, [config, other]) < 5
+    assert largest_population(trainer.training_step, [config, other]) < 5
 
 
 @pytest.mark.parametrize(

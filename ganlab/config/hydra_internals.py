@@ -71,7 +71,7 @@ def is_basic_sweeper(sweeper: DictConfig) -> bool:
     return issubclass(get_class(sweeper._target_), basic_sweeper.BasicSweeper)
 
 
-def describe_overrides(config: DictConfig, overrides: Sequence[Override]) -> None:
+def record_overrides(config: DictConfig, overrides: Sequence[Override]) -> None:
     """Record the overrides of a job in its config, as Hydra does when it composes the config."""
     task = [override for override in overrides if not override.is_hydra_override()]
     config.hydra.overrides.task = [override.input_line for override in task]

@@ -16,7 +16,7 @@ WHITE = (255, 255, 255)
 def render(figure: Figure) -> Image.Image:
     """Draw a figure, which may be changed and drawn again.
 
-    `Figure.savefig` draws a figure with a layout twice, and saves an opacity that is 1 everywhere.
+    Unlike `Figure.savefig`, it draws a figure with a layout engine only once, and saves no alpha channel.
     """
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)

@@ -87,7 +87,7 @@ class ImagePictures:
         figures = self.run.figures
         grid(self.real).save(figures / "real.png")
         grid(to_bytes(sample(generator, self.z, self.label)), self.columns).save(figures / "final.png")
-        before = figures / "before.png"  # a run that is drawn at its end only has none
+        before = figures / "before.png"  # missing if the run is drawn only at its end
         return {
             "final": figures / "final.png",
             "real": figures / "real.png",

@@ -55,7 +55,7 @@ def nearest(x: Tensor, y: Tensor, limit: float = math.inf) -> Tensor:
     """Distance [N] from each row of x [N, D] to the nearest row of y [M, D].
 
     Args:
-        limit: distances from here on may be returned as infinity, which saves time.
+        limit: distances of `limit` or more may be returned as infinity, which saves time.
     """
     if x.shape[1] <= TREE_DIMENSIONS and x.device.type == "cpu":
         from scipy.spatial import KDTree

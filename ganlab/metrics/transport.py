@@ -21,8 +21,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, num_projections: PositiveInt = 256,
     It is at most W1, and roughly W1 / sqrt(D). Memory: a few tensors of shape [N + M, num_projections].
     """
     a, b = checked_pair(a, b)
-    one, other = (sorted_projections(x, num_projections, seed) for x in (a, b))
-    return wasserstein_of_sorted(one, other).mean().item()
+    sorted_a, sorted_b = (sorted_projections(x, num_projections, seed) for x in (a, b))
+    return wasserstein_of_sorted(sorted_a, sorted_b).mean().item()
 
 
 def sorted_projections(x: Tensor, num_projections: PositiveInt = 256, seed: int = 0) -> Tensor:
@@ -39,11 +39,11 @@ def wasserstein_of_sorted(a: Tensor, b: Tensor) -> Tensor:
     # Both functions are constant between these quantiles, which are in units of 1 / (n m)
     quantiles = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]).unique()
     first, widths = quantiles[:-1], quantiles.diff().double() / (n * m)
-    return (columns(a, first // m) - columns(b, first // n)).abs_() @ widths
+    return (take_columns(a, first // m) - take_columns(b, first // n)).abs_() @ widths
 
 
-def columns(x: Tensor, index: Tensor) -> Tensor:
-    """Return columns of x [P, N]; NumPy gathers them ten times faster than torch."""
+def take_columns(x: Tensor, index: Tensor) -> Tensor:
+    """Return take_columns of x [P, N]; NumPy gathers them ten times faster than torch."""
     return torch.from_numpy(np.take(x.numpy(), index.numpy(), axis=1))
 
 

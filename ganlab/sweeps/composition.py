@@ -10,17 +10,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from ganlab.config.hydra_internals import describe_overrides
+from ganlab.config.hydra_internals import record_overrides
 from ganlab.config.schema import VALUES
 
 
 class SweepComposer:
-    """Hydra's config loader, except that jobs which give other values to the same keys are composed only once.
+    """Hydra's config loader, which composes jobs that set the same keys only once.
 
-    The first of these jobs is composed by Hydra. The others are copies of its config with their own values, which takes
-    a tenth of the time. All that is not a plain value, such as the choice of an option, is left to Hydra.
+    Hydra composes the first of these jobs. The others are copies of its config with their own values, which takes a
+    tenth of the time. Anything but a plain value, such as the option of a group, is left to Hydra.
 
-    Sweepers compose each job to see whether it is valid, before the launcher does: both get the same object.
+    The sweeper composes each job to validate it, and the launcher composes it again to run it: the second call returns
+    the same object.
 
     Args:
         loader: Hydra's config loader, which does everything but `load_sweep_config`.
@@ -60,7 +61,7 @@ class SweepComposer:
         config = copy.deepcopy(self._composed[key])
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value())
-        describe_overrides(config, overrides)
+        record_overrides(config, overrides)
         return config
 
 

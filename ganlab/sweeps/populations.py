@@ -39,7 +39,7 @@ class VectorizedSweep(Sweep):
     """Runs the jobs of a sweep as populations; jobs that cannot be stacked run in processes of their own.
 
     Args:
-        max_population: maximum number of members, which bounds the memory; None uses half of the available memory.
+        max_population: maximum number of members of a population; None: as many as fit in half of the available memory.
         arguments: see `Sweep`.
     """
 
@@ -56,7 +56,7 @@ class VectorizedSweep(Sweep):
                 super().run(jobs, stop, until)
 
     def run_population(self, jobs: list[PlannedJob], stop: StopSignal, until: float | None) -> bool:
-        """Train jobs as a population; return False if they cannot be stacked and have not started."""
+        """Train jobs as populations; return False if some cannot be stacked and must run in processes of their own."""
         log.info("Training %s together", plural(len(jobs), "job"))
         for job in jobs:
             record(job)
@@ -84,7 +84,7 @@ class VectorizedSweep(Sweep):
 
 
 def populations(planned: Iterable[PlannedJob]) -> list[list[PlannedJob]]:
-    """Group jobs that can train as one population, in the order of their first job."""
+    """Group jobs that can be stacked, in the order of their first job."""
     groups: dict[str, list[PlannedJob]] = {}
     for job in planned:
         try:

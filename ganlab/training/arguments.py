@@ -32,9 +32,9 @@ class TrainingArguments:
         checkpoint_every: epochs between numbered checkpoints. In between, `last.pt` is rewritten every 5 minutes.
         keep_checkpoints: number of latest numbered checkpoints to keep, besides the one that the watchdog would roll
             back to; None keeps all.
-        compile: whether to run the training step as one compiled function, which rounds differently. This needs a C++
-            compiler, and speeds up small networks on a CPU: four times for those of `circle_tutorial`. "auto" compiles
-            long runs of networks without convolutions.
+        compile: whether to run the training step as one compiled function, which rounds differently. This needs a CPU
+            and a C++ compiler. It makes small networks faster, those of `circle_tutorial` four times. "auto" compiles
+            long runs of small networks without convolutions on a CPU.
     """
 
     batch_size: Fixed[PositiveInt] = 64

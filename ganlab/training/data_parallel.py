@@ -44,8 +44,8 @@ class Command(NamedTuple):
     lr_factor: float = 1.0
 
 
-class SingleProcess:
-    """The only process of a run: its shard is the whole batch.
+class TrainingProcess:
+    """A process that trains a run; this base class is the only process of its run, whose shard is the whole batch.
 
     Attributes:
         signal_number: a stop signal that another process has received; None if there was none.
@@ -62,8 +62,10 @@ class SingleProcess:
         """
         num = self.num_processes
         if batch_size % (num * pack):
-            packs = f" times model.pack={pack}" if pack > 1 else ""
-            raise ConfigError(f"trainer.batch_size={batch_size}: must be divisible by the {num} processes{packs}")
+            packs = f" and model.pack={pack}" if pack > 1 else ""
+            raise ConfigError(
+                f"trainer.batch_size={batch_size}: must be a multiple of {num * pack}, for {num} processes{packs}"
+            )
 
     # One step ----------------------------------------------------------------------------------------------
 
@@ -84,18 +86,18 @@ class SingleProcess:
 
     # Commands of rank 0 ------------------------------------------------------------------------------------
 
-    def build(self, description: Mapping[str, Any]) -> None:
+    def send_build(self, description: Mapping[str, Any]) -> None:
         """Have the other processes build the run, from plain values."""
 
-    def load(self, state: Mapping[str, Stateful]) -> None:
+    def send_state(self, state: Mapping[str, Stateful]) -> None:
         """Have the other processes load this state."""
 
-    def step(self, step: int, lr_factor: float, state: Mapping[str, Stateful]) -> AbstractContextManager[None]:
+    def send_step(self, step: int, lr_factor: float, state: Mapping[str, Stateful]) -> AbstractContextManager[None]:
         """Context manager in which all processes train a step; restores the state if a lost process interrupts it."""
         return nullcontext()
 
 
-class DataParallel(SingleProcess):
+class DataParallelProcess(TrainingProcess):
     """One of several processes that train a run together; torch.distributed must be initialised.
 
     Raises:
@@ -134,14 +136,14 @@ class DataParallel(SingleProcess):
 
     # Commands ----------------------------------------------------------------------------------------------
 
-    def build(self, description: Mapping[str, Any]) -> None:
+    def send_build(self, description: Mapping[str, Any]) -> None:
         self._command(Command(Action.BUILD), description)
 
-    def load(self, state: Mapping[str, Stateful]) -> None:
+    def send_state(self, state: Mapping[str, Stateful]) -> None:
         self._command(Command(Action.LOAD), {name: part.state_dict() for name, part in state.items()})
 
     @contextmanager
-    def step(self, step: int, lr_factor: float, state: Mapping[str, Stateful]) -> Iterator[None]:
+    def send_step(self, step: int, lr_factor: float, state: Mapping[str, Stateful]) -> Iterator[None]:
         before = copy.deepcopy({name: part.state_dict() for name, part in state.items()})
         self._command(Command(Action.STEP, step, lr_factor))
         self._is_in_step = True
@@ -193,7 +195,7 @@ class DataParallel(SingleProcess):
 class ShardRNG(StepRNG):
     """Draws the random numbers of a whole batch, and returns those of this process's shard."""
 
-    def __init__(self, parallel: DataParallel, seed: int, stream: str, index: int, device: torch.device) -> None:
+    def __init__(self, parallel: DataParallelProcess, seed: int, stream: str, index: int, device: torch.device) -> None:
         super().__init__(seed, stream, index, device)
         self.parallel = parallel
 
@@ -204,17 +206,17 @@ class ShardRNG(StepRNG):
         return self.parallel.shard(super().normal(num * self.parallel.num_processes, *size))
 
 
-SINGLE_PROCESS = SingleProcess()
+SINGLE_PROCESS = TrainingProcess()
 _current = SINGLE_PROCESS
 
 
-def current() -> SingleProcess:
-    """Return the processes that train together with this one."""
+def current() -> TrainingProcess:
+    """Return this process's part in the run: `SINGLE_PROCESS`, or that of a process of torchrun."""
     return _current
 
 
 @contextmanager
-def process_group() -> Iterator[DataParallel]:
+def process_group() -> Iterator[DataParallelProcess]:
     """Context manager that joins the processes which torchrun has started.
 
     Raises:
@@ -226,7 +228,7 @@ def process_group() -> Iterator[DataParallel]:
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise OperationalError(f"the processes of torchrun cannot connect: {reason}") from error
-    _current = parallel = DataParallel()
+    _current = parallel = DataParallelProcess()
     try:
         yield parallel
     finally:
@@ -261,7 +263,7 @@ def load_state(state: Mapping[str, Stateful], content: Mapping[str, Any]) -> Non
 
 
 @torch.no_grad()
-def has_batch_statistics(network: nn.Module, parallel: SingleProcess, *inputs: Tensor) -> bool:
+def has_batch_statistics(network: nn.Module, parallel: TrainingProcess, *inputs: Tensor) -> bool:
     """Whether the output of a network for this process's shard depends on the rest of the batch."""
     network = copy.deepcopy(network)  # a forward pass changes the buffers of batch normalization
     whole, part = network(*inputs), network(*map(parallel.shard, inputs))

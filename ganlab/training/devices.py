@@ -32,12 +32,12 @@ def resolve(name: str) -> torch.device:
         allowed = " or ".join(f"device={kind}" for kind, available in is_available.items() if available)
         raise ConfigError(f"device={name}: no {kind.upper()} device found; use {allowed}")
     if torchrun.is_data_parallel() and kind != "cpu":
-        raise ConfigError(f"device={name}: several processes train a run on CPUs only; use device=cpu")
+        raise ConfigError(f"device={name}: torchrun trains on CPUs only; use device=cpu")
     if not index:
         return torch.device(kind)
     num_gpus = torch.cuda.device_count()
     if int(index) >= num_gpus:
-        raise ConfigError(f"device={name}: there is no GPU for cuda:{index}; found {num_gpus}, numbered from 0")
+        raise ConfigError(f"device={name}: no such GPU; must be at most cuda:{num_gpus - 1}")
     return torch.device("cuda", int(index))
 
 
@@ -56,4 +56,7 @@ def warn_of_broken_cuda(name: str, device: torch.device) -> None:
     reasons = [" ".join(str(warning.message).split()) for warning in caught]
     reasons += [f"PyTorch finds no GPU, but {file} exists" for file in gpu_files()]
     if reasons:
-        log.warning("WARNING: device=auto: using the CPU, as CUDA does not work here: %s", reasons[0])
+        log.warning(
+            "WARNING: device=auto: using the CPU, because CUDA does not work: %s; device=cpu avoids this warning",
+            reasons[0],
+        )

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, found without importing torch."""
+"""The NVIDIA GPUs of this machine, found without importing torch."""
 
 from __future__ import annotations
 

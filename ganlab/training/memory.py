@@ -1,4 +1,4 @@
-"""Memory of a process that trains or evaluates: settings, and how much there is."""
+"""The memory settings of a process that trains or evaluates, and the memory that is available."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def keep_freed_memory() -> None:
 
 
 def available_memory() -> int:
-    """Bytes that can be allocated without swapping; on other systems than Linux, half of the memory there is."""
+    """Bytes that can be allocated without swapping.
+
+    On systems other than Linux: half of the physical memory, or 4 GiB if it is unknown.
+    """
     try:
         kilobytes = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:

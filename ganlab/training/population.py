@@ -7,9 +7,10 @@ not depend on each other.
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,8 +21,10 @@ from torch.func import vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ganlab.config.run_config import ResolvedConfig
 from ganlab.game import bind_label
 from ganlab.rng import StepRNG
+from ganlab.training.memory import available_memory
 from ganlab.training.running_means import mean
 from ganlab.training.stacked_data import StackedBatches, StackedNoise
 from ganlab.training.stacked_game import (
@@ -40,7 +43,7 @@ from ganlab.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
-BYTES_OF_OBJECTS = 100_000  # of a member, besides its tensors
+BYTES_OF_OBJECTS = 100_000  # estimate of a member's Python objects
 
 State = Mapping[str, Tensor]  # parameters and buffers by name
 
@@ -171,7 +174,10 @@ class Population:
                     losses = compiled(*inputs)
             except (TorchDynamoException, InductorError) as error:  # raised before anything is changed
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                log.warning("WARNING: the training step is not compiled, so it is slower: %s", reason[:200])
+                log.warning(
+                    "WARNING: the training step is not compiled, so it is slower; trainer.compile=false avoids it: %s",
+                    reason[:200],
+                )
                 self._advance = self._eager_advance
                 return self._eager_advance(*inputs)
             if started is not None:
@@ -259,8 +265,27 @@ class AllocatedBytes(TorchDispatchMode):
         return result
 
 
+def largest_population(step: TrainingStep, configs: Collection[ResolvedConfig]) -> int:
+    """Return the number of runs whose population fits in half of the available memory.
+
+    Args:
+        step: training step of one of the runs.
+        configs: configs of all runs, which may have different data.
+    """
+    size = memory_per_member(step)
+    if len({json.dumps(cfg.select("dataset"), sort_keys=True) for cfg in configs}) > 1:
+        size += step.batches.data.nbytes
+    largest = max(1, available_memory() // 2 // size)
+    if largest < len(configs):
+        log.info(
+            "Populations have at most %d runs, of about %.1f MB each; hydra.launcher.max_population= changes this",
+            *(largest, size / 1e6),
+        )
+    return largest
+
+
 def memory_per_member(step: TrainingStep) -> int:
-    """Upper bound of the bytes that a run needs as a member of a population, measured in its first losses.
+    """Estimate of the bytes that a run needs as a member of a population, from the losses of its first step.
 
     It counts every intermediate result, of which only a part is in memory at the same time.
     """
@@ -272,6 +297,7 @@ def memory_per_member(step: TrainingStep) -> int:
         loss = step.game.discriminator_loss(discriminator, batch.x, fake.detach(), rng, factors).total
         (loss + step.game.generator_loss(discriminator, batch.x, fake, rng)).backward()
     stacked = sum(tensor.nbytes for part in step.state.values() for tensor in tensors_of(part.state_dict()))
+    # Thrice: the member's own tensors, their copy in the stack, and the gradients
     inputs = step.noise.block(0).nbytes + step.batches.order(0).nbytes
     return allocated.count + 3 * stacked + inputs + BYTES_OF_OBJECTS
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from ganlab.errors import ConfigError, Diverged, GanlabError, Stopped
 from ganlab.figures import NoPictures
-from ganlab.training.compiled_step import has_convolutions, should_compile
+from ganlab.training.compiled_step import is_small, should_compile
 from ganlab.training.population import Population
 from ganlab.training.progress_bar import progress_bar
 from ganlab.training.running_means import StackedMeans
@@ -17,13 +17,13 @@ from ganlab.training.signals import StopSignal
 from ganlab.training.stacked_diagnostics import StackedDiagnostics
 from ganlab.training.trainer import MAX_SECONDS_UNSAVED, Trainer
 
-MAX_PICTURED = 8  # runs that get pictures, which take longer than their training
+MAX_PICTURED = 8  # drawing a run takes longer than training it in a population
 
 
 class PopulationTrainer:
     """Trains several runs as a population.
 
-    Of more than `MAX_PICTURED` runs, only the best ones get pictures, of their last step.
+    If there are more than `MAX_PICTURED` runs, only the best get pictures, and only of their last step.
 
     Args:
         trainers: one for each run, of the same cadence and at the same step.
@@ -40,13 +40,13 @@ class PopulationTrainer:
         step = trainers[0].training_step
         if step.device.type != "cpu":
             raise ConfigError(f"device={step.device}: populations train on a CPU only")
-        if has_convolutions(step.players):
-            raise ConfigError("model: stacked convolutions are slower than separate ones on a CPU")
+        if not is_small(step):
+            raise ConfigError("model: convolutions and large networks are slower when stacked on a CPU")
         if trainers[0].watchdog.roll_backs:
             raise ConfigError(f"watchdog.roll_backs={trainers[0].watchdog.roll_backs}: members cannot go back alone")
         self.training, self.finish = list(trainers), finish
         self.population = Population([trainer.training_step for trainer in trainers])
-        if should_compile(step.compile, step.players, step.device, step.last_step, num_runs=len(trainers)):
+        if should_compile(step, num_runs=len(trainers)):
             self.population.compile()
         self.pictures = {trainer: trainer.recorder.pictures for trainer in trainers}
         for trainer in trainers if len(trainers) > MAX_PICTURED else ():
@@ -104,7 +104,7 @@ class PopulationTrainer:
             raise Stopped(f"stopped by {name} after step {step} of {cadence.last_step}, saved", signal_number)
 
     def _best(self) -> list[Trainer]:
-        """The runs with the best scores that are done, at most `MAX_PICTURED`."""
+        """Return at most `MAX_PICTURED` runs that are done, the best first."""
 
         def rank(trainer: Trainer) -> float:
             best = trainer.recorder.run.result["best"]

@@ -87,7 +87,7 @@ class Recorder:
     def log(self, progress: Progress, metrics: Mapping[str, float], scores: Mapping[str, Score]) -> dict[str, Any]:
         """Append a record of the metrics, diagnostics and scores to `metrics.jsonl`, and return it.
 
-        `result.json` is updated too, if there are scores or the last update was some time ago.
+        `result.json` is updated too if there are scores, or if the last update is `SECONDS_BETWEEN_UPDATES` ago.
         """
         epoch = self.cadence.epoch(progress.step)
         numbers = {**metrics, **self.diagnostics.measure(), **{name: score.value for name, score in scores.items()}}

@@ -55,10 +55,10 @@ def requeue() -> None:
 
 
 def report_to_cluster(exit_code: int) -> None:
-    """On a cluster, end this process with an exit code, so that the scheduler also lists the job as failed.
+    """On a cluster, have this process exit with a code, so that the scheduler lists the job as failed.
 
-    The process ends once submitit has stored the job's objective: its launcher needs one for each job, as it raises an
-    error for a job without one and forgets the others.
+    It exits only after submitit has stored the job's objective: without one, submitit's launcher raises an error and
+    drops the results of the other jobs.
     """
     if requeue_signal() is not None:
         atexit.register(_exit, exit_code)

@@ -17,7 +17,7 @@ from ganlab.optimizers import Optimizers, check_num_updates, check_optimizer_sta
 from ganlab.rng import StepRNG
 from ganlab.runs.checkpoints import Stateful, restore_network
 from ganlab.schedules import Schedule
-from ganlab.training.data_parallel import SINGLE_PROCESS, SingleProcess
+from ganlab.training.data_parallel import SINGLE_PROCESS, TrainingProcess
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
 from ganlab.training.running_means import mean
@@ -46,7 +46,7 @@ class TrainingStep:
         players: Players,
         game: Game,
         optimizers: Optimizers,
-        parallel: SingleProcess,
+        parallel: TrainingProcess,
         schedule: Schedule,
         batches: Batches,
         noise: Noise,
@@ -206,7 +206,7 @@ def optimizer_step(
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     clip: float | None = None,
-    parallel: SingleProcess = SINGLE_PROCESS,
+    parallel: TrainingProcess = SINGLE_PROCESS,
 ) -> None:
     """Compute the gradient with respect to `parameters` only, and take one optimizer step."""
     for parameter in parameters:

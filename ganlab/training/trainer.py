@@ -84,7 +84,7 @@ class Trainer:
         end = cadence.last_step if until is None else cadence.evaluate.first_due(until)
         if progress.step == 0:
             self.recorder.sample(0)
-        self.parallel.load(self.training_step.state)
+        self.parallel.send_state(self.training_step.state)
         started = time.monotonic() - progress.seconds
         with progress_bar(progress.step, cadence.last_step) as bar:
             while progress.step < end:
@@ -105,7 +105,7 @@ class Trainer:
     def _train_step(self, lr_factor: float) -> None:
         step = self.progress.step
         try:
-            with self.parallel.step(step, lr_factor, self.training_step.state):
+            with self.parallel.send_step(step, lr_factor, self.training_step.state):
                 self.means.add(self.training_step(step, lr_factor))
         except ProcessLost as error:
             self._save_last()
@@ -215,7 +215,7 @@ class Trainer:
             reason = f"no checkpoint at or before step {self.watchdog.good_step} to roll back to"
             raise Diverged(f"{error}; {reason}") from error
         self._restore_from(str(good))
-        self.parallel.load(self.training_step.state)
+        self.parallel.send_state(self.training_step.state)
         progress.step, progress.roll_backs = good, progress.roll_backs + 1  # the time that was undone still counts
         self.checkpoints.rewind(good)
         self.recorder.rewind(good)

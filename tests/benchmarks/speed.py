@@ -1,9 +1,9 @@
-"""The speed of ganlab in one table, each figure a ratio of two speeds that were measured in turns.
+"""The speed of ganlab in one table, each figure a ratio of two speeds measured alternately.
 
     python tests/benchmarks/speed.py [steps] [commands] [images] [start]
 
 Without arguments all four parts run, in about 15 minutes on two idle cores; other load on the machine changes even the
-ratios. The tutorial's loops run in processes of their own, see `tutorial_speed`. A bar is the ratio that was asked for.
+ratios. The tutorial's loops run in processes of their own, see `tutorial_speed`. A bar is the target for the ratio.
 
     steps     training steps alone: of one run, eager and compiled, and of populations
     commands  whole sweeps as populations, from the command line to the leaderboard
