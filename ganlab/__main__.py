@@ -20,6 +20,7 @@ from ganlab.runs.folder import RunFolder
 from ganlab.train import follow, train
 from ganlab.training import torchrun
 from ganlab.training.memory import keep_freed_memory
+from ganlab.training.signals import exit_at_once
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ def main() -> None:
 
 def start_in_torchrun() -> None:
     """Run the command on rank 0; the other processes of torchrun carry out its commands."""
-    if torchrun.rank() > 0:
-        sys.exit(follow())
     from ganlab.training import data_parallel
 
-    sys.exit(data_parallel.lead(lambda: start(sys.argv[1:])))
+    exit_code = follow() if torchrun.rank() > 0 else data_parallel.lead(lambda: start(sys.argv[1:]))
+    logging.shutdown()
+    exit_at_once(exit_code)  # threads of torch.distributed may abort a process during Python's clean-up
 
 
 def start(arguments: list[str]) -> int:

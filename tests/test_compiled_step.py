@@ -111,3 +111,19 @@ def test_a_step_that_cannot_be_compiled_runs_as_before(tmp_path: Path, caplog: p
         assert "loss_generator" in step(0)
     reason = "optimizer: Adam cannot be stacked with amsgrad"
     assert caplog.messages == [f"WARNING: the training step is not compiled: {reason}"]
+
+
+def test_networks_that_cannot_be_vectorised_run_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    step = training_step(tmp_path, *CIRCLE, "trainer.compile=true")
+    step.discriminator.register_forward_pre_hook(lambda _, inputs: torch.dropout(inputs[0], 0.5, True))
+    with caplog.at_level("WARNING"):
+        assert "loss_generator" in step(0)
+    (message,) = caplog.messages
+    assert message.startswith(
+        "WARNING: the training step is not compiled: model: cannot be stacked: vmap: called random"
+    )
+
+
+def test_the_choices_of_compile_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.compile=maybe: must be 'auto', true or false"):
+        run_config.compose(["trainer.compile=maybe"])

@@ -55,3 +55,9 @@ def test_jobs_with_other_values_are_composed_once(loader: ConfigLoader, monkeypa
     for model, seed in itertools.product(("mlp", "dcgan_small"), range(5)):
         composer.load_sweep_config(sweep, [f"seed={seed}", f"model={model}", "optimizer.generator.lr=0.1"])
     assert len(composed) == 2
+
+
+def test_equal_jobs_have_configs_of_their_own(loader: ConfigLoader) -> None:
+    sweep, composer = sweep_of(loader), SweepComposer(loader)
+    configs = [composer.load_sweep_config(sweep, ["seed=1"]) for _ in range(4)]
+    assert len({id(config) for config in configs}) == 4

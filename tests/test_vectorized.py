@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ Start = Callable[..., Forked | subprocess.Popen[str]]
 
 SWEEP = ("-m", "hydra/launcher=vectorized", "sweep_dir=sweep", "tracker=none", "trainer.sample_every=null")
 MEASURED = ("metrics.num=100", "metrics.num_real=100")
+
+
+def process_that_locks(folder: Path) -> int:
+    lock = str(folder / ".lock")
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process has ended
+            if os.readlink(link) == lock:
+                return int(link.parts[2])
+    raise AssertionError(f"no process uses {lock}")
 
 
 def statuses(sweep: Path) -> dict[str, str]:
@@ -117,6 +128,35 @@ def test_a_member_that_diverges_ends_alone(ganlab: Command, tmp_path: Path) -> N
     assert statuses(tmp_path / "sweep") == {"0": "done", "1": "diverged"}
     assert done.returncode == 3
     assert results(tmp_path / "sweep")["1"]["step"] < 20
+
+
+def test_the_jobs_of_a_killed_population_can_continue(start: Start, ganlab: Command, tmp_path: Path) -> None:
+    arguments = (*SWEEP, "metrics=none", "trainer.steps=1900", "seed=0,1", "trainer.log_every=0.1")
+    process, sweep = start(*arguments), tmp_path / "sweep"
+    while not any(result["step"] for result in results(sweep).values()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process_that_locks(sweep / "0"), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 137
+    assert "killed by signal 9" in errors
+    assert statuses(sweep) == {"0": "stopped", "1": "stopped"}
+    assert ganlab(*arguments).returncode == 0
+    assert statuses(sweep) == {"0": "done", "1": "done"}
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_the_others(ganlab: Command, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1").touch()
+    done = ganlab(*SWEEP, "metrics=none", "trainer.steps=2", "seed=0,1,2")
+    assert statuses(tmp_path / "sweep") == {"0": "done", "2": "done"}
+    assert "#1 cannot be trained: [Errno 20] Not a directory" in done.stdout
+
+
+def test_folders_of_jobs_are_in_the_folder_of_the_sweep(ganlab: Command, tmp_path: Path) -> None:
+    refused = ganlab(*SWEEP, "metrics=none", "trainer.steps=2", "seed=0,1", "hydra.sweep.subdir='../${seed}'")
+    assert refused.returncode == 2
+    assert refused.stderr == "ganlab: hydra.sweep.subdir=../0: must be a folder in the sweep's folder\n"
 
 
 def test_of_many_members_only_the_best_get_pictures(ganlab: Command, tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         details = [e for e in error.errors() if "none" not in e["type"]] or error.errors()
         where = "".join(f"[{part}]" for part in details[0]["loc"] if isinstance(part, int))
         allowed = re.sub("^(Input|List|String) should ", "must ", details[0]["msg"])
+        allowed = re.sub(r"\b(True|False)\b", lambda match: match[0].lower(), allowed)  # as in YAML
         optional = " or null" if NoneType in typing.get_args(bare(annotation)) and not where else ""
         given = format_value(details[0]["input"])
         if details[0]["type"] in ("list_type", "sequence_str"):

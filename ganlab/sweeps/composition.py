@@ -20,9 +20,6 @@ class SweepComposer:
     Hydra composes the first of these jobs. The others are copies of its config with their own values, which takes a
     tenth of the time. Anything but a plain value, such as the option of a group, is left to Hydra.
 
-    The sweeper composes each job to validate it, and the launcher composes it again to run it: the second call returns
-    the same object.
-
     Args:
         loader: Hydra's config loader, which does everything but `load_sweep_config`.
     """
@@ -30,7 +27,6 @@ class SweepComposer:
     def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
         self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._validated: dict[tuple[str, ...], DictConfig] = {}
         self._parser = OverridesParser.create()
 
     def __reduce__(self) -> tuple[type[SweepComposer], tuple[ConfigLoader]]:
@@ -46,13 +42,6 @@ class SweepComposer:
             master_config: the config of the sweep; the same one in every call.
             sweep_overrides: all overrides of the job.
         """
-        job = tuple(sweep_overrides)
-        if job in self._validated:
-            return self._validated.pop(job)
-        self._validated[job] = config = self._compose(master_config, sweep_overrides)
-        return config
-
-    def _compose(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         overrides = self._parser.parse_overrides(sweep_overrides)
         values = [override for override in overrides if sets_value(override)]
         key = tuple(str(o.key_or_group if o in values else o.input_line) for o in overrides)

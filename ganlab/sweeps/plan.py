@@ -68,6 +68,8 @@ class Plan:
             return PlannedJob(resolved, config, list(overrides), found.folder, state)
         subdir = str(config.hydra.sweep.subdir)
         folder = self.folder / subdir
+        if not folder.resolve().is_relative_to(self.folder.resolve()):
+            raise ConfigError(f"hydra.sweep.subdir={subdir}: must be a folder in the sweep's folder")
         if folder in self.taken:
             raise ConfigError(f"hydra.sweep.subdir={subdir}: must be unique for each job; use ${{hydra.job.num}}")
         self.taken.add(folder)

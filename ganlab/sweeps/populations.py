@@ -17,6 +17,7 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ganlab.config import command_line
+from ganlab.config.environment import environment
 from ganlab.config.ranges import PositiveInt
 from ganlab.config.run_config import ResolvedConfig
 from ganlab.config.signatures import check_value
@@ -24,7 +25,7 @@ from ganlab.config.stackable import without_stackable
 from ganlab.errors import ConfigError, GanlabError
 from ganlab.files import as_yaml
 from ganlab.leaderboard.table import plural
-from ganlab.runs.folder import contains_run
+from ganlab.runs.folder import RunFolder, contains_run, read_result, status_of
 from ganlab.sweeps.jobs import is_done
 from ganlab.sweeps.plan import PlannedJob
 from ganlab.sweeps.processes import SIGNAL_POLL_SECONDS, Sweep, accept_signals_of_launcher
@@ -58,13 +59,11 @@ class VectorizedSweep(Sweep):
     def run_population(self, jobs: list[PlannedJob], stop: StopSignal, until: float | None) -> bool:
         """Train jobs as populations; return False if some cannot be stacked and must run in processes of their own."""
         log.info("Training %s together", plural(len(jobs), "job"))
-        for job in jobs:
-            record(job)
-        runs = {job.folder: job.config for job in jobs if not is_done(job.config, job.folder)}
+        runs = {job.folder: job.config for job in jobs if record(job) and not is_done(job.config, job.folder)}
         arguments = (runs, self.config.hydra.hydra_logging, until, self.max_population)
         process = self.processes.Process(target=work, args=arguments, name=f"population {jobs[0].folder.name}")
         began, forwarded = time.monotonic(), False
-        with block_stop_signals():
+        with block_stop_signals(), environment(**self.environment):
             process.start()
         while process.is_alive():
             wait([process.sentinel], timeout=SIGNAL_POLL_SECONDS)
@@ -76,10 +75,13 @@ class VectorizedSweep(Sweep):
         process.close()
         if exit_code == ConfigError.exit_code:
             return False
-        is_interrupted = bool(stop.number) or exit_code < 0  # killed members can continue, unlike one that kills itself
         for number, planned in enumerate(jobs, start=1):
+            if exit_code < 0 and status_of(read_result(planned.folder)) == "running":  # it can continue
+                RunFolder(planned.folder).note(
+                    status="stopped", error=f"killed by signal {-exit_code}", exit_code=128 - exit_code
+                )
             position = f"{number} of {len(jobs)}"
-            self.report(planned, time.monotonic() - began, exit_code, position, stopping=is_interrupted)
+            self.report(planned, time.monotonic() - began, exit_code, position, stopping=bool(stop.number))
         return True
 
 
@@ -97,15 +99,21 @@ def populations(planned: Iterable[PlannedJob]) -> list[list[PlannedJob]]:
     return list(groups.values())
 
 
-def record(job: PlannedJob) -> None:
-    """Write the record that Hydra keeps of a job to the job's folder, except the config, which the run writes."""
+def record(job: PlannedJob) -> bool:
+    """Write the record that Hydra keeps of a job to the job's folder; return False if the folder cannot be written."""
     folder = job.folder / ".hydra"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.error("#%s cannot be trained: %s", job.folder.name, error)
+        return False
     with open_dict(job.hydra_config):
         job.hydra_config.hydra.runtime.output_dir = str(job.folder.absolute())
     settings = OmegaConf.to_container(job.hydra_config.hydra, enum_to_str=True)
     (folder / "hydra.yaml").write_bytes(as_yaml({"hydra": settings}))
+    (folder / "config.yaml").write_bytes(as_yaml(job.config.plain()))
     (folder / "overrides.yaml").write_bytes(as_yaml(list(job.hydra_config.hydra.overrides.task)))
+    return True
 
 
 def work(

@@ -210,7 +210,7 @@ class Sweep:
         elif status in (None, "running"):
             reason = f"killed by signal {-exit_code}" if exit_code < 0 else f"ended with code {exit_code}"
             status = f"failed, {reason}"
-            with suppress(CheckpointError):  # another process is training this run
+            with suppress(CheckpointError, OSError):  # another process is training this run, or it cannot be written
                 RunFolder(planned.folder).fail(
                     reason, 128 - exit_code if exit_code < 0 else exit_code or 1, planned.config.identity
                 )

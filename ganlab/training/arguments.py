@@ -49,7 +49,7 @@ class TrainingArguments:
     evaluate_every: NoEffect[Epochs | None] = 5
     checkpoint_every: NoEffect[Epochs | None] = 10
     keep_checkpoints: NoEffect[PositiveInt | None] = None
-    compile: Adjustable[bool | Literal["auto"]] = "auto"
+    compile: Adjustable[Literal["auto", True, False]] = "auto"
 
     def cadence(self, batches_per_epoch: int) -> Cadence:
         """Convert the cadence from epochs to steps."""

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ganlab.config.run_config import ResolvedConfig
+from ganlab.errors import ConfigError
 from ganlab.game import bind_label
 from ganlab.rng import StepRNG
 from ganlab.training.memory import available_memory
@@ -109,6 +110,25 @@ class Population:
         self.decays = Distinct([member.average for member in members], lambda average: average and average.settings)
         self._advance: Callable[..., dict[str, Tensor]] = self._eager_advance
         self._draw_sizes: dict[tuple[str, ...], list[Draw]] = {}
+        self._check()
+
+    def _check(self) -> None:
+        """Check that the networks and losses can be vectorised, on copies of their state.
+
+        Raises:
+            ConfigError: they cannot; the message says why.
+        """
+        generator, discriminator = (
+            {name: tensor.detach().clone() for name, tensor in network.state.items()}
+            for network in (self.generator, self.discriminator)
+        )
+        try:
+            inputs = self._inputs(0, 0.0)
+            fake = vmap(self.generator.call)(generator, inputs.noise, *inputs.labels)
+            vmap(self._discriminator_losses)(discriminator, inputs, fake, self.numbers)
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"model: cannot be stacked: {reason[:200]}") from error
 
     def __call__(self, step: int, lr_factor: float = 1.0) -> dict[str, Tensor]:
         """Update both players of all members; see `TrainingStep.__call__`.

@@ -61,10 +61,11 @@ def report_to_cluster(exit_code: int) -> None:
     drops the results of the other jobs.
     """
     if requeue_signal() is not None:
-        atexit.register(_exit, exit_code)
+        atexit.register(exit_at_once, exit_code)
 
 
-def _exit(exit_code: int) -> None:
+def exit_at_once(exit_code: int) -> None:
+    """End this process without Python's clean-up, in which libraries can change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(exit_code)  # a SystemExit here would not change the exit code
