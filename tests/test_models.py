@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ganlab.models import ShapeError, spectral_norm
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import ConditionalBatchNorm2d, Projection
-from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d, FlatLinear, PooledConv2d, ToImage, feature_maps
 from ganlab.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganlab.models.dcgan_small import DCGANDiscriminator as SmallDiscriminator
 from ganlab.models.dcgan_small import DCGANGenerator as SmallGenerator
@@ -99,9 +99,10 @@ def test_tutorial_networks_equal_those_of_the_tutorial() -> None:
 
     def their_discriminator(x: Tensor) -> Tensor:
         d = discriminator
-        x = F.max_pool2d(F.relu(d.conv1(x)), (2, 2))
-        x = F.max_pool2d(F.relu(d.conv2(x)), (2, 2)).view(-1, 16 * 7 * 7)
-        return torch.sigmoid(d.fc3(F.relu(d.fc2(F.relu(d.fc1(x))))))
+        x = F.max_pool2d(F.relu(F.conv2d(x, d.conv1.weight, d.conv1.bias, padding=1)), (2, 2))
+        x = F.max_pool2d(F.relu(F.conv2d(x, d.conv2.weight, d.conv2.bias, padding=1)), (2, 2))
+        x = F.relu(F.linear(x.reshape(-1, 16 * 7 * 7), d.fc1.weight, d.fc1.bias))
+        return torch.sigmoid(d.fc3(F.relu(d.fc2(x))))
 
     fake = their_generator(z)  # in [0, 1], as the tutorial's images are
     torch.testing.assert_close((generator(z) + 1) / 2, fake)
@@ -208,11 +209,23 @@ def test_r3gan_groups_have_to_fit() -> None:
 # Its parts -----------------------------------------------------------------------------------------------------
 
 
+class PoolingAfterConv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(super().forward(x), 2)
+
+
+class LinearAfterFlatten(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
 @pytest.mark.parametrize(
     ("layer", "reference"),
     [
         (ToImage(4, 1), nn.Conv2d(4, 1, 3, padding=1)),
         (ToImage(4, 3), nn.Conv2d(4, 3, 3, padding=1)),
+        (PooledConv2d(4, 3, 3, padding=1), PoolingAfterConv2d(4, 3, 3, padding=1)),
+        (FlatLinear(4 * 5 * 7, 3), LinearAfterFlatten(4 * 5 * 7, 3)),
         (Conv2d(4, 3, 3, stride=2, padding=1), nn.Conv2d(4, 3, 3, stride=2, padding=1)),
         (Conv2d(4, 6, 3, groups=2, bias=False), nn.Conv2d(4, 6, 3, groups=2, bias=False)),
         (
@@ -221,16 +234,26 @@ def test_r3gan_groups_have_to_fit() -> None:
         ),
     ],
 )
-def test_convolutions_and_their_gradients_are_those_of_pytorch(layer: nn.Module, reference: nn.Module) -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_layers_and_their_gradients_are_those_of_pytorch(
+    layer: nn.Module, reference: nn.Module, layout: torch.memory_format
+) -> None:
     layer, reference = layer.double(), reference.double()
     reference.load_state_dict(layer.state_dict())
-    x = torch.randn(2, 4, 5, 7, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 4, 5, 7, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     expected = reference(x)
     torch.testing.assert_close(layer(x), expected)
     weights = torch.randn_like(expected)
     mine = torch.autograd.grad((layer(x) * weights).sum(), [x, *layer.parameters()])
     theirs = torch.autograd.grad((expected * weights).sum(), [x, *reference.parameters()])
     torch.testing.assert_close(mine, theirs)
+
+
+def test_feature_maps_are_a_view_in_another_layout() -> None:
+    x = torch.randn(2, 4 * 5 * 7)
+    maps = feature_maps(x, (4, 5, 7))
+    assert torch.equal(maps, x.view(2, 4, 5, 7))
+    assert maps.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(5, 7), nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3), Projection(4, 6)])

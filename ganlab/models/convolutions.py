@@ -19,6 +19,18 @@ class Conv2d(nn.Conv2d):
         return x if self.bias is None else x.add_(self.bias[:, None, None])
 
 
+class PooledConv2d(nn.Conv2d):
+    """`nn.Conv2d` followed by 2x2 max pooling, with the bias added to the maxima.
+
+    The result is the same, but adding a bias and summing its gradient take a quarter of the time.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+        x = F.max_pool2d(x, 2)
+        return x if self.bias is None else x.add_(self.bias[:, None, None])
+
+
 class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` that adds its bias separately, for the same reason as `Conv2d`."""
 
@@ -36,8 +48,8 @@ class ToImage(nn.Conv2d):
     """3x3 convolution to the channels of an image; a single channel is computed as nine shifted 1x1 convolutions.
 
     Parameters and, up to rounding, results are those of `nn.Conv2d(inputs, channels, 3, padding=1)`. A CPU vectorises
-    over output channels, so that a single one leaves most of each vector idle. For 32 input channels, this layer takes
-    half the time.
+    over output channels, so that a single one leaves most of each vector idle. The 1x1 convolutions are one matrix
+    product, because the gradient of its weights is faster than that of a convolution.
     """
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -46,9 +58,32 @@ class ToImage(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.out_channels > 1 or self.bias is None:
             return super().forward(x)
-        taps = self.weight.permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, self.in_channels)  #         [B * H * W, inputs]
+        taps = self.weight.permute(2, 3, 0, 1).reshape(9, -1).contiguous()  #   [9, inputs], in the order that is fast
         image = self.bias
-        for tap, shifted in enumerate(F.conv2d(x, taps).unbind(1)):  # [B, H, W] each
+        for tap, shifted in enumerate((taps @ pixels.T).view(9, len(x), *x.shape[2:])):  # [B, H, W] each
             down, right = tap // 3 - 1, tap % 3 - 1  # offset from the kernel's centre
             image = image + F.pad(shifted, (-right, right, -down, down))
         return image.unsqueeze(1)  # [B, 1, H, W]
+
+
+def feature_maps(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Reshape x [B, C * H * W] to feature maps [B, C, H, W] in channels-last layout.
+
+    A view would be channels first. Convolutions return channels last whatever their input, and the derivatives of
+    normalisations and activations between the two layouts are slow.
+    """
+    return x.view(-1, *shape).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+class FlatLinear(nn.Linear):
+    """`nn.Linear` of flattened feature maps [B, C, H, W], with the features in channels-last order.
+
+    Flattening in the order C, H, W would copy the feature maps, and bring their gradient back in another memory layout
+    than theirs, in which the derivative of an activation takes several times as long. Reordering the weights avoids
+    both and reduces the time of this layer and an activation before it to 0.6 to 0.7.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)  # [outputs, H * W * C]
+        return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.bias)

@@ -9,18 +9,23 @@ from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.attention import SelfAttention
 from ganlab.models.conditional import Stack, batch_norm, projection
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d, feature_maps
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, check_attention, halved
 
 
 def doubling(inputs: int, outputs: int, num_classes: int) -> list[nn.Module]:
     """Layers of the generator that double the sides."""
-    return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), batch_norm(outputs, num_classes), nn.ReLU()]
+    return [
+        ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1),
+        batch_norm(outputs, num_classes),
+        nn.ReLU(inplace=True),
+    ]
 
 
 def halving(inputs: int, outputs: int) -> list[nn.Module]:
     """Layers of the discriminator that halve the sides."""
-    return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return [Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
 
 
 def sizes_of(shape: tuple[int, ...], attention: int | None) -> list[Size]:
@@ -58,7 +63,7 @@ class DCGANGenerator(nn.Module):
         channels = width * 2 ** (len(sizes) - 1)
         self.start = (channels, *sizes[-1])
         self.project = nn.Linear(latent_dim, channels * sizes[-1][0] * sizes[-1][1])
-        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU()]
+        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU(inplace=True)]
         for height, _ in reversed(sizes):
             if height == attention:
                 blocks.append(SelfAttention(channels))
@@ -71,9 +76,9 @@ class DCGANGenerator(nn.Module):
             spectral.normalise(self)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x = self.project(z).view(-1, *self.start)  #  [B, width * 2^(n-1), H/2^n, W/2^n]
-        x = self.blocks(x, label)  #                  [B, width, H/2, W/2]
-        return self.to_image(x)  #                    [B, C, H, W]
+        x = feature_maps(self.project(z), self.start)  # [B, width * 2^(n-1), H/2^n, W/2^n]
+        x = self.blocks(x, label)  #                     [B, width, H/2, W/2]
+        return self.to_image(x)  #                       [B, C, H, W]
 
 
 class DCGANDiscriminator(nn.Module):

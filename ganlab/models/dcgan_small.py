@@ -8,7 +8,7 @@ from ganlab.config.ranges import Width
 from ganlab.models import ShapeError
 from ganlab.models import spectral_norm as spectral
 from ganlab.models.conditional import Stack, batch_norm, projection
-from ganlab.models.convolutions import ToImage
+from ganlab.models.convolutions import FlatLinear, ToImage, feature_maps
 from ganlab.models.dcgan import doubling, halving
 from ganlab.models.minibatch_std import MinibatchStd
 from ganlab.models.sizes import Size, halved
@@ -39,7 +39,7 @@ class DCGANGenerator(nn.Module):
         channels = width * 2**count
         self.start = (channels, height, width_px)
         self.project = nn.Linear(latent_dim, channels * height * width_px)
-        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU()]
+        blocks: list[nn.Module] = [batch_norm(channels, num_classes), nn.ReLU(inplace=True)]
         for _ in range(count):
             blocks += doubling(channels, channels // 2, num_classes)
             channels //= 2
@@ -47,8 +47,8 @@ class DCGANGenerator(nn.Module):
         self.to_image = nn.Sequential(ToImage(width, shape[0]), nn.Tanh())
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        x = self.project(z).view(-1, *self.start)  #    [B, width * 2^n, H/2^n, W/2^n]
-        return self.to_image(self.blocks(x, label))  #  [B, C, H, W]
+        x = feature_maps(self.project(z), self.start)  # [B, width * 2^n, H/2^n, W/2^n]
+        return self.to_image(self.blocks(x, label))  #   [B, C, H, W]
 
 
 class DCGANDiscriminator(nn.Module):
@@ -83,7 +83,7 @@ class DCGANDiscriminator(nn.Module):
             channels += 1
         self.blocks = nn.Sequential(*blocks)
         self.logit = nn.Sequential(
-            nn.Linear(channels * height * width_px, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
+            FlatLinear(channels * height * width_px, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
         )
         self.projection = projection(num_classes, hidden)
         if spectral_norm:
@@ -91,6 +91,6 @@ class DCGANDiscriminator(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         to_hidden, activation, psi = self.logit
-        phi = activation(to_hidden(self.blocks(x).flatten(1)))  #  [B, hidden]
+        phi = activation(to_hidden(self.blocks(x)))  #  [B, hidden]
         logit = psi(phi).squeeze(1)  #                             [B]
         return self.projection(logit, phi, label)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ganlab.config.ranges import Width
 from ganlab.models import ShapeError
-from ganlab.models.convolutions import Conv2d, ConvTranspose2d, ToImage
+from ganlab.models.convolutions import ConvTranspose2d, FlatLinear, PooledConv2d, ToImage
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -47,15 +47,15 @@ class TutorialDiscriminator(nn.Module):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         channels, height, width = _image_shape(shape)
-        self.conv1 = Conv2d(channels, 8, 3, padding=1)
-        self.conv2 = Conv2d(8, 16, 3, padding=1)
-        self.fc1 = nn.Linear(16 * (height // 4) * (width // 4), 32)
+        self.conv1 = PooledConv2d(channels, 8, 3, padding=1)
+        self.conv2 = PooledConv2d(8, 16, 3, padding=1)
+        self.fc1 = FlatLinear(16 * (height // 4) * (width // 4), 32)
         self.fc2 = nn.Linear(32, 8)
         self.fc3 = nn.Linear(8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x + 1) / 2  #                              [B, C, H, W] in [0, 1]
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  #   [B, 8, H/2, W/2], the same as pooling after the ReLU
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  #   [B, 16, H/4, W/4], and a quarter of the work
-        x = F.relu(self.fc1(x.flatten(1)))  #           [B, 32]
+        x = F.relu(self.conv1(x), inplace=True)  #      [B, 8, H/2, W/2], the same as pooling after the ReLU
+        x = F.relu(self.conv2(x), inplace=True)  #      [B, 16, H/4, W/4], and a quarter of the work
+        x = F.relu(self.fc1(x))  #                      [B, 32]
         return self.fc3(F.relu(self.fc2(x))).squeeze(1)
