@@ -249,7 +249,15 @@ def test_layers_and_their_gradients_are_those_of_pytorch(
     torch.testing.assert_close(mine, theirs)
 
 
-def test_feature_maps_are_a_view_in_another_layout() -> None:
+def test_the_gradient_of_feature_maps_keeps_their_layout() -> None:
+    """A gradient in another layout makes the derivative of the activation before the layer slow."""
+    for layer in (FlatLinear(4 * 5 * 7, 3), ToImage(4, 1), PooledConv2d(4, 3, 3)):
+        x = torch.randn(2, 4, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(x).sum(), x)
+        assert gradient.is_contiguous(memory_format=torch.channels_last), layer
+
+
+def test_feature_maps_equal_a_view_but_are_channels_last() -> None:
     x = torch.randn(2, 4 * 5 * 7)
     maps = feature_maps(x, (4, 5, 7))
     assert torch.equal(maps, x.view(2, 4, 5, 7))

@@ -91,6 +91,6 @@ class DCGANDiscriminator(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         to_hidden, activation, psi = self.logit
-        phi = activation(to_hidden(self.blocks(x)))  #  [B, hidden]
-        logit = psi(phi).squeeze(1)  #                             [B]
+        phi = activation(to_hidden(self.blocks(x)))  # [B, hidden]
+        logit = psi(phi).squeeze(1)  #                 [B]
         return self.projection(logit, phi, label)
