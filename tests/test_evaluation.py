@@ -174,7 +174,7 @@ def test_changed_data_of_a_run_are_reported(tmp_path: Path, caplog: pytest.LogCa
 
 def test_the_log_reports_the_time_of_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=2500")  # almost only evaluation
+        make_run(tmp_path / "run", *CIRCLE, "trainer.steps=4", "metrics.num=40000")  # almost only evaluation
     [(seconds, share)] = re.findall(r"Evaluation took ([\d.]+) s, (\d+) % of the run", caplog.text)
     assert float(seconds) > 0
     assert 0 < int(share) <= 100

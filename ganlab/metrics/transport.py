@@ -29,8 +29,9 @@ def sorted_projections(x: Tensor, num_projections: PositiveInt = 256, seed: int 
     """Return projections of x [N, D] on random directions, [num_projections, N] with sorted rows, on the CPU."""
     x = checked(x)
     directions = torch.randn(x.shape[1], num_projections, generator=cpu_rng(seed), dtype=torch.float64).to(x.device)
-    projected = (x @ (directions / directions.norm(dim=0))).t().contiguous().cpu()
-    return torch.from_numpy(np.sort(projected.numpy(), axis=1))  # NumPy sorts ten times faster than torch
+    projected = ((directions / directions.norm(dim=0)).T @ x.T).cpu()
+    projected.numpy().sort(axis=1)  # in place, and ten times faster than torch
+    return projected
 
 
 def wasserstein_of_sorted(a: Tensor, b: Tensor) -> Tensor:

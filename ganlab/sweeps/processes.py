@@ -228,7 +228,6 @@ def outcome(planned: PlannedJob) -> JobReturn:
     """Return the result of a job for the sweeper, read from its folder."""
     return JobReturn(
         overrides=planned.overrides,
-        cfg=OmegaConf.create(planned.config.plain()),
         hydra_cfg=planned.hydra_config,
         status=JobStatus.COMPLETED,
         _return_value=objective(planned.folder, OmegaConf.select(planned.hydra_config, "hydra.sweeper.direction")),

@@ -182,7 +182,9 @@ class Population:
 
     def compile(self) -> None:
         """Run further steps as one compiled function, or as before if that is not possible."""
-        compiled = torch.compile(self._eager_advance, fullgraph=True)
+        # A C++ wrapper starts the kernels of a single run faster, but takes longer to compile
+        options: dict[str, Any] = {"cpp_wrapper": len(self.members) == 1}
+        compiled = torch.compile(self._eager_advance, fullgraph=True, options=options)
         tracing = torch._dynamo.config.patch(trace_autograd_ops=True)  # the step takes gradients itself
         log.info("Compiling the training step, which takes 10 to 30 s, or 3 s if it was compiled before")
         started: float | None = time.monotonic()
