@@ -21,8 +21,6 @@ from ganlab.training.diagnostics import Diagnostics
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_UPDATES = 0.5  # of the progress in `result.json`; a write may take longer than many steps
-
 
 class Evaluation(NamedTuple):
     """Scores of one step.
@@ -47,6 +45,9 @@ class Recorder:
         sampler: the generator to sample from and evaluate: the averaged one if an average is kept.
         cadence: converts steps to epochs.
         main_metric: metric that selects the best checkpoint; None if there is none.
+
+    Attributes:
+        seconds_between_updates: minimum interval of the progress in `result.json`; a write takes as long as many steps.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Recorder:
         self.run, self.trackers, self.pictures = run, trackers, pictures
         self.evaluator, self.diagnostics, self.sampler = evaluator, diagnostics, sampler
         self.cadence, self.main_metric = cadence, main_metric
-        self._updated_at = -math.inf
+        self.seconds_between_updates, self._updated_at = 0.5, -math.inf
 
     def evaluate(self, progress: Progress) -> Evaluation:
         """Score the current generator; `log` writes the scores."""
@@ -87,13 +88,13 @@ class Recorder:
     def log(self, progress: Progress, metrics: Mapping[str, float], scores: Mapping[str, Score]) -> dict[str, Any]:
         """Append a record of the metrics, diagnostics and scores to `metrics.jsonl`, and return it.
 
-        `result.json` is updated too if there are scores, or if the last update is `SECONDS_BETWEEN_UPDATES` ago.
+        `result.json` is updated too if there are scores, or if the last update is `seconds_between_updates` ago.
         """
         epoch = self.cadence.epoch(progress.step)
         numbers = {**metrics, **self.diagnostics.measure(), **{name: score.value for name, score in scores.items()}}
         record = {"step": progress.step, "epoch": epoch, **numbers}
         self.run.log(record)
-        if scores or time.monotonic() - self._updated_at > SECONDS_BETWEEN_UPDATES:
+        if scores or time.monotonic() - self._updated_at > self.seconds_between_updates:
             self.update(progress)
         self.trackers.log({"epoch": epoch, **numbers}, progress.step)
         return record
