@@ -107,6 +107,8 @@ NOT_RUN = {
     "python tests/benchmarks/recipes.py grid25": BENCHMARK,
     "python tests/benchmarks/tutorial_speed.py mnist5": BENCHMARK,
     "python tests/benchmarks/tutorial_speed.py circle": BENCHMARK,
+    "python tests/benchmarks/speed.py commands steps": BENCHMARK,
+    "python tests/benchmarks/speed.py steps": BENCHMARK,
 }
 GOES_WITH = {
     "dataset.root=FOLDER": "dataset=mnist",
