@@ -17,6 +17,7 @@ from ganlab.runs.checkpoints import read
 from ganlab.runs.folder import RunFolder
 from ganlab.train import train
 from ganlab.training.compiled_step import CompiledStep, should_compile
+from ganlab.training.signals import StopSignal
 from ganlab.training.step import TrainingStep
 
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -60,6 +61,25 @@ def test_a_compiled_run_is_resumed_bit_for_bit(tmp_path: Path, caplog: pytest.Lo
     for name in ("generator", "discriminator", "ema"):
         for key, value in expected[name].items():
             assert value.equal(found[name][key]), (name, key)
+
+
+@NEEDS_COMPILER
+def test_a_compiled_run_continues_after_a_roll_back(tmp_path: Path) -> None:
+    cfg = run_config.compose([*CIRCLE, "tracker=none", "metrics=none", "trainer.compile=true", "trainer.steps=40"])
+    whole, parts = (build(cfg, RunFolder(tmp_path / name)) for name in ("whole", "parts"))
+    with StopSignal() as stop:
+        whole.train(stop)
+        parts.recorder.sample(0)
+        for step in range(20):
+            parts.means.add(parts.training_step(step))
+        parts.progress.step = 20
+        parts._save_last()
+        parts.training_step(20)  # which the roll-back undoes
+        parts._restore_from("last")
+        parts.train(stop)
+    for name in ("generator", "discriminator", "ema"):
+        expected, found = (trainer.training_step.state[name].state_dict() for trainer in (whole, parts))
+        assert all(value.equal(found[key]) for key, value in expected.items())
 
 
 @pytest.mark.parametrize(
