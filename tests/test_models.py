@@ -267,6 +267,9 @@ def test_feature_maps_equal_a_view_but_are_channels_last() -> None:
 @pytest.mark.parametrize("layer", [nn.Linear(5, 7), nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3), Projection(4, 6)])
 def test_spectral_norm_makes_the_largest_singular_value_1(layer: nn.Module) -> None:
     network = nn.Sequential(copy.deepcopy(layer))
+    rng = torch.Generator().manual_seed(0)  # the layers were created at collection, from no fixed seed
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, generator=rng)
     spectral_norm.normalise(network)
 
     def sigma() -> float:
