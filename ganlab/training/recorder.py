@@ -127,7 +127,7 @@ class Recorder:
             epoch=self.cadence.epoch(progress.step),
             seconds=round(progress.seconds, 2),
             steps_per_second=round(progress.step / progress.seconds, 2) if progress.seconds else None,
-            evaluation_seconds=round(progress.evaluation_seconds, 2),
+            evaluation_seconds=round(progress.evaluation_seconds, 4),
         )
 
     def rewind(self, step: int) -> None:
