@@ -6,7 +6,6 @@ The objects receive the values they use, never the config.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,7 +41,7 @@ from ganlab.training import data_parallel, devices
 from ganlab.training.arguments import TrainingArguments
 from ganlab.training.cadence import Cadence
 from ganlab.training.compiled_step import CompiledStep
-from ganlab.training.data_parallel import SINGLE_PROCESS, TrainingProcess, has_batch_statistics
+from ganlab.training.data_parallel import SINGLE_PROCESS, TrainingProcess
 from ganlab.training.diagnostics import Diagnostics
 from ganlab.training.ema import AveragedGenerator
 from ganlab.training.noise import Noise
@@ -50,8 +49,6 @@ from ganlab.training.recorder import Recorder
 from ganlab.training.step import TrainingStep
 from ganlab.training.trainer import Trainer
 from ganlab.watchdog import Watchdog
-
-log = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind")
 
@@ -211,23 +208,6 @@ class Shared:
         return made
 
 
-def warn_of_batch_statistics(training_step: TrainingStep) -> None:
-    """Warn if a network computes statistics over a batch that several processes divide, as batch normalization does."""
-    parallel = training_step.parallel
-    if parallel.num_processes == 1:
-        return
-    real, label = training_step.batches(0)
-    labels = () if label is None else (label,)
-    inputs = {"generator": training_step.noise(0), "discriminator": packed(real, training_step.players.pack)}
-    for player, batch in inputs.items():
-        if has_batch_statistics(getattr(training_step, player), parallel, batch, *labels):
-            log.warning(
-                "WARNING: the %s uses statistics of the batch, but each of the %d processes has only its share: "
-                "the result depends on the number of processes",
-                *(player, parallel.num_processes),
-            )
-
-
 class Replica(NamedTuple):
     """What each process of a run builds: the data and the training step."""
 
@@ -287,7 +267,7 @@ def build(cfg: RunConfig, run: RunFolder, *, resume: bool = False, shared: Share
         run.reopen()
         if run.result["dataset"] != origin:
             raise ConfigError(f"dataset: must be {run.result['dataset']} as before, not {origin}")
-    warn_of_batch_statistics(training_step)
+    data_parallel.warn_of_batch_statistics(training_step)
     training_step.parallel.send_build(
         {"config": cfg.plain(), "data": examples.fingerprint, "folder": str(run.path.absolute())}
     )

@@ -1,4 +1,4 @@
-"""Which device a run uses, and what the user is told if it is not there."""
+"""Selection of the device, and the messages if it is not available."""
 
 from __future__ import annotations
 

@@ -15,7 +15,13 @@ def diversity(samples: Tensor, real: Tensor) -> float:
     It is 0 if all samples are equal and 1 if they are as diverse as real examples. A few hundred of each are enough.
     """
     real, samples = checked_pair(real, samples, at_least=2)
-    scale = torch.pdist(real).mean()
+    scale = mean_distance(real)
     if scale == 0:
         raise DataError(f"real features: all {len(real):,} are equal")
-    return (torch.pdist(samples).mean() / scale).item()
+    return (mean_distance(samples) / scale).item()
+
+
+def mean_distance(x: Tensor) -> Tensor:
+    """Mean distance [...] between the rows of each x [..., N, D]."""
+    num = x.shape[-2]
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sum((-2, -1)) / (num * (num - 1))

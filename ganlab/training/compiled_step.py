@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STEPS_TO_COMPILE_ONE, STEPS_TO_COMPILE_MANY = 40_000, 2_000  # that make up for the time of compilation
+# Steps from which compiling saves more time than it takes, for one run and for several together
+STEPS_TO_COMPILE_ONE, STEPS_TO_COMPILE_MANY = 40_000, 2_000
 MAX_PRODUCTS = 16_000_000  # see `is_small`
 
 
@@ -27,7 +28,7 @@ class CompiledStep(TrainingStep):
     cannot have, it warns and runs as `TrainingStep`.
 
     Attributes:
-        is_compiled: whether this is so; see `should_compile`.
+        is_compiled: whether to compile; see `should_compile`.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -81,11 +82,11 @@ def should_compile(step: TrainingStep, num_runs: int = 1) -> bool:
 
 
 def is_small(step: TrainingStep) -> bool:
-    """Whether operations are so small that starting them takes a large part of the step on a CPU.
+    """Whether the networks are so small that a step on a CPU becomes faster when it is compiled or stacked.
 
-    Only then are compiled or stacked steps faster. With `MAX_PRODUCTS`, the limit of products of an example and a
-    parameter, those of 34,000 parameters and batches of 256 are 1.3 times as fast compiled, and those of 135,000
-    parameters 1.1 times; larger networks and convolutions become slower.
+    The overhead of each operation must be a large part of the step. The batch size times the number of parameters is at
+    most `MAX_PRODUCTS`. Measured for batches of 256: compiled steps are 1.4 times as fast with 34,000 parameters, 1.1
+    times with 135,000, and slower with 2 million. Convolutions become slower too.
     """
     parameters = step.generator_parameters + step.discriminator_parameters
     has_convolutions = any(

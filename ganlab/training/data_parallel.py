@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from ganlab.errors import ConfigError, OperationalError, ProcessLost
+from ganlab.game import packed
 from ganlab.rng import StepRNG
 from ganlab.runs.checkpoints import Stateful
+
+if TYPE_CHECKING:
+    from ganlab.training.step import TrainingStep
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(days=1)  # for ranks that wait for an evaluation on rank 0; a process that dies is noticed at once
 
@@ -260,6 +267,23 @@ def noticing_lost_processes() -> Iterator[None]:
 def load_state(state: Mapping[str, Stateful], content: Mapping[str, Any]) -> None:
     for name, part in state.items():
         part.load_state_dict(content[name])
+
+
+def warn_of_batch_statistics(training_step: TrainingStep) -> None:
+    """Warn if a network computes statistics over a batch that several processes divide, as batch normalization does."""
+    parallel = training_step.parallel
+    if parallel.num_processes == 1:
+        return
+    real, label = training_step.batches(0)
+    labels = () if label is None else (label,)
+    inputs = {"generator": training_step.noise(0), "discriminator": packed(real, training_step.players.pack)}
+    for player, batch in inputs.items():
+        if has_batch_statistics(getattr(training_step, player), parallel, batch, *labels):
+            log.warning(
+                "WARNING: the %s uses statistics of the batch, but each of the %d processes has only its share: "
+                "the result depends on the number of processes",
+                *(player, parallel.num_processes),
+            )
 
 
 @torch.no_grad()

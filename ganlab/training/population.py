@@ -10,7 +10,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -307,9 +307,9 @@ def largest_population(step: TrainingStep, configs: Collection[ResolvedConfig]) 
 
 
 def memory_per_member(step: TrainingStep) -> int:
-    """Estimate of the bytes that a run needs as a member of a population, from the losses of its first step.
+    """Estimate the bytes that a run needs as a member of a population, from the losses of its first step.
 
-    It counts every intermediate result, of which only a part is in memory at the same time.
+    All intermediate results are counted, although some are freed before others are computed.
     """
     batch, noise = step.batches(0), step.noise(0)
     rng, factors = StepRNG(step.seed, "discriminator", 0, step.device), step.game.penalty_factors(0, 0.0)
@@ -318,11 +318,8 @@ def memory_per_member(step: TrainingStep) -> int:
         fake = generator(noise)
         loss = step.game.discriminator_loss(discriminator, batch.x, fake.detach(), rng, factors).total
         (loss + step.game.generator_loss(discriminator, batch.x, fake, rng)).backward()
-    stacked = sum(tensor.nbytes for part in step.state.values() for tensor in tensors_of(part.state_dict()))
-    # Thrice: the member's own tensors, their copy in the stack, and the gradients
+    leaves = tree_leaves([part.state_dict() for part in step.state.values()])
+    state = sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
     inputs = step.noise.block(0).nbytes + step.batches.order(0).nbytes
-    return allocated.count + 3 * stacked + inputs + BYTES_OF_OBJECTS
-
-
-def tensors_of(state: Any) -> Iterator[Tensor]:
-    yield from (leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+    # The state three times: the member's own, its copy in the stack, and gradients
+    return allocated.count + 3 * state + inputs + BYTES_OF_OBJECTS

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.func import vmap
 
 from ganlab.data.units import NO_UNITS
+from ganlab.metrics.diversity import mean_distance
 from ganlab.sampling import evaluating
 from ganlab.training.diagnostics import Diagnostics, MeasuredDiagnostics
 from ganlab.training.stacked_network import StackedNetwork
@@ -29,7 +29,7 @@ class StackedDiagnostics:
         self.latents = torch.stack([member.z for member in members])
         labels = [member.label for member in members if member.label is not None]
         self.labels = (torch.stack(labels),) if labels else ()
-        self.real_distance = mean_distance(torch.stack([member.real for member in members]))
+        self.real_distance = mean_distance(torch.stack([member.real.flatten(1).double() for member in members]))
         self.measured = [MeasuredDiagnostics() for _ in members]
 
     @torch.no_grad()
@@ -41,15 +41,7 @@ class StackedDiagnostics:
         numbers = {
             "gradient_generator": self.generator.gradients.norm(dim=1).tolist(),
             "gradient_discriminator": self.discriminator.gradients.norm(dim=1).tolist(),
-            "diversity": (mean_distance(samples) / self.real_distance).tolist(),
+            "diversity": (mean_distance(samples.flatten(2).double()) / self.real_distance).tolist(),
         }
         for index, member in enumerate(self.measured):
             member.values = {name: values[index] for name, values in numbers.items() if math.isfinite(values[index])}
-
-
-def mean_distance(x: Tensor) -> Tensor:
-    """Mean distance [M] between the examples of each set, x [M, N, ...]."""
-    x = x.flatten(2).double()
-    num = x.shape[1]
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances.sum((1, 2)) / (num * (num - 1))
