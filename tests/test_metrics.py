@@ -53,6 +53,19 @@ def circle(num: int, radius: float = 1.0) -> torch.Tensor:
     return radius * torch.stack([turn.cos(), turn.sin()], 1)
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "tolerance"), [(2, 0.03), (6, 0.3)]
+)  # the nearest points are found by a k-d tree, or from all distances
+def test_manifold_quality_is_that_of_all_distances(dimensions: int, tolerance: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    samples, manifold = (torch.rand(num, dimensions, generator=rng, dtype=torch.float64) for num in (300, 200))
+    distances = torch.cdist(samples, manifold)
+    found = manifold_quality(samples, manifold, tolerance)
+    near = [(distances.min(side).values < tolerance).double().mean().item() for side in (1, 0)]
+    assert all(0.05 < share < 0.95 for share in near)
+    assert found == pytest.approx((distances.min(1).values.mean().item(), *near))
+
+
 def test_manifold_quality_by_hand() -> None:
     dense = circle(2000)
     assert manifold_quality(dense, dense) == (0, 1, 1)
