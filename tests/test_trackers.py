@@ -316,7 +316,7 @@ def test_a_hanging_server_does_not_change_the_run(
     silent_after: str, ganlab: Command, tmp_path: Path, untracked: bytes
 ) -> None:
     with serving(silent_after) as server:
-        timeouts = ("tracker.wandb.start_timeout=6", "tracker.wandb.finish_timeout=2")
+        timeouts = ("tracker.wandb.start_timeout=10", "tracker.wandb.finish_timeout=3")
         done = ganlab(*SHORT, *timeouts, "hydra.run.dir=run", **server.environment)
     assert done.returncode == 0, done.stderr
     assert server.silent.is_set()
@@ -329,7 +329,7 @@ def test_a_hanging_server_does_not_change_the_run(
 @pytest.mark.waits
 def test_an_unreachable_server_does_not_change_the_run(ganlab: Command, tmp_path: Path, untracked: bytes) -> None:
     environment = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
-    done = ganlab(*SHORT, "tracker.wandb.start_timeout=6", "hydra.run.dir=run", **environment)
+    done = ganlab(*SHORT, "tracker.wandb.start_timeout=10", "hydra.run.dir=run", **environment)
     assert done.returncode == 0, done.stderr
     assert "it is tracked offline in" in done.stdout
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == untracked
